@@ -1,0 +1,3 @@
+//! Sterna: the one binary.
+
+fn main() {}

@@ -1,0 +1,16 @@
+//! Bytes to named tensors and back.
+//!
+//! In: a path to a model file or directory. Out: a [`Checkpoint`], metadata and tensors by name, each
+//! with the [`Encoding`](encodings::Encoding) of its numbers. Encodings are one file each under
+//! `encodings/`, containers one file each under `containers/`. What a model *is* belongs to `model`.
+#![deny(unsafe_code)]
+
+pub mod checkpoint;
+pub mod encodings;
+pub mod error;
+pub mod metadata;
+
+pub use checkpoint::{Checkpoint, Stored, TensorInfo};
+pub use encodings::{Encoding, EncodingRef};
+pub use error::FormatError;
+pub use metadata::{Array, Metadata, Value};

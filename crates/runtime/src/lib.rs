@@ -1,0 +1,2 @@
+//! Runs a graph on this machine: rewrite, lower, pack, arena, KV pages, thread team, execute.
+#![deny(unsafe_code)]

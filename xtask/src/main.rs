@@ -1,0 +1,3 @@
+//! Sterna's chores.
+
+fn main() {}
