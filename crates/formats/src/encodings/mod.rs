@@ -1,13 +1,55 @@
 //! The encodings: how a tensor's numbers are stored.
 //!
-//! An encoding is one file that implements [`Encoding`], plus one line in [`ENCODINGS`]. Its `decode`
-//! is the definition of the numbers; kernels are faster roads to the same values.
+//! An encoding is one file, plus one line in [`ENCODINGS`]. Its `decode` is the definition of the
+//! numbers; kernels are faster roads to the same values. Float encodings implement [`Encoding`];
+//! block encodings implement the smaller [`Block`](shared::Block), read [`q4_0`] for the example.
+
+pub mod shared;
+
+pub mod bfloat16;
+pub mod float16;
+pub mod float32;
+pub mod iq4_nl;
+pub mod iq4_xs;
+pub mod q2_k;
+pub mod q3_k;
+pub mod q4_0;
+pub mod q4_1;
+pub mod q4_k;
+pub mod q5_0;
+pub mod q5_1;
+pub mod q5_k;
+pub mod q6_k;
+pub mod q8_0;
+pub mod tq1_0;
+pub mod tq2_0;
+
+#[cfg(test)]
+mod tests;
 
 /// A registered encoding. Encodings are compared by [`Encoding::name`].
 pub type EncodingRef = &'static dyn Encoding;
 
 /// Every encoding Sterna can decode, in the order they are listed to users.
-pub const ENCODINGS: &[EncodingRef] = &[];
+pub const ENCODINGS: &[EncodingRef] = &[
+    &float32::F32,
+    &float16::F16,
+    &bfloat16::Bf16,
+    shared::of::<q8_0::Q8_0>(),
+    shared::of::<q6_k::Q6K>(),
+    shared::of::<q5_k::Q5K>(),
+    shared::of::<q5_1::Q5_1>(),
+    shared::of::<q5_0::Q5_0>(),
+    shared::of::<q4_k::Q4K>(),
+    shared::of::<q4_1::Q4_1>(),
+    shared::of::<q4_0::Q4_0>(),
+    shared::of::<iq4_nl::Iq4Nl>(),
+    shared::of::<iq4_xs::Iq4Xs>(),
+    shared::of::<q3_k::Q3K>(),
+    shared::of::<q2_k::Q2K>(),
+    shared::of::<tq2_0::Tq2_0>(),
+    shared::of::<tq1_0::Tq1_0>(),
+];
 
 /// The integer view of a block encoding: a row is groups of `group_len` codes, and
 /// `value = scale[group] * code (+ min[group])`, each operation rounded to f32 in that order.

@@ -1,0 +1,39 @@
+//! Q2_K: 256 values in 16 groups of 2-bit codes from a min upwards.
+//!
+//! `value = (scale * s) * code - (min * m)` with a 4-bit `s` and `m` per group.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::Grid;
+use super::shared::{Block, Half, unpack};
+
+/// One block: 84 bytes for 256 values, 2.625 bits per value. 32 bytes hold 128 codes.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct Q2K {
+    /// Per group: `s` in the low nibble, `m` in the high one.
+    group_scales: [u8; 16],
+    pairs: [u8; 64],
+    scale: Half,
+    min: Half,
+}
+
+const _: () = assert!(size_of::<Q2K>() == 84);
+
+impl Block for Q2K {
+    const NAME: &'static str = "Q2_K";
+    const GGML_TYPE: u32 = 10;
+    const LEN: usize = 256;
+    const GRID: Grid = Grid { group_len: 16, has_min: true, code_min: 0 };
+
+    fn read(&self, codes: &mut [i8], scales: &mut [f32], mins: &mut [f32]) {
+        unpack::<2, 32>(&self.pairs, codes);
+        let (scale, min) = (self.scale.get(), self.min.get());
+        for (i, byte) in self.group_scales.iter().enumerate() {
+            scales[i] = scale * f32::from(byte & 15);
+            mins[i] = -(min * f32::from(byte >> 4));
+        }
+    }
+
+    const CAN_ENCODE: bool = false;
+}

@@ -1,0 +1,48 @@
+//! Q4_0: 32 values as 4-bit codes around zero, times one scale. The example of a block encoding.
+//!
+//! `value = scale * (nibble - 8)`. A nibble pairs value `i` (low bits) with value `i + 16` (high
+//! bits), so that vector code splits a block with one mask and one shift.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::Grid;
+use super::shared::{Block, Half, pack, reciprocal, signed_max, unpack};
+
+/// One block: 18 bytes for 32 values, 4.5 bits per value.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct Q4_0 {
+    scale: Half,
+    nibbles: [u8; 16],
+}
+
+const _: () = assert!(size_of::<Q4_0>() == 18);
+
+impl Block for Q4_0 {
+    const NAME: &'static str = "Q4_0";
+    const GGML_TYPE: u32 = 2;
+    const LEN: usize = 32;
+    const GRID: Grid = Grid { group_len: 32, has_min: false, code_min: -8 };
+
+    fn read(&self, codes: &mut [i8], scales: &mut [f32], _mins: &mut [f32]) {
+        unpack::<4, 16>(&self.nibbles, codes);
+        for code in codes {
+            *code -= 8;
+        }
+        scales[0] = self.scale.get();
+    }
+
+    /// The codes reach from -8 to 7, one farther below zero than above, so the value farthest from
+    /// zero becomes -8: the scale's sign follows it. This gives the bytes of ggml's reference.
+    fn write(values: &[f32], _importance: Option<&[f32]>) -> Self {
+        let scale = signed_max(values) / -8.0;
+        let inverse = reciprocal(scale);
+        let mut codes = [0; 32];
+        for (code, x) in codes.iter_mut().zip(values) {
+            *code = ((x * inverse + 8.5) as u8).min(15);
+        }
+        let mut nibbles = [0; 16];
+        pack::<4, 16>(&codes, &mut nibbles);
+        Self { scale: Half::new(scale), nibbles }
+    }
+}

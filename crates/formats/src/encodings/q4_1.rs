@@ -1,0 +1,45 @@
+//! Q4_1: 32 values as 4-bit codes from a min upwards: `value = scale * nibble + min`.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::Grid;
+use super::shared::{Block, Half, pack, reciprocal, unpack};
+
+/// One block: 20 bytes for 32 values, 5 bits per value. Nibbles lie as in Q4_0.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct Q4_1 {
+    scale: Half,
+    min: Half,
+    nibbles: [u8; 16],
+}
+
+const _: () = assert!(size_of::<Q4_1>() == 20);
+
+impl Block for Q4_1 {
+    const NAME: &'static str = "Q4_1";
+    const GGML_TYPE: u32 = 3;
+    const LEN: usize = 32;
+    const GRID: Grid = Grid { group_len: 32, has_min: true, code_min: 0 };
+
+    fn read(&self, codes: &mut [i8], scales: &mut [f32], mins: &mut [f32]) {
+        unpack::<4, 16>(&self.nibbles, codes);
+        scales[0] = self.scale.get();
+        mins[0] = self.min.get();
+    }
+
+    /// The codes span from the smallest value to the largest, as in ggml's reference.
+    fn write(values: &[f32], _importance: Option<&[f32]>) -> Self {
+        let min = values.iter().copied().fold(values[0], f32::min);
+        let max = values.iter().copied().fold(values[0], f32::max);
+        let scale = (max - min) / 15.0;
+        let inverse = reciprocal(scale);
+        let mut codes = [0; 32];
+        for (code, x) in codes.iter_mut().zip(values) {
+            *code = (((x - min) * inverse + 0.5) as u8).min(15);
+        }
+        let mut nibbles = [0; 16];
+        pack::<4, 16>(&codes, &mut nibbles);
+        Self { scale: Half::new(scale), min: Half::new(min), nibbles }
+    }
+}

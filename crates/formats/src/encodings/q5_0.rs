@@ -1,0 +1,49 @@
+//! Q5_0: 32 values as 5-bit codes around zero: `value = scale * (code - 16)`.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::Grid;
+use super::shared::{Block, Half, pack, reciprocal, signed_max, unpack};
+
+/// One block: 22 bytes for 32 values, 5.5 bits per value. The codes' low nibbles lie as in Q4_0,
+/// their highest bits in value order.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct Q5_0 {
+    scale: Half,
+    high: [u8; 4],
+    nibbles: [u8; 16],
+}
+
+const _: () = assert!(size_of::<Q5_0>() == 22);
+
+impl Block for Q5_0 {
+    const NAME: &'static str = "Q5_0";
+    const GGML_TYPE: u32 = 6;
+    const LEN: usize = 32;
+    const GRID: Grid = Grid { group_len: 32, has_min: false, code_min: -16 };
+
+    fn read(&self, codes: &mut [i8], scales: &mut [f32], _mins: &mut [f32]) {
+        unpack::<4, 16>(&self.nibbles, codes);
+        let mut high = [0; 32];
+        unpack::<1, 1>(&self.high, &mut high);
+        for (code, high) in codes.iter_mut().zip(high) {
+            *code += 16 * high - 16;
+        }
+        scales[0] = self.scale.get();
+    }
+
+    /// The value farthest from zero becomes code -16, as in ggml's reference.
+    fn write(values: &[f32], _importance: Option<&[f32]>) -> Self {
+        let scale = signed_max(values) / -16.0;
+        let inverse = reciprocal(scale);
+        let mut codes = [0; 32];
+        for (code, x) in codes.iter_mut().zip(values) {
+            *code = ((x * inverse + 16.5) as u8).min(31);
+        }
+        let mut block = Self { scale: Half::new(scale), ..Self::zeroed() };
+        pack::<4, 16>(&codes, &mut block.nibbles);
+        pack::<1, 1>(&codes.map(|code| code >> 4), &mut block.high);
+        block
+    }
+}

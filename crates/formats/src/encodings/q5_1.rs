@@ -1,0 +1,52 @@
+//! Q5_1: 32 values as 5-bit codes from a min upwards: `value = scale * code + min`.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::Grid;
+use super::shared::{Block, Half, pack, reciprocal, unpack};
+
+/// One block: 24 bytes for 32 values, 6 bits per value. Codes lie as in Q5_0.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct Q5_1 {
+    scale: Half,
+    min: Half,
+    high: [u8; 4],
+    nibbles: [u8; 16],
+}
+
+const _: () = assert!(size_of::<Q5_1>() == 24);
+
+impl Block for Q5_1 {
+    const NAME: &'static str = "Q5_1";
+    const GGML_TYPE: u32 = 7;
+    const LEN: usize = 32;
+    const GRID: Grid = Grid { group_len: 32, has_min: true, code_min: 0 };
+
+    fn read(&self, codes: &mut [i8], scales: &mut [f32], mins: &mut [f32]) {
+        unpack::<4, 16>(&self.nibbles, codes);
+        let mut high = [0; 32];
+        unpack::<1, 1>(&self.high, &mut high);
+        for (code, high) in codes.iter_mut().zip(high) {
+            *code += 16 * high;
+        }
+        scales[0] = self.scale.get();
+        mins[0] = self.min.get();
+    }
+
+    /// The codes span from the smallest value to the largest, as in ggml's reference.
+    fn write(values: &[f32], _importance: Option<&[f32]>) -> Self {
+        let min = values.iter().copied().fold(values[0], f32::min);
+        let max = values.iter().copied().fold(values[0], f32::max);
+        let scale = (max - min) / 31.0;
+        let inverse = reciprocal(scale);
+        let mut codes = [0; 32];
+        for (code, x) in codes.iter_mut().zip(values) {
+            *code = (((x - min) * inverse + 0.5) as u8).min(31);
+        }
+        let mut block = Self { scale: Half::new(scale), min: Half::new(min), ..Self::zeroed() };
+        pack::<4, 16>(&codes, &mut block.nibbles);
+        pack::<1, 1>(&codes.map(|code| code >> 4), &mut block.high);
+        block
+    }
+}

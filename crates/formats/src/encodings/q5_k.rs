@@ -1,0 +1,46 @@
+//! Q5_K: 256 values in 8 groups of 5-bit codes from a min upwards.
+//!
+//! `value = (scale * s) * code - (min * m)` with a 6-bit `s` and `m` per group.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::Grid;
+use super::shared::{Block, Half, unpack, unpack_group_scales};
+
+/// One block: 176 bytes for 256 values, 5.5 bits per value. The low nibbles lie as in Q4_K, the
+/// codes' highest bits in planes of 32.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct Q5K {
+    scale: Half,
+    min: Half,
+    group_scales: [u8; 12],
+    high: [u8; 32],
+    nibbles: [u8; 128],
+}
+
+const _: () = assert!(size_of::<Q5K>() == 176);
+
+impl Block for Q5K {
+    const NAME: &'static str = "Q5_K";
+    const GGML_TYPE: u32 = 13;
+    const LEN: usize = 256;
+    const GRID: Grid = Grid { group_len: 32, has_min: true, code_min: 0 };
+
+    fn read(&self, codes: &mut [i8], scales: &mut [f32], mins: &mut [f32]) {
+        unpack::<4, 32>(&self.nibbles, codes);
+        let mut high = [0; 256];
+        unpack::<1, 32>(&self.high, &mut high);
+        for (code, high) in codes.iter_mut().zip(high) {
+            *code += 16 * high;
+        }
+        let (group_scales, group_mins) = unpack_group_scales(&self.group_scales);
+        let (scale, min) = (self.scale.get(), self.min.get());
+        for i in 0..8 {
+            scales[i] = scale * f32::from(group_scales[i]);
+            mins[i] = -(min * f32::from(group_mins[i]));
+        }
+    }
+
+    const CAN_ENCODE: bool = false;
+}
