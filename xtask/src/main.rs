@@ -1,3 +1,41 @@
-//! Sterna's chores.
+//! The chores of this repository, one module each.
+//!
+//! In: the working tree. Out: a verdict: an exit code, and sentences with file, line and fix.
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod root;
+mod test;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Sterna's chores: test, tidy")]
+struct Args {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Check what the tests need, then tidy and run every test
+    Test(test::Args),
+    /// Check the rules of the house that a machine can check
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let done = match Args::parse().chore {
+        Chore::Test(args) => test::run(&args),
+        Chore::Tidy => tidy::run(),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

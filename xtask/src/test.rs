@@ -1,0 +1,169 @@
+//! `cargo xtask test`: checks what the tests need, then runs tidy and every test of the workspace.
+//!
+//! In: the working tree; Rust and a C compiler (the tokenizer's regular expressions are C). Out:
+//! the tests' own output, then one line per stage and the reasons of all skipped tests.
+
+use crate::{root, tidy};
+use anyhow::{Context, Result, bail};
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Options of `cargo xtask test`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Unit tests only: leave out tests/ folders and documentation examples
+    #[arg(long)]
+    quick: bool,
+}
+
+/// What a test run printed, counted.
+#[derive(Default, Debug, PartialEq, Eq)]
+struct Summary {
+    passed: u64,
+    failed: u64,
+    ignored: u64,
+    /// Names of failed tests.
+    failures: Vec<String>,
+    /// Reasons with the number of tests that gave them.
+    skips: BTreeMap<String, u64>,
+}
+
+/// Runs everything; true when all of it passed.
+///
+/// # Errors
+/// When what the tests need is missing or a stage cannot start.
+pub fn run(args: &Args) -> Result<bool> {
+    require_c_compiler()?;
+    let start = Instant::now();
+    let is_tidy = tidy::run()?;
+    let tidy_time = start.elapsed();
+    let start = Instant::now();
+    let (passed, summary) = run_cargo_test(args)?;
+    print_summary(&summary, is_tidy, tidy_time, start.elapsed());
+    Ok(is_tidy && passed)
+}
+
+/// `onig` is compiled from C. On Debian as root the compiler is installed, elsewhere named.
+fn require_c_compiler() -> Result<()> {
+    let works = |program: &str| {
+        Command::new(program).arg("--version").output().is_ok_and(|o| o.status.success())
+    };
+    if std::env::var_os("CC").is_some() || works("cc") {
+        return Ok(());
+    }
+    let fix = "install a C compiler (Debian, Ubuntu: apt-get install -y gcc libc6-dev; \
+               Fedora: dnf install gcc; macOS: xcode-select --install)";
+    let is_root = Command::new("id").arg("-u").output().is_ok_and(|o| o.stdout == b"0\n");
+    if !is_root || !works("apt-get") {
+        bail!("no `cc` on the path; {fix}");
+    }
+    println!("no `cc` on the path: installing gcc with apt-get");
+    let mut apt = Command::new("apt-get");
+    apt.args(["install", "-y", "--no-install-recommends", "gcc", "libc6-dev"]);
+    let status = apt.status().context("cannot start apt-get")?;
+    if !status.success() || !works("cc") {
+        bail!("apt-get could not install a C compiler; {fix}");
+    }
+    Ok(())
+}
+
+/// Runs the workspace's tests, passing their output on while counting it.
+fn run_cargo_test(args: &Args) -> Result<(bool, Summary)> {
+    let mut command = root::cargo();
+    command.args(["test", "--workspace", "--no-fail-fast"]);
+    if args.quick {
+        command.args(["--lib", "--bins"]);
+    }
+    // Tests that skip print why, which the harness shows for passed tests only when asked.
+    command.args(["--", "--show-output"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start cargo test")?;
+    let stdout = child.stdout.take().expect("stdout was piped");
+    let mut summary = Summary::default();
+    let mut in_successes = false;
+    for line in BufReader::new(stdout).lines() {
+        let line = line.context("cargo test printed no UTF-8")?;
+        in_successes = match line.as_str() {
+            "successes:" => true,
+            l if l == "failures:" || l.starts_with("test result: ") => false,
+            _ => in_successes,
+        };
+        let is_pass = line.starts_with("test ") && line.ends_with(" ok");
+        if !(in_successes || is_pass || line.is_empty()) {
+            println!("{line}");
+        }
+        summary.read(&line);
+    }
+    let status = child.wait().context("cargo test did not end")?;
+    Ok((status.success(), summary))
+}
+
+impl Summary {
+    /// Takes in one line of the test harness.
+    fn read(&mut self, line: &str) {
+        if let Some(counts) = line.strip_prefix("test result: ") {
+            let number = |what: &str| {
+                let part = counts.split("; ").find_map(|p| p.trim().strip_suffix(what));
+                let last = part.and_then(|p| p.trim().split(' ').next_back());
+                last.and_then(|n| n.parse().ok()).unwrap_or(0)
+            };
+            self.passed += number("passed");
+            self.failed += number("failed");
+            self.ignored += number("ignored");
+        } else if let Some(name) = line.strip_suffix(" ... FAILED") {
+            self.failures.push(name.trim_start_matches("test ").to_owned());
+        } else if let Some((name, reason)) =
+            line.strip_prefix("test ").and_then(|l| l.split_once(" ... ignored"))
+        {
+            let reason = reason.trim_start_matches([',', ' ']);
+            let reason = if reason.is_empty() { format!("ignored: {name}") } else { reason.into() };
+            *self.skips.entry(reason).or_default() += 1;
+        } else if line.get(..4).is_some_and(|l| l.eq_ignore_ascii_case("skip")) {
+            let reason = line.split_once(": ").map_or(line, |(_, reason)| reason);
+            *self.skips.entry(reason.to_owned()).or_default() += 1;
+        }
+    }
+}
+
+fn print_summary(summary: &Summary, is_tidy: bool, tidy_time: Duration, test_time: Duration) {
+    println!("\n== summary ==");
+    let verdict = if is_tidy { "ok" } else { "FAILED" };
+    println!("tidy   {verdict} ({:.1} s)", tidy_time.as_secs_f64());
+    let verdict = if summary.failed == 0 { "ok" } else { "FAILED" };
+    let Summary { passed, failed, ignored, .. } = summary;
+    let seconds = test_time.as_secs_f64();
+    println!(
+        "tests  {verdict}: {passed} passed, {failed} failed, {ignored} ignored ({seconds:.0} s)"
+    );
+    for name in &summary.failures {
+        println!("  failed: {name}");
+    }
+    for (reason, n) in &summary.skips {
+        println!("  skipped {n}: {reason}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_harness_output_is_counted() {
+        let output = "test a::b ... ok\ntest a::c ... FAILED\ntest a::d ... ignored, needs a GPU\n\
+            skipped: no shared data\nskipped: no shared data\n\
+            test result: FAILED. 12 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out\n\
+            test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n";
+        let mut summary = Summary::default();
+        output.lines().for_each(|l| summary.read(l));
+        let skips = [("needs a GPU".to_owned(), 1), ("no shared data".to_owned(), 2)];
+        let expected = Summary {
+            passed: 15,
+            failed: 1,
+            ignored: 1,
+            failures: vec!["a::c".into()],
+            skips: skips.into_iter().collect(),
+        };
+        assert_eq!(summary, expected);
+    }
+}
