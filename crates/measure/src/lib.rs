@@ -1,7 +1,20 @@
 //! Turns a target and a workload into samples, statistics, comparisons and a report.
 //!
-//! In: anything that can score tokens ([`LanguageModel`]) or be timed. Out: figures with provenance.
+//! In: anything that can score tokens ([`LanguageModel`]) or be timed. Out: figures with provenance:
+//! DESIGN invariant 2 lives here, so that a number without a measurement cannot be written down.
 #![deny(unsafe_code)]
+
+pub mod figure;
+pub mod quality;
+pub mod samples;
+pub mod stats;
+pub mod unit;
+pub mod workload;
+
+pub use figure::{Figure, Source};
+pub use samples::Samples;
+pub use unit::Unit;
+pub use workload::Workload;
 
 /// What measure needs of a language model; `optimize` and `cli` implement it over `runtime`.
 pub trait LanguageModel {
@@ -15,4 +28,62 @@ pub trait LanguageModel {
     /// # Errors
     /// Whatever the model's runner reports, as a sentence.
     fn score(&mut self, tokens: &[u32], sink: &mut dyn FnMut(usize, &[f32])) -> Result<(), String>;
+}
+
+/// Why a measurement could not become a figure, as a sentence a user can act on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MeasureError {
+    /// A figure was asked of nothing.
+    #[error("{name}: no samples were taken, so there is nothing to report; run at least one round")]
+    NoSamples {
+        /// The quantity in question.
+        name: String,
+    },
+    /// A value that is not a number, or infinite.
+    #[error("{name}: sample {index} is {value}, which is not a finite number; the run is broken")]
+    NotFinite {
+        /// The quantity in question.
+        name: String,
+        /// Which sample, counted from 0.
+        index: usize,
+        /// The value as text.
+        value: String,
+    },
+    /// A value that its unit cannot take, such as an accuracy of 1.2.
+    #[error("{name}: {value} {unit} is impossible ({rule}); the method is wrong")]
+    Impossible {
+        /// The quantity in question.
+        name: String,
+        /// The value as text.
+        value: String,
+        /// Its unit.
+        unit: &'static str,
+        /// What every value of it obeys.
+        rule: &'static str,
+    },
+    /// A text field that must say something is empty.
+    #[error("{name}: its {field} is empty; say how the number came about")]
+    Unexplained {
+        /// The quantity in question.
+        name: String,
+        /// `name`, `method` or `reason`.
+        field: &'static str,
+    },
+    /// Numbers from different circumstances.
+    #[error("these runs cannot be compared: {why}; measure both on one machine, interleaved")]
+    Incomparable {
+        /// What differs.
+        why: String,
+    },
+    /// Data that cannot be used as asked.
+    #[error("{0}")]
+    Data(String),
+    /// The measured thing failed.
+    #[error("{what} failed: {why}")]
+    Failed {
+        /// The thing measured.
+        what: String,
+        /// Its own words.
+        why: String,
+    },
 }
