@@ -6,8 +6,10 @@
 
 pub mod graph;
 pub mod ops;
+pub mod tokenizer;
 pub mod weights;
 
 pub use graph::{Graph, Node, NodeId, ValueId, WeightDecl, WeightId};
 pub use ops::{Cost, Op};
+pub use tokenizer::Tokenizer;
 pub use weights::{Role, WeightSource, WeightView};

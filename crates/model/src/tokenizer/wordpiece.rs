@@ -1,0 +1,73 @@
+//! WordPiece (BERT's): normalized words, each cut greedily into the longest tokens. GGUF marks the
+//! start of a word with `▁` and leaves continuations bare.
+
+use super::vocab::{Kind, Vocab, flag};
+use std::collections::HashMap;
+use sterna_formats::Metadata;
+use tokenizers::normalizers::BertNormalizer;
+use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
+use tokenizers::{
+    NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer,
+};
+
+/// The encoder of `tokenizer.ggml.model = bert`.
+#[derive(Clone, Debug)]
+pub(super) struct WordPiece {
+    ids: HashMap<Box<str>, u32>,
+    max_token_len: usize,
+    unknown: u32,
+    normalizer: BertNormalizer,
+}
+
+/// A longer word is unknown: BERT's own limit.
+const MAX_WORD_CHARS: usize = 100;
+
+impl WordPiece {
+    /// Builds the encoder from the vocabulary and the normalizer's settings.
+    pub fn from_metadata(metadata: &Metadata, vocab: &Vocab) -> Result<Self, String> {
+        let unknown = vocab.specials.unknown.ok_or(
+            "tokenizer.ggml.unknown_token_id is missing; a `bert` tokenizer needs the id of [UNK]",
+        )?;
+        let lowercase = flag(metadata, "tokenizer.ggml.normalizer.lowercase", true)?;
+        let accents = flag(metadata, "tokenizer.ggml.normalizer.strip_accents", lowercase)?;
+        let ids = vocab.ids(|k| matches!(k, Kind::Normal | Kind::UserDefined | Kind::Unused));
+        let max_token_len = ids.keys().map(|t| t.len()).max().unwrap_or(0);
+        let normalizer = BertNormalizer::new(true, true, Some(accents), lowercase);
+        Ok(Self { ids, max_token_len, unknown, normalizer })
+    }
+
+    /// Appends the tokens of a text.
+    pub fn encode(&self, text: &str, out: &mut Vec<u32>) {
+        let mut normalized = NormalizedString::from(text);
+        self.normalizer.normalize(&mut normalized).expect("BERT's normalizer cannot fail");
+        let mut words = PreTokenizedString::from(normalized);
+        BertPreTokenizer.pre_tokenize(&mut words).expect("BERT's pre-tokenizer cannot fail");
+        for (word, ..) in words.get_splits(OffsetReferential::Normalized, OffsetType::None) {
+            self.encode_word(word, out);
+        }
+    }
+
+    fn encode_word(&self, word: &str, out: &mut Vec<u32>) {
+        let n_before = out.len();
+        let marked = format!("▁{word}");
+        let mut rest = marked.as_str();
+        let short = word.chars().count() <= MAX_WORD_CHARS;
+        while short && !rest.is_empty() {
+            let mut end = rest.floor_char_boundary(self.max_token_len);
+            let id = loop {
+                match self.ids.get(&rest[..end]) {
+                    Some(&id) => break Some(id),
+                    None if end == 0 => break None,
+                    None => end = rest.floor_char_boundary(end - 1),
+                }
+            };
+            let Some(id) = id else { break };
+            out.push(id);
+            rest = &rest[end..];
+        }
+        if !short || !rest.is_empty() {
+            out.truncate(n_before);
+            out.push(self.unknown);
+        }
+    }
+}
