@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::Grid;
-use super::shared::{Block, Half, unpack};
+use super::shared::{Block, Half, Symmetric, pack, reciprocal, unpack};
 
 /// What the 16 codes mean (ggml's `kvalues_iq4nl`).
 pub(super) const LEVELS: [i8; 16] =
@@ -33,5 +33,55 @@ impl Block for Iq4Nl {
         scales[0] = self.scale.get();
     }
 
-    const CAN_ENCODE: bool = false;
+    fn write(values: &[f32], importance: Option<&[f32]>) -> Self {
+        let scale = search(32).single_scale(values, importance);
+        let inverse = reciprocal(scale.get());
+        let mut codes = [0; 32];
+        for (code, x) in codes.iter_mut().zip(values) {
+            *code = place(nearest(x * inverse) as i8);
+        }
+        let mut nibbles = [0; 16];
+        pack::<4, 16>(&codes, &mut nibbles);
+        Self { scale, nibbles }
+    }
+}
+
+/// The search for groups of `group_len` values; the scales of IQ4_XS reach from -32 to 31.
+pub(super) fn search(group_len: usize) -> Symmetric<'static, impl Fn(f32) -> f32> {
+    Symmetric { nearest, targets: &TARGETS, group_len, scale_range: (-32.0, 31.0) }
+}
+
+/// The value farthest from zero at either end of the levels, inside them, or cut off.
+const TARGETS: [f32; 12] =
+    [-145.0, -136.0, -127.0, -120.0, -113.0, -106.0, -98.0, -90.0, 99.0, 106.0, 113.0, 122.0];
+
+/// The level nearest to `x`.
+fn nearest(x: f32) -> f32 {
+    NEAREST[((x.clamp(-128.0, 127.0) + 128.0) * 2.0) as usize]
+}
+
+/// The nearest level in each interval of one half from -128 up. The middle between two levels is
+/// always a multiple of one half, so no interval has two answers.
+const NEAREST: [f32; 512] = {
+    let mut table = [0.0; 512];
+    let mut i = 0;
+    while i < 512 {
+        // In quarters, the middle of the interval is odd and so never as near to two levels.
+        let middle = 2 * i as i32 + 1 - 512;
+        let mut best = LEVELS[0];
+        let mut k = 1;
+        while k < 16 {
+            let nearer = (4 * LEVELS[k] as i32 - middle).abs() < (4 * best as i32 - middle).abs();
+            best = if nearer { LEVELS[k] } else { best };
+            k += 1;
+        }
+        table[i] = best as f32;
+        i += 1;
+    }
+    table
+};
+
+/// The nibble of a level.
+pub(super) fn place(level: i8) -> u8 {
+    LEVELS.partition_point(|&below| below < level) as u8
 }

@@ -5,8 +5,8 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::Grid;
-use super::iq4_nl::LEVELS;
-use super::shared::{Block, Half, unpack};
+use super::iq4_nl::{LEVELS, place, search};
+use super::shared::{Block, Half, pack, unpack};
 
 /// One block: 136 bytes for 256 values, 4.25 bits per value. Each group's nibbles lie as in Q4_0.
 #[repr(C)]
@@ -41,5 +41,13 @@ impl Block for Iq4Xs {
         }
     }
 
-    const CAN_ENCODE: bool = false;
+    fn write(values: &[f32], importance: Option<&[f32]>) -> Self {
+        let found = search(32).search(values, importance);
+        let mut block = Self { scale: found.scale, ..Self::zeroed() };
+        pack::<4, 16>(&found.codes.map(place), &mut block.nibbles);
+        let group_scales: [u8; 8] = std::array::from_fn(|i| (found.group_scales[i] + 32) as u8);
+        pack::<4, 1>(&group_scales, &mut block.group_nibbles);
+        pack::<2, 1>(&group_scales.map(|s| s >> 4), &mut block.group_high);
+        block
+    }
 }

@@ -5,7 +5,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::Grid;
-use super::shared::{Block, Half, unpack};
+use super::shared::{Block, Half, Symmetric, pack, round, unpack};
 
 /// One block: 110 bytes for 256 values, 3.44 bits per value.
 #[repr(C)]
@@ -44,5 +44,22 @@ impl Block for Q3K {
         }
     }
 
-    const CAN_ENCODE: bool = false;
+    fn write(values: &[f32], importance: Option<&[f32]>) -> Self {
+        let nearest = |x: f32| round(x.clamp(-4.0, 3.0));
+        let (group_len, scale_range) = (16, (-32.0, 31.0));
+        let search = Symmetric { nearest, targets: &TARGETS, group_len, scale_range };
+        let found = search.search(values, importance);
+        let mut block = Self { scale: found.scale, ..Self::zeroed() };
+        let codes = found.codes.map(|code| (code + 4) as u8);
+        pack::<2, 32>(&codes, &mut block.pairs);
+        pack::<1, 32>(&codes.map(|code| code >> 2), &mut block.high);
+        let group_scales = found.group_scales.map(|s| (s + 32) as u8);
+        pack::<4, 8>(&group_scales, &mut block.group_nibbles);
+        pack::<2, 4>(&group_scales.map(|s| s >> 4), &mut block.group_high);
+        block
+    }
 }
+
+/// Below -4 and above 3 the largest value is cut off, so that the others get finer steps.
+const TARGETS: [f32; 16] =
+    [-5.2, -4.9, -4.6, -4.4, -4.2, -4.0, -3.8, -3.6, -3.4, -3.2, -3.0, 2.6, 2.9, 3.2, 3.5, 3.8];

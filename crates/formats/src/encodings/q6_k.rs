@@ -5,7 +5,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::Grid;
-use super::shared::{Block, Half, unpack};
+use super::shared::{Block, Half, Symmetric, pack, round, unpack};
 
 /// One block: 210 bytes for 256 values, 6.56 bits per value. `code + 32` is what is stored.
 #[repr(C)]
@@ -38,5 +38,20 @@ impl Block for Q6K {
         }
     }
 
-    const CAN_ENCODE: bool = false;
+    fn write(values: &[f32], importance: Option<&[f32]>) -> Self {
+        let nearest = |x: f32| round(x.clamp(-32.0, 31.0));
+        let (group_len, scale_range) = (16, (-128.0, 127.0));
+        let search = Symmetric { nearest, targets: &TARGETS, group_len, scale_range };
+        let found = search.search(values, importance);
+        let mut block = Self { scale: found.scale, ..Self::zeroed() };
+        let codes = found.codes.map(|code| (code + 32) as u8);
+        pack::<4, 64>(&codes, &mut block.nibbles);
+        pack::<2, 32>(&codes.map(|code| code >> 4), &mut block.pairs);
+        block.group_scales = found.group_scales;
+        block
+    }
 }
+
+/// The largest value at either end of the codes, or cut off by up to a step.
+const TARGETS: [f32; 12] =
+    [-33.0, -32.6, -32.3, -32.0, -31.7, -31.3, -31.0, 30.6, 30.9, 31.2, 31.5, 31.9];

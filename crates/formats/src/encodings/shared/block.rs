@@ -29,14 +29,8 @@ pub trait Block: Pod + Send + Sync {
     /// Writes the integer view: `LEN` codes, and a scale (and a min, if the grid has them) per group.
     fn read(&self, codes: &mut [i8], scales: &mut [f32], mins: &mut [f32]);
 
-    /// Whether [`Block::write`] works.
-    const CAN_ENCODE: bool = true;
-
     /// The block nearest to `LEN` values, where `importance` weighs each value's squared error.
-    fn write(values: &[f32], importance: Option<&[f32]>) -> Self {
-        let _ = (values, importance);
-        unreachable!("{} is only decoded", Self::NAME);
-    }
+    fn write(values: &[f32], importance: Option<&[f32]>) -> Self;
 }
 
 /// The encoding whose blocks are `B`.
@@ -99,10 +93,6 @@ impl<B: Block> Encoding for Blocks<B> {
                 if B::GRID.has_min { &mut mins[i * n_groups..][..n_groups] } else { &mut [] };
             block.read(codes, scales, mins);
         }
-    }
-
-    fn can_encode(&self) -> bool {
-        B::CAN_ENCODE
     }
 
     fn encode(&self, values: &[f32], importance: Option<&[f32]>, bytes: &mut [u8]) {

@@ -17,7 +17,7 @@ pub fn unpack_group_scales(bytes: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
 }
 
 /// The inverse of [`unpack_group_scales`], for numbers below 64.
-pub fn pack_group_scales(scales: &[u8; 8], mins: &[u8; 8]) -> [u8; 12] {
+pub fn pack_group_scales(scales: &[u8], mins: &[u8]) -> [u8; 12] {
     let mut bytes = [0; 12];
     for i in 0..4 {
         bytes[i] = scales[i] | scales[i + 4] >> 4 << 6;
