@@ -3,6 +3,7 @@
 //! In: the working tree. Out: a verdict: an exit code, and sentences with file, line and fix.
 #![forbid(unsafe_code)]
 
+mod new;
 mod root;
 mod test;
 mod tidy;
@@ -11,7 +12,7 @@ use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Sterna's chores: test, tidy")]
+#[command(name = "cargo xtask", about = "Sterna's chores: test, tidy, new")]
 struct Args {
     #[command(subcommand)]
     chore: Chore,
@@ -23,12 +24,15 @@ enum Chore {
     Test(test::Args),
     /// Check the rules of the house that a machine can check
     Tidy,
+    /// Start a new encoding, architecture, pass, ...: its file and its line in the list
+    New(new::Args),
 }
 
 fn main() -> ExitCode {
     let done = match Args::parse().chore {
         Chore::Test(args) => test::run(&args),
         Chore::Tidy => tidy::run(),
+        Chore::New(args) => new::run(&args),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

@@ -10,6 +10,14 @@ pub fn root() -> PathBuf {
     xtask.parent().expect("xtask lies in the repository").to_owned()
 }
 
+/// Cargo's build folder of this workspace, wherever the caller's settings put it.
+pub fn target_dir() -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(dir) => root().join(dir),
+        None => root().join("target"),
+    }
+}
+
 /// A cargo command in the root, by the cargo that runs us.
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

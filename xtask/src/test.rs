@@ -3,17 +3,17 @@
 //! In: the working tree; Rust and a C compiler (the tokenizer's regular expressions are C). Out:
 //! the tests' own output, then one line per stage and the reasons of all skipped tests.
 
-use crate::{root, tidy};
+use crate::{new, root, tidy};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Options of `cargo xtask test`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Unit tests only: leave out tests/ folders and documentation examples
+    /// Unit tests only: no tests/ folders, documentation examples and trial of the templates
     #[arg(long)]
     quick: bool,
 }
@@ -36,13 +36,34 @@ struct Summary {
 /// When what the tests need is missing or a stage cannot start.
 pub fn run(args: &Args) -> Result<bool> {
     require_c_compiler()?;
+    let mut stages = Vec::new();
+    time_stage("tidy", &mut stages, tidy::run)?;
+    let mut summary = Summary::default();
+    time_stage("tests", &mut stages, || run_cargo_test(args, &mut summary))?;
+    if !args.quick {
+        time_stage("templates", &mut stages, new::try_all)?;
+    }
+    print_summary(&stages, &summary);
+    Ok(stages.iter().all(|s| s.passed))
+}
+
+/// A stage that has ended.
+struct Stage {
+    name: &'static str,
+    passed: bool,
+    seconds: f64,
+}
+
+fn time_stage(
+    name: &'static str,
+    stages: &mut Vec<Stage>,
+    run: impl FnOnce() -> Result<bool>,
+) -> Result<()> {
+    println!("== {name} ==");
     let start = Instant::now();
-    let is_tidy = tidy::run()?;
-    let tidy_time = start.elapsed();
-    let start = Instant::now();
-    let (passed, summary) = run_cargo_test(args)?;
-    print_summary(&summary, is_tidy, tidy_time, start.elapsed());
-    Ok(is_tidy && passed)
+    let passed = run()?;
+    stages.push(Stage { name, passed, seconds: start.elapsed().as_secs_f64() });
+    Ok(())
 }
 
 /// `onig` is compiled from C. On Debian as root the compiler is installed, elsewhere named.
@@ -70,7 +91,7 @@ fn require_c_compiler() -> Result<()> {
 }
 
 /// Runs the workspace's tests, passing their output on while counting it.
-fn run_cargo_test(args: &Args) -> Result<(bool, Summary)> {
+fn run_cargo_test(args: &Args, summary: &mut Summary) -> Result<bool> {
     let mut command = root::cargo();
     command.args(["test", "--workspace", "--no-fail-fast"]);
     if args.quick {
@@ -80,7 +101,6 @@ fn run_cargo_test(args: &Args) -> Result<(bool, Summary)> {
     command.args(["--", "--show-output"]);
     let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start cargo test")?;
     let stdout = child.stdout.take().expect("stdout was piped");
-    let mut summary = Summary::default();
     let mut in_successes = false;
     for line in BufReader::new(stdout).lines() {
         let line = line.context("cargo test printed no UTF-8")?;
@@ -89,14 +109,20 @@ fn run_cargo_test(args: &Args) -> Result<(bool, Summary)> {
             l if l == "failures:" || l.starts_with("test result: ") => false,
             _ => in_successes,
         };
-        let is_pass = line.starts_with("test ") && line.ends_with(" ok");
-        if !(in_successes || is_pass || line.is_empty()) {
+        if !(in_successes || is_noise(&line)) {
             println!("{line}");
         }
         summary.read(&line);
     }
     let status = child.wait().context("cargo test did not end")?;
-    Ok((status.success(), summary))
+    Ok(status.success())
+}
+
+/// Passed tests are counted, not listed, and suites without tests are left out.
+fn is_noise(line: &str) -> bool {
+    let is_pass = line.starts_with("test ") && line.ends_with(" ok");
+    let is_empty = line == "running 0 tests" || line.starts_with("test result: ok. 0 passed");
+    is_pass || is_empty || line.is_empty() || line.trim_start().starts_with("Doc-tests")
 }
 
 impl Summary {
@@ -126,16 +152,13 @@ impl Summary {
     }
 }
 
-fn print_summary(summary: &Summary, is_tidy: bool, tidy_time: Duration, test_time: Duration) {
+fn print_summary(stages: &[Stage], summary: &Summary) {
     println!("\n== summary ==");
-    let verdict = if is_tidy { "ok" } else { "FAILED" };
-    println!("tidy   {verdict} ({:.1} s)", tidy_time.as_secs_f64());
-    let verdict = if summary.failed == 0 { "ok" } else { "FAILED" };
+    for Stage { name, passed, seconds } in stages {
+        println!("{name:10} {:6} {seconds:7.1} s", if *passed { "ok" } else { "FAILED" });
+    }
     let Summary { passed, failed, ignored, .. } = summary;
-    let seconds = test_time.as_secs_f64();
-    println!(
-        "tests  {verdict}: {passed} passed, {failed} failed, {ignored} ignored ({seconds:.0} s)"
-    );
+    println!("{passed} tests passed, {failed} failed, {ignored} ignored");
     for name in &summary.failures {
         println!("  failed: {name}");
     }

@@ -11,13 +11,13 @@ mod headers;
 mod licences;
 mod paths;
 mod ratchet;
-mod registries;
+pub mod registries;
 mod spine;
 mod tree;
 mod unsafety;
 
 use anyhow::Result;
-pub use tree::{Source, Tree};
+pub use tree::{Source, Tree, tracked_files};
 
 /// Something that breaks a rule: where, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -84,7 +84,8 @@ pub fn entries_of(code: &str, constant: &str) -> Option<(usize, Vec<(usize, Stri
                 before.rfind(|c: char| !c.is_alphanumeric() && c != '_').map_or(0, |n| n + 1);
             let is_path_tail = before[..start].ends_with(':');
             let module = &before[start..];
-            if module.starts_with(char::is_lowercase) && !is_path_tail {
+            let is_entry = module.starts_with(char::is_lowercase) && module != "shared";
+            if is_entry && !is_path_tail {
                 entries.push((i, module.to_owned()));
             }
         }

@@ -30,14 +30,10 @@ impl Tree {
     /// # Errors
     /// When git or cargo cannot be asked.
     pub fn of_repository() -> Result<Self> {
-        let mut git = Command::new("git");
-        git.args(["ls-files", "--cached", "--others", "--exclude-standard"]);
-        let listed = root::output_of(git.current_dir(root::root()))
-            .context("tidy reads the file list from git; run it in a clone")?;
         let mut files = Vec::new();
-        for path in listed.lines().filter(|p| !p.starts_with("shared/")) {
-            if let Ok(text) = std::fs::read_to_string(root::root().join(path)) {
-                files.push(Source::new(path, text));
+        for path in tracked_files()? {
+            if let Ok(text) = std::fs::read_to_string(root::root().join(&path)) {
+                files.push(Source::new(&path, text));
             }
         }
         files.sort_by(|a, b| a.path.cmp(&b.path));
@@ -63,6 +59,18 @@ impl Tree {
     pub fn rust(&self) -> impl Iterator<Item = &Source> {
         self.files.iter().filter(|f| f.path.ends_with(".rs"))
     }
+}
+
+/// Paths of the tracked and the new, not ignored files of this repository.
+///
+/// # Errors
+/// When git cannot be asked.
+pub fn tracked_files() -> Result<Vec<String>> {
+    let mut git = Command::new("git");
+    git.args(["ls-files", "--cached", "--others", "--exclude-standard"]);
+    let listed = root::output_of(git.current_dir(root::root()))
+        .context("the list of files comes from git; run this in a clone")?;
+    Ok(listed.lines().filter(|p| !p.starts_with("shared/")).map(str::to_owned).collect())
 }
 
 /// Without the network first; a fresh machine that has yet to download takes the first three.

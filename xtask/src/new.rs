@@ -1,0 +1,191 @@
+//! `cargo xtask new KIND NAME`: writes the file of a new catalogue entry from a template in
+//! `xtask/templates/`, and its two lines in the list, so that the result compiles and is tested.
+//!
+//! In: a kind and a name. Out: changed files, and what to do next. The lists are those of tidy.
+
+mod trial;
+
+use crate::root;
+use crate::tidy::registries::{REGISTRIES, Registry};
+use anyhow::{Context, Result, bail, ensure};
+use std::fs;
+use std::path::Path;
+
+pub use trial::run as try_all;
+
+/// Options of `cargo xtask new`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// What to add: see the list of kinds in the error for a wrong one
+    kind: String,
+    /// Its name in snake_case, e.g. q5_2
+    name: String,
+}
+
+/// A kind of entry that can be scaffolded.
+pub struct Kind {
+    /// The registry's `what`.
+    pub what: &'static str,
+    template: &'static str,
+    /// The line in the list.
+    entry: &'static str,
+    /// What is left to do, for people.
+    next: &'static str,
+}
+
+/// Every kind.
+pub const KINDS: &[Kind] = &[Kind {
+    what: "encoding",
+    template: include_str!("../templates/encoding.rs"),
+    entry: "shared::of::<{{snake}}::{{Camel}}>()",
+    next: "write its layout; `cargo test -p sterna-formats` already compares its parts with each \
+           other. For speed, later: `crates/kernels/src/dot/`.",
+}];
+
+/// Adds an entry to the working tree and prints what is left to do.
+///
+/// # Errors
+/// When the kind is unknown, the name is not snake_case, or the entry exists.
+pub fn run(args: &Args) -> Result<bool> {
+    let names = || KINDS.iter().map(|k| k.what).collect::<Vec<_>>().join(", ");
+    let kind = KINDS.iter().find(|k| k.what == args.kind);
+    let kind = kind.with_context(|| format!("no kind \"{}\"; there are {}", args.kind, names()))?;
+    let changed = add(&root::root(), kind, &args.name.to_lowercase())?;
+    for path in &changed {
+        println!("wrote {path}");
+    }
+    println!("next: {}", kind.next);
+    Ok(true)
+}
+
+/// Writes the entry's file and list lines under `root`; the paths it changed.
+pub fn add(root: &Path, kind: &Kind, name: &str) -> Result<Vec<String>> {
+    let is_snake = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let starts_well = name.starts_with(|c: char| c.is_ascii_lowercase());
+    ensure!(starts_well && name.chars().all(is_snake), "{name} is not snake_case, e.g. q5_2");
+    let registry = REGISTRIES.iter().find(|r| r.what == kind.what);
+    let registry = registry.expect("each kind has a registry");
+    let Registry { folder, list, constant, .. } = registry;
+    let file = format!("{folder}{name}.rs");
+    ensure!(!root.join(&file).exists(), "{file} exists; choose another name or edit it");
+    let text =
+        fs::read_to_string(root.join(list)).with_context(|| format!("cannot read {list}"))?;
+    let text = with_module(&text, name).with_context(|| format!("{list} declares no modules"))?;
+    let entry = fill(kind.entry, name);
+    let Some(text) = with_entry(&text, constant, &entry) else {
+        bail!("{list} has no `{constant}: ... = &[...];`; put `{entry}` into its list");
+    };
+    fs::write(root.join(&file), fill(kind.template, name))?;
+    fs::write(root.join(list), text)?;
+    Ok(vec![file, (*list).to_owned()])
+}
+
+/// Replaces the names in a template.
+fn fill(template: &str, name: &str) -> String {
+    let upper = name.to_uppercase();
+    let template = template.replace("{{snake}}", name).replace("{{UPPER}}", &upper);
+    template.replace("{{Camel}}", &camel(name)).replace("{{kebab}}", &name.replace('_', "-"))
+}
+
+/// `fuse_qkv` -> `FuseQkv`; digits keep their underscore: `q4_0` -> `Q4_0`.
+fn camel(name: &str) -> String {
+    let mut out = String::new();
+    for part in name.split('_').filter(|p| !p.is_empty()) {
+        let is_number = part.starts_with(|c: char| c.is_ascii_digit());
+        if is_number && out.ends_with(|c: char| c.is_ascii_digit()) {
+            out.push('_');
+        }
+        out.push(part.chars().next().expect("not empty").to_ascii_uppercase());
+        out.push_str(&part[1..]);
+    }
+    out
+}
+
+/// Adds `pub mod NAME;` (or `mod`, as its neighbours) in alphabetical order.
+fn with_module(text: &str, name: &str) -> Option<String> {
+    let lines: Vec<&str> = text.lines().collect();
+    let module = |line: &str| {
+        let module = line.trim_start_matches("pub(crate) ").trim_start_matches("pub ");
+        module.strip_prefix("mod ")?.strip_suffix(';').map(str::to_owned)
+    };
+    let is_entry = |line: &str| module(line).is_some_and(|m| m != "tests" && m != "shared");
+    let first = lines.iter().position(|l| is_entry(l))?;
+    let n_entries = lines[first..].iter().take_while(|l| is_entry(l)).count();
+    let group = &lines[first..first + n_entries];
+    let after = group.iter().filter(|l| module(l).is_some_and(|m| *m < *name)).count();
+    let prefix = lines[first].split("mod ").next()?;
+    let declared = format!("{prefix}mod {name};");
+    let mut out = lines.clone();
+    out.insert(first + after, &declared);
+    Some(out.join("\n") + "\n")
+}
+
+/// Adds an entry at the end of the list.
+fn with_entry(text: &str, constant: &str, entry: &str) -> Option<String> {
+    let declared = text.find(&format!(" {constant}: "))?;
+    let open = declared + text[declared..].find("= &[")? + 4;
+    let close = open + text[open..].find("];")?;
+    let is_one_line = !text[open..close].contains('\n');
+    let body = text[open..close].trim_end().trim_end_matches(',');
+    let separator = if body.is_empty() { "" } else { "," };
+    let added = if is_one_line {
+        format!("{body}{separator} {entry}")
+    } else {
+        format!("{body}{separator}\n    {entry},\n")
+    };
+    let line_len = text[..open].lines().next_back()?.len() + added.len() + 2;
+    if is_one_line && line_len > 100 {
+        let entries = added.split(", ").map(|e| format!("    {},\n", e.trim()));
+        return Some(format!(
+            "{}\n{}{}",
+            &text[..open],
+            entries.collect::<String>(),
+            &text[close..]
+        ));
+    }
+    Some(format!("{}{}{}", &text[..open], added.trim_start_matches(' '), &text[close..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_become_types() {
+        assert_eq!(
+            ["q4_0", "fuse_qkv", "iq4_nl", "x2_3_y"].map(camel),
+            ["Q4_0", "FuseQkv", "Iq4Nl", "X2_3Y"]
+        );
+    }
+
+    #[test]
+    fn the_list_grows_by_two_lines() {
+        let text = "//! L.\n\npub mod shared;\n\npub mod a;\npub mod c;\n\n\
+                    #[cfg(test)]\nmod tests;\n\
+                    pub const ALL: &[&dyn X] = &[\n    &a::A,\n    &c::C,\n];\n";
+        let grown = with_entry(&with_module(text, "b").unwrap(), "ALL", "&b::B").unwrap();
+        let expected = "//! L.\n\npub mod shared;\n\npub mod a;\npub mod b;\npub mod c;\n\n\
+                        #[cfg(test)]\nmod tests;\n\
+                        pub const ALL: &[&dyn X] = &[\n    &a::A,\n    &c::C,\n    &b::B,\n];\n";
+        assert_eq!(grown, expected);
+        let one_line = "pub const ALL: &[X] = &[a::A];\n";
+        let grown = with_entry(one_line, "ALL", "b::B").unwrap();
+        assert_eq!(grown, "pub const ALL: &[X] = &[a::A, b::B];\n");
+        let wide = format!("pub const ALL: &[X] = &[{}];\n", ["a::A"; 12].join(", "));
+        assert_eq!(with_entry(&wide, "ALL", "b::B").unwrap().lines().count(), 15);
+    }
+
+    #[test]
+    fn an_entry_is_written_once_and_by_its_name() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("crates/formats/src/encodings");
+        fs::create_dir_all(&folder).unwrap();
+        let list = "pub mod q4_0;\npub const ENCODINGS: &[E] = &[\n    of::<q4_0::Q4_0>(),\n];\n";
+        fs::write(folder.join("mod.rs"), list).unwrap();
+        add(root.path(), &KINDS[0], "q7_0").unwrap();
+        let written = fs::read_to_string(folder.join("q7_0.rs")).unwrap();
+        assert!(written.contains("pub struct Q7_0 {") && !written.contains("{{"), "{written}");
+        assert!(add(root.path(), &KINDS[0], "q7_0").unwrap_err().to_string().contains("exists"));
+        assert!(add(root.path(), &KINDS[0], "Q8").is_err());
+    }
+}
