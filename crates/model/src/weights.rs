@@ -1,8 +1,8 @@
 //! Weights: what they do ([`Role`]) and where their bytes come from ([`WeightSource`]).
 
 use crate::WeightId;
-use sterna_formats::EncodingRef;
 use std::borrow::Cow;
+use sterna_formats::EncodingRef;
 
 /// What a weight does; passes, cost models and memory accounting ask this instead of parsing names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

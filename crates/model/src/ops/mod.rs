@@ -1,7 +1,43 @@
 //! The ops, one file each. Each has shapes, cost and an obviously right `eval`; speed is elsewhere.
 
+pub mod add;
+pub mod attention;
+pub mod embedding;
+pub mod linear;
+pub mod rms_norm;
+pub mod rope;
+pub mod swiglu;
+#[cfg(test)]
+mod tests;
+
+pub use add::Add;
+pub use attention::Attention;
+pub use embedding::Embedding;
+pub use linear::Linear;
+pub use rms_norm::RmsNorm;
+pub use rope::{Llama3Scaling, Rope, RopeLayout, RopeTable};
+pub use swiglu::Swiglu;
+
 use std::any::Any;
 use std::fmt::Debug;
+use std::ops::RangeInclusive;
+
+/// Every op, with plain attributes: for documentation, lowering tables and checks.
+pub const OPS: &[&dyn Op] = &[
+    &Embedding,
+    &Linear { biases: Vec::new() },
+    &RmsNorm { eps: 1e-5, group_len: 1 },
+    &Rope {
+        head_dim: 2,
+        rotary_dim: 2,
+        layout: RopeLayout::Interleaved,
+        base: 10_000.0,
+        scale: 1.0,
+    },
+    &Attention { n_heads: 1, n_kv_heads: 1, head_dim: 1, scale: 1.0, window: None },
+    &Swiglu,
+    &Add,
+];
 
 /// What one row (token) through an op costs.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -12,6 +48,18 @@ pub struct Cost {
     pub kv_elements: f64,
     /// KV-cache elements read per row.
     pub kv_read: f64,
+}
+
+impl std::ops::Add for Cost {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            macs: self.macs + other.macs,
+            kv_elements: self.kv_elements + other.kv_elements,
+            kv_read: self.kv_read + other.kv_read,
+        }
+    }
 }
 
 /// The rows an op is evaluated on: one sequence from its start, row `i` at position `i`.
@@ -28,6 +76,8 @@ pub struct EvalInputs<'a> {
 pub trait Op: Any + Send + Sync + Debug {
     /// The op's name, e.g. `rms_norm`.
     fn name(&self) -> &'static str;
+    /// What it computes, in a few words.
+    fn about(&self) -> &'static str;
     /// Features of each output, from the features of the inputs and the shapes of the weights.
     ///
     /// # Errors
@@ -43,4 +93,23 @@ pub trait Op: Any + Send + Sync + Debug {
     }
     /// For lowering tables: the concrete op behind the trait object.
     fn as_any(&self) -> &dyn Any;
+}
+
+/// The check every `out_features` starts with.
+fn expect_counts(
+    op: &dyn Op,
+    inputs: &[usize],
+    weights: &[&[usize]],
+    n_inputs: usize,
+    n_weights: RangeInclusive<usize>,
+) -> Result<(), String> {
+    if inputs.len() == n_inputs && n_weights.contains(&weights.len()) {
+        return Ok(());
+    }
+    Err(format!(
+        "{} wants {n_inputs} inputs and {n_weights:?} weights, not {} and {}",
+        op.name(),
+        inputs.len(),
+        weights.len()
+    ))
 }

@@ -1,0 +1,114 @@
+//! Each op's definition against small results worked out by hand.
+
+use super::*;
+
+fn eval(
+    op: &dyn Op,
+    n_rows: usize,
+    inputs: &[&[f32]],
+    weights: &[&[f32]],
+    n: &[usize],
+) -> Vec<f32> {
+    let mut outputs: Vec<Vec<f32>> = n.iter().map(|n| vec![f32::NAN; n * n_rows]).collect();
+    let mut slices: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
+    op.eval(&EvalInputs { n_rows, inputs, weights }, &mut slices);
+    outputs.concat()
+}
+
+#[test]
+fn op_names_are_unique_and_described() {
+    for (i, op) in OPS.iter().enumerate() {
+        assert!(OPS[..i].iter().all(|other| other.name() != op.name()), "{}", op.name());
+        assert!(!op.about().is_empty());
+    }
+}
+
+#[test]
+fn embedding_copies_rows() {
+    let table = [0.0, 1.0, 10.0, 11.0, 20.0, 21.0];
+    assert_eq!(eval(&Embedding, 2, &[&[2.0, 0.0]], &[&table], &[2]), [20.0, 21.0, 0.0, 1.0]);
+    assert!(Embedding.out_features(&[2], &[&[3, 2]]).is_err());
+}
+
+#[test]
+fn linear_has_n_outputs_and_counts_biases() {
+    let op = Linear { biases: vec![false, true] };
+    assert_eq!((op.bias_of(0), op.bias_of(1)), (None, Some(2)));
+    let y =
+        eval(&op, 1, &[&[1.0, 2.0]], &[&[3.0, 4.0], &[5.0, 6.0, 7.0, 8.0], &[0.5, -0.5]], &[1, 2]);
+    assert_eq!(y, [11.0, 17.5, 22.5]);
+    assert_eq!(op.out_features(&[2], &[&[1, 2], &[2, 2], &[2]]).unwrap(), [1, 2]);
+    assert!(op.out_features(&[3], &[&[1, 2], &[2, 2], &[2]]).unwrap_err().contains("1x2"));
+    assert!(op.out_features(&[2], &[&[1, 2], &[2, 2], &[3]]).unwrap_err().contains("bias"));
+}
+
+#[test]
+fn rms_norm_works_per_head() {
+    let op = RmsNorm { eps: 0.0, group_len: 2 };
+    let y = eval(&op, 1, &[&[3.0, 3.0, 0.0, 2.0]], &[&[1.0, 2.0]], &[4]);
+    let root = std::f32::consts::SQRT_2;
+    for (y, want) in y.iter().zip([1.0, 2.0, 0.0, 2.0 * root]) {
+        assert!((y - want).abs() < 1e-6, "{y} {want}");
+    }
+    assert!(op.out_features(&[5], &[&[2]]).is_err());
+}
+
+#[test]
+fn rope_layouts_are_the_same_turn_of_permuted_features() {
+    let rope = |layout| Rope { head_dim: 6, rotary_dim: 4, layout, base: 100.0, scale: 2.0 };
+    let x = [9., 9., 9., 9., 9., 9., 1., 2., 3., 4., 5., 6.];
+    let permuted = [9., 9., 9., 9., 9., 9., 1., 3., 2., 4., 5., 6.];
+    let half = eval(&rope(RopeLayout::Half), 2, &[&x], &[], &[6]);
+    let interleaved = eval(&rope(RopeLayout::Interleaved), 2, &[&permuted], &[], &[6]);
+    assert_eq!(half[..6], x[..6], "position 0 does not turn");
+    assert_eq!(half[10..], x[10..], "features past rotary_dim pass through");
+    let back: Vec<f32> = [0, 2, 1, 3, 4, 5].iter().map(|i| interleaved[6 + i]).collect();
+    assert_eq!(half[6..], back);
+    // Position 1, halved by the scale: the first pair turns by 0.5 radians, the second by 0.05.
+    let (sin, cos) = 0.5f32.sin_cos();
+    assert!((half[6] - (cos - 3.0 * sin)).abs() < 1e-6);
+    let (sin, cos) = 0.05f32.sin_cos();
+    assert!((half[9] - (2.0 * sin + 4.0 * cos)).abs() < 1e-6);
+}
+
+#[test]
+fn rope_factors_divide_the_frequencies() {
+    let rope =
+        Rope { head_dim: 4, rotary_dim: 4, layout: RopeLayout::Half, base: 100.0, scale: 1.0 };
+    assert_eq!(rope.frequencies(Some(&[1.0, 8.0])), [1.0, 0.1 / 8.0]);
+    assert_eq!(rope.table(None, 3..4).cos[0], 3f64.cos() as f32);
+}
+
+#[test]
+fn llama3_factors_keep_fast_pairs_and_divide_slow_ones() {
+    let scaling = Llama3Scaling {
+        factor: 8.0,
+        low_freq_factor: 1.0,
+        high_freq_factor: 4.0,
+        original_context: 8192.0,
+    };
+    let factors = scaling.factors(500_000.0, 128);
+    assert_eq!((factors[0], factors[63]), (1.0, 8.0));
+    assert!(factors.is_sorted(), "{factors:?}");
+    assert!(factors.iter().any(|&f| f > 1.0 && f < 8.0));
+}
+
+#[test]
+fn attention_is_causal_grouped_and_windowed() {
+    let op = Attention { n_heads: 2, n_kv_heads: 1, head_dim: 1, scale: 1.0, window: None };
+    let (q, k, v) = ([0.0; 6], [1.0, 2.0, 3.0], [3.0, 6.0, 12.0]);
+    let y = eval(&op, 3, &[&q, &k, &v], &[], &[2]);
+    assert_eq!(y, [3.0, 3.0, 4.5, 4.5, 7.0, 7.0], "zero queries average what they see");
+    let windowed = Attention { window: Some(2), ..op.clone() };
+    let y = eval(&windowed, 3, &[&q, &k, &v], &[], &[2]);
+    assert_eq!(y, [3.0, 3.0, 4.5, 4.5, 9.0, 9.0]);
+    assert_eq!(windowed.cost(&[], &[], 10).kv_read, 4.0);
+    assert!(op.out_features(&[2, 2, 1], &[]).is_err());
+}
+
+#[test]
+fn swiglu_and_add() {
+    let y = eval(&Swiglu, 1, &[&[0.0, 100.0], &[5.0, 2.0]], &[], &[2]);
+    assert_eq!(y, [0.0, 200.0]);
+    assert_eq!(eval(&Add, 1, &[&[1.0], &[2.0]], &[], &[1]), [3.0]);
+}
