@@ -1,0 +1,190 @@
+//! Activations prepared for linear layers: int8 codes for block encodings, f32 for float ones.
+//!
+//! Rows are grouped in tiles of [`TILES`] widths, and inside a tile the rows of one input position lie
+//! side by side, so that a kernel walks one stream. The layout depends on the number of rows alone;
+//! the numbers do not depend on it at all.
+
+use crate::isa::{Isa, Kernel};
+
+/// Activations of one row that share a scale.
+pub const CHUNK: usize = 256;
+
+/// The widths of tiles, widest first.
+pub const TILES: [usize; 4] = [12, 4, 2, 1];
+
+/// The tiles that `n_rows` rows are cut into: `(first row, width)`.
+pub fn tiles(n_rows: usize) -> impl Iterator<Item = (usize, usize)> {
+    let mut first = 0;
+    std::iter::from_fn(move || {
+        let width = TILES.into_iter().find(|&w| w <= n_rows - first)?;
+        first += width;
+        Some((first - width, width))
+    })
+}
+
+/// Sizes of the buffers that hold the quantized form of rows of `cols` values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QuantLayout {
+    /// Values per row; a multiple of 16.
+    pub cols: usize,
+}
+
+impl QuantLayout {
+    /// Four codes to an i32.
+    pub fn quads(self) -> usize {
+        self.cols / 4
+    }
+    /// Sums over 16 codes.
+    pub fn sums16(self) -> usize {
+        self.cols / 16
+    }
+    /// Sums over 32 codes, the last perhaps over 16.
+    pub fn sums32(self) -> usize {
+        self.cols.div_ceil(32)
+    }
+    /// Chunks of up to 256 values, each with a scale and a sum.
+    pub fn chunks(self) -> usize {
+        self.cols.div_ceil(CHUNK)
+    }
+    /// i32 entries per row in all: quads, then sums over 16, 32 and 256.
+    pub fn ints(self) -> usize {
+        self.quads() + self.sums16() + self.sums32() + self.chunks()
+    }
+}
+
+/// Quantized rows, read by kernels. Each slice holds `n_rows` times the row's entries, tile by tile.
+#[derive(Clone, Copy, Debug)]
+pub struct QuantActs<'a> {
+    /// Shape of a row.
+    pub layout: QuantLayout,
+    /// Rows.
+    pub n_rows: usize,
+    /// Tile by tile: quads, sums16, sums32, sums256, each `[entry][row of tile]`.
+    pub ints: &'a [i32],
+    /// Tile by tile: `[chunk][row of tile]`.
+    pub scales: &'a [f32],
+}
+
+/// One tile of quantized rows.
+#[derive(Clone, Copy, Debug)]
+pub struct QuantTile<'a> {
+    /// `[cols / 4][width]`, four codes each.
+    pub quads: &'a [i32],
+    /// `[cols / 16][width]`.
+    pub sums16: &'a [i32],
+    /// `[cols / 32][width]`.
+    pub sums32: &'a [i32],
+    /// `[chunks][width]`.
+    pub sums256: &'a [i32],
+    /// `[chunks][width]`.
+    pub scales: &'a [f32],
+}
+
+impl<'a> QuantActs<'a> {
+    /// The tile of `width` rows that starts at row `first`.
+    #[inline(always)]
+    pub fn tile(&self, first: usize, width: usize) -> QuantTile<'a> {
+        let layout = self.layout;
+        let ints = &self.ints[first * layout.ints()..][..width * layout.ints()];
+        let (quads, rest) = ints.split_at(width * layout.quads());
+        let (sums16, rest) = rest.split_at(width * layout.sums16());
+        let (sums32, sums256) = rest.split_at(width * layout.sums32());
+        let scales = &self.scales[first * layout.chunks()..][..width * layout.chunks()];
+        QuantTile { quads, sums16, sums32, sums256, scales }
+    }
+}
+
+/// Quantizes one tile: `x` is `[width, cols]`, the outputs are laid out as [`QuantTile`].
+pub struct QuantizeTile<'a> {
+    /// Shape of a row.
+    pub layout: QuantLayout,
+    /// Rows in the tile.
+    pub width: usize,
+    /// The rows, `[width, cols]`.
+    pub x: &'a [f32],
+    /// `width * layout.ints()` entries.
+    pub ints: &'a mut [i32],
+    /// `width * layout.chunks()` entries.
+    pub scales: &'a mut [f32],
+}
+
+impl Kernel for QuantizeTile<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let Self { layout, width, x, ints, scales } = self;
+        let (quads, sums) = ints.split_at_mut(width * layout.quads());
+        let (sums16, sums) = sums.split_at_mut(width * layout.sums16());
+        let (sums32, sums256) = sums.split_at_mut(width * layout.sums32());
+        sums32.fill(0);
+        for row in 0..width {
+            let x = &x[row * layout.cols..][..layout.cols];
+            for (c, chunk) in x.chunks(CHUNK).enumerate() {
+                let (blocks, _) = chunk.as_chunks::<16>();
+                let (scale, inverse) = chunk_scale(isa, blocks);
+                scales[c * width + row] = scale;
+                let mut chunk_sum = 0;
+                for (b, block) in blocks.iter().enumerate() {
+                    let b = c * (CHUNK / 16) + b;
+                    let codes = isa.to_i8(isa.mul(isa.load(block), isa.splat(inverse)));
+                    let four: &[[i8; 4]] = codes.as_chunks().0;
+                    for (q, quad) in four.iter().enumerate() {
+                        let bytes = quad.map(|code| code as u8);
+                        quads[(b * 4 + q) * width + row] = i32::from_le_bytes(bytes);
+                    }
+                    let sum: i32 = codes.iter().map(|&code| i32::from(code)).sum();
+                    sums16[b * width + row] = sum;
+                    sums32[b / 2 * width + row] += sum;
+                    chunk_sum += sum;
+                }
+                sums256[c * width + row] = chunk_sum;
+            }
+        }
+    }
+}
+
+/// `(absmax / 127, 127 / absmax)`, or zeros where every value is zero.
+#[inline(always)]
+fn chunk_scale<I: Isa>(isa: I, blocks: &[[f32; 16]]) -> (f32, f32) {
+    let mut largest = isa.splat(0.0);
+    for block in blocks {
+        largest = isa.max(isa.abs(isa.load(block)), largest);
+    }
+    match isa.max_lane(largest) {
+        0.0 => (0.0, 0.0),
+        absmax => (absmax / 127.0, 127.0 / absmax),
+    }
+}
+
+/// Lays `[width, cols]` rows side by side as `[cols][width]`, for float encodings.
+pub fn interleave(x: &[f32], width: usize, cols: usize, out: &mut [f32]) {
+    if width == 1 {
+        out[..cols].copy_from_slice(&x[..cols]);
+        return;
+    }
+    for row in 0..width {
+        for (k, &value) in x[row * cols..][..cols].iter().enumerate() {
+            out[k * width + row] = value;
+        }
+    }
+}
+
+/// Float rows, read by kernels: tile by tile `[col][row of tile]`.
+#[derive(Clone, Copy, Debug)]
+pub struct FloatActs<'a> {
+    /// Values per row.
+    pub cols: usize,
+    /// Rows.
+    pub n_rows: usize,
+    /// `n_rows * cols` values.
+    pub values: &'a [f32],
+}
+
+impl<'a> FloatActs<'a> {
+    /// The `[cols][width]` values of the tile that starts at row `first`.
+    #[inline(always)]
+    pub fn tile(&self, first: usize, width: usize) -> &'a [f32] {
+        &self.values[first * self.cols..][..width * self.cols]
+    }
+}

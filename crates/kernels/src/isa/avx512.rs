@@ -1,0 +1,219 @@
+//! AVX-512 (F, BW, VL, DQ): one register per vector; int8 dots through VNNI where present.
+
+use super::{Isa, Kernel, Line, on_cpu};
+use std::arch::x86_64::*;
+
+/// Exists only on a CPU with AVX-512 F, BW, VL and DQ (and VNNI if so named).
+#[derive(Clone, Copy)]
+pub struct Avx512<const VNNI: bool>(());
+
+impl<const VNNI: bool> Avx512<VNNI> {
+    /// The token, if this CPU has the instructions.
+    pub fn detect() -> Option<Self> {
+        let base = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
+        (base && (!VNNI || is_x86_feature_detected!("avx512vnni"))).then_some(Self(()))
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+fn run_vnni<K: Kernel>(isa: Avx512<true>, kernel: K) -> K::Out {
+    kernel.run(isa)
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")]
+fn run_plain<K: Kernel>(isa: Avx512<false>, kernel: K) -> K::Out {
+    kernel.run(isa)
+}
+
+/// Nearest, ties to even, no exceptions.
+const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+
+impl<const VNNI: bool> Isa for Avx512<VNNI> {
+    const REGISTERS: usize = 32;
+    type F = __m512;
+    type I = __m512i;
+    type B = __m512i;
+
+    #[inline(always)]
+    fn run<K: Kernel>(self, kernel: K) -> K::Out {
+        if VNNI {
+            on_cpu!(run_vnni(Avx512(()), kernel))
+        } else {
+            on_cpu!(run_plain(Avx512(()), kernel))
+        }
+    }
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m512 {
+        on_cpu!(_mm512_set1_ps(x))
+    }
+    #[inline(always)]
+    fn load(self, from: &[f32; 16]) -> __m512 {
+        on_cpu!(_mm512_loadu_ps(from.as_ptr()))
+    }
+    #[inline(always)]
+    fn store(self, x: __m512, to: &mut [f32; 16]) {
+        on_cpu!(_mm512_storeu_ps(to.as_mut_ptr(), x))
+    }
+    #[inline(always)]
+    fn load_f16(self, from: &[u8; 32]) -> __m512 {
+        on_cpu!(_mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast())))
+    }
+    #[inline(always)]
+    fn load_bf16(self, from: &[u8; 32]) -> __m512 {
+        on_cpu!({
+            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.as_ptr().cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+        })
+    }
+    #[inline(always)]
+    fn to_f16(self, x: __m512) -> [u16; 16] {
+        let mut out = [0u16; 16];
+        on_cpu!({
+            let half = _mm512_cvtps_ph::<NEAREST>(x);
+            _mm256_storeu_si256(out.as_mut_ptr().cast(), half)
+        });
+        out
+    }
+    #[inline(always)]
+    fn load_u8(self, from: &[u8; 16]) -> __m512 {
+        on_cpu!(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.as_ptr().cast()))))
+    }
+    #[inline(always)]
+    fn load_i8(self, from: &[u8; 16]) -> __m512 {
+        on_cpu!(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.as_ptr().cast()))))
+    }
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        on_cpu!(_mm512_add_ps(a, b))
+    }
+    #[inline(always)]
+    fn sub(self, a: __m512, b: __m512) -> __m512 {
+        on_cpu!(_mm512_sub_ps(a, b))
+    }
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        on_cpu!(_mm512_mul_ps(a, b))
+    }
+    #[inline(always)]
+    fn div(self, a: __m512, b: __m512) -> __m512 {
+        on_cpu!(_mm512_div_ps(a, b))
+    }
+    #[inline(always)]
+    fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        on_cpu!(_mm512_fmadd_ps(a, b, c))
+    }
+    #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        on_cpu!(_mm512_max_ps(a, b))
+    }
+    #[inline(always)]
+    fn select_lt(self, a: __m512, b: __m512, x: __m512, y: __m512) -> __m512 {
+        on_cpu!(_mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), y, x))
+    }
+    #[inline(always)]
+    fn abs(self, x: __m512) -> __m512 {
+        on_cpu!(_mm512_abs_ps(x))
+    }
+    #[inline(always)]
+    fn round(self, x: __m512) -> __m512 {
+        on_cpu!(_mm512_roundscale_ps::<NEAREST>(x))
+    }
+    #[inline(always)]
+    fn exp2_int(self, x: __m512) -> __m512 {
+        on_cpu!({
+            let exponent = _mm512_add_epi32(_mm512_cvtps_epi32(x), _mm512_set1_epi32(127));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<23>(exponent))
+        })
+    }
+    #[inline(always)]
+    fn sum(self, x: __m512) -> f32 {
+        on_cpu!({
+            let eight = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps::<1>(x));
+            super::avx2::sum_eight(eight)
+        })
+    }
+    #[inline(always)]
+    fn max_lane(self, x: __m512) -> f32 {
+        on_cpu!({
+            let eight = _mm256_max_ps(_mm512_extractf32x8_ps::<1>(x), _mm512_castps512_ps256(x));
+            super::avx2::max_eight(eight)
+        })
+    }
+    #[inline(always)]
+    fn to_i8(self, x: __m512) -> [i8; 16] {
+        let mut out = [0i8; 16];
+        on_cpu!({
+            let bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x));
+            _mm_storeu_si128(out.as_mut_ptr().cast(), bytes)
+        });
+        out
+    }
+
+    #[inline(always)]
+    fn add_i(self, a: __m512i, b: __m512i) -> __m512i {
+        on_cpu!(_mm512_add_epi32(a, b))
+    }
+    #[inline(always)]
+    fn splat_i(self, x: i32) -> __m512i {
+        on_cpu!(_mm512_set1_epi32(x))
+    }
+    #[inline(always)]
+    fn from_i(self, x: __m512i) -> __m512 {
+        on_cpu!(_mm512_cvtepi32_ps(x))
+    }
+    #[inline(always)]
+    fn dot(self, sum: __m512i, w: __m512i, a: i32) -> __m512i {
+        on_cpu!({
+            let a = _mm512_set1_epi32(a);
+            if VNNI {
+                return _mm512_dpbusd_epi32(sum, w, a);
+            }
+            // Even and odd bytes apart as 16-bit numbers: products and pair sums fit in i32.
+            let w_even = _mm512_and_si512(w, _mm512_set1_epi16(0xff));
+            let w_odd = _mm512_srli_epi16::<8>(w);
+            let a_even = _mm512_srai_epi16::<8>(_mm512_slli_epi16::<8>(a));
+            let a_odd = _mm512_srai_epi16::<8>(a);
+            let even = _mm512_madd_epi16(w_even, a_even);
+            _mm512_add_epi32(sum, _mm512_add_epi32(even, _mm512_madd_epi16(w_odd, a_odd)))
+        })
+    }
+    #[inline(always)]
+    fn dot_small(self, sum: __m512i, w: __m512i, a: i32) -> __m512i {
+        if VNNI {
+            return self.dot(sum, w, a);
+        }
+        on_cpu!({
+            // |pair| <= 2 * 127 * 127 = 32258 < 32767, so i16 is exact.
+            let pairs = _mm512_maddubs_epi16(w, _mm512_set1_epi32(a));
+            _mm512_add_epi32(sum, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))
+        })
+    }
+
+    #[inline(always)]
+    fn load_b(self, from: &Line) -> __m512i {
+        on_cpu!(_mm512_load_si512(from.0.as_ptr().cast()))
+    }
+    #[inline(always)]
+    fn store_b(self, x: __m512i, to: &mut Line) {
+        on_cpu!(_mm512_store_si512(to.0.as_mut_ptr().cast(), x))
+    }
+    #[inline(always)]
+    fn shr_and<const SHIFT: u32>(self, x: __m512i, mask: u8) -> __m512i {
+        on_cpu!(_mm512_and_si512(_mm512_srli_epi16::<SHIFT>(x), _mm512_set1_epi8(mask as i8)))
+    }
+    #[inline(always)]
+    fn shl_and<const SHIFT: u32>(self, x: __m512i, mask: u8) -> __m512i {
+        on_cpu!(_mm512_and_si512(_mm512_slli_epi16::<SHIFT>(x), _mm512_set1_epi8(mask as i8)))
+    }
+    #[inline(always)]
+    fn or(self, a: __m512i, b: __m512i) -> __m512i {
+        on_cpu!(_mm512_or_si512(a, b))
+    }
+}

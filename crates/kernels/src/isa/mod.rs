@@ -1,0 +1,144 @@
+//! The vocabulary every kernel is written in: 16 lanes of f32 or i32 and lines of 64 bytes.
+//!
+//! A kernel is a [`Kernel`]: one generic body over an [`Isa`] token. A token exists only on a CPU that
+//! has the instructions, so register arithmetic through it is sound; memory is reached through
+//! fixed-size array references only. Every operation is defined by [`scalar::Scalar`], and the other
+//! tokens return the same bits. This folder is the only home of SIMD intrinsics.
+
+pub mod avx2;
+pub mod avx512;
+pub mod scalar;
+
+/// The unit of packed weights: 64 bytes, four for each of 16 rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C, align(64))]
+pub struct Line(pub [u8; 64]);
+
+impl Line {
+    /// All zeros.
+    pub const ZERO: Line = Line([0; 64]);
+
+    /// The first or second 32 bytes.
+    #[inline(always)]
+    pub fn half(&self, index: usize) -> &[u8; 32] {
+        self.0[index * 32..][..32].try_into().expect("a line has two halves")
+    }
+
+    /// One of four 16-byte quarters.
+    #[inline(always)]
+    pub fn quarter(&self, index: usize) -> &[u8; 16] {
+        self.0[index * 16..][..16].try_into().expect("a line has four quarters")
+    }
+
+    /// The line as 16 f32.
+    #[inline(always)]
+    pub fn floats(&self) -> &[f32; 16] {
+        bytemuck::cast_ref(self)
+    }
+
+    /// The line as 16 f32, to write.
+    #[inline(always)]
+    pub fn floats_mut(&mut self) -> &mut [f32; 16] {
+        bytemuck::cast_mut(self)
+    }
+}
+
+/// A kernel body, generic over the ISA it runs on.
+pub trait Kernel {
+    /// What it returns.
+    type Out;
+    /// The body. Implementations and all they call are `#[inline(always)]`, so that the whole body is
+    /// compiled with the features of [`Isa::run`].
+    fn run<I: Isa>(self, isa: I) -> Self::Out;
+}
+
+/// An instruction set: a token, its vector types, and the operations on them.
+pub trait Isa: Copy + Send + Sync + 'static {
+    /// Vector registers: how many rows a kernel may keep in flight.
+    const REGISTERS: usize;
+    /// 16 lanes of f32.
+    type F: Copy;
+    /// 16 lanes of i32.
+    type I: Copy;
+    /// 64 bytes.
+    type B: Copy;
+
+    /// Runs a kernel compiled for this ISA.
+    fn run<K: Kernel>(self, kernel: K) -> K::Out;
+
+    /// All lanes `x`.
+    fn splat(self, x: f32) -> Self::F;
+    /// Loads 16 values.
+    fn load(self, from: &[f32; 16]) -> Self::F;
+    /// Stores 16 values.
+    fn store(self, x: Self::F, to: &mut [f32; 16]);
+    /// Loads 16 little-endian f16.
+    fn load_f16(self, from: &[u8; 32]) -> Self::F;
+    /// Loads 16 little-endian bf16.
+    fn load_bf16(self, from: &[u8; 32]) -> Self::F;
+    /// Rounds 16 values to f16 (nearest, ties to even).
+    fn to_f16(self, x: Self::F) -> [u16; 16];
+    /// 16 unsigned bytes as f32.
+    fn load_u8(self, from: &[u8; 16]) -> Self::F;
+    /// 16 signed bytes as f32.
+    fn load_i8(self, from: &[u8; 16]) -> Self::F;
+    /// `a + b`.
+    fn add(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a - b`.
+    fn sub(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a * b`.
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a / b`.
+    fn div(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a * b + c`, rounded once.
+    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// The larger; `b` where the comparison fails (as x86 `max`).
+    fn max(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `if a < b { x } else { y }`.
+    fn select_lt(self, a: Self::F, b: Self::F, x: Self::F, y: Self::F) -> Self::F;
+    /// `|x|`.
+    fn abs(self, x: Self::F) -> Self::F;
+    /// To the nearest integer, ties to even.
+    fn round(self, x: Self::F) -> Self::F;
+    /// `2^x` for integral `x` in `[-126, 127]`.
+    fn exp2_int(self, x: Self::F) -> Self::F;
+    /// Lanes folded by halves: 8, 4, 2, 1.
+    fn sum(self, x: Self::F) -> f32;
+    /// The largest lane.
+    fn max_lane(self, x: Self::F) -> f32;
+    /// Rounds (ties to even) to i8; every lane is within `[-127, 127]`.
+    fn to_i8(self, x: Self::F) -> [i8; 16];
+
+    /// `a + b`, wrapping.
+    fn add_i(self, a: Self::I, b: Self::I) -> Self::I;
+    /// All lanes `x`.
+    fn splat_i(self, x: i32) -> Self::I;
+    /// Each lane as f32, rounded to nearest.
+    fn from_i(self, x: Self::I) -> Self::F;
+    /// Lane `r` gains the dot product of bytes `4r..4r+4` of `w` (unsigned) with the four bytes of
+    /// `a` (signed). Exact: no intermediate saturates.
+    fn dot(self, sum: Self::I, w: Self::B, a: i32) -> Self::I;
+    /// As [`Isa::dot`] for bytes of `w` at most 127, which lets AVX2 take a shorter road.
+    fn dot_small(self, sum: Self::I, w: Self::B, a: i32) -> Self::I;
+
+    /// Loads 64 bytes.
+    fn load_b(self, from: &Line) -> Self::B;
+    /// Stores 64 bytes.
+    fn store_b(self, x: Self::B, to: &mut Line);
+    /// Each byte `(x >> SHIFT) & mask`.
+    fn shr_and<const SHIFT: u32>(self, x: Self::B, mask: u8) -> Self::B;
+    /// Each byte `(x << SHIFT) & mask`.
+    fn shl_and<const SHIFT: u32>(self, x: Self::B, mask: u8) -> Self::B;
+    /// Bitwise or.
+    fn or(self, a: Self::B, b: Self::B) -> Self::B;
+}
+
+/// Evaluates intrinsics inside a token's method.
+macro_rules! on_cpu {
+    ($body:expr) => {
+        // SAFETY: the method has `self`, a token that is made only after the CPU was found to have
+        // the features, and references carry the sizes that loads and stores touch.
+        unsafe { $body }
+    };
+}
+pub(crate) use on_cpu;

@@ -1,0 +1,126 @@
+//! The vocabulary in plain Rust: what every other ISA's operations are defined by.
+
+use super::{Isa, Kernel, Line};
+use half::{bf16, f16};
+use std::array::from_fn;
+
+/// Always there.
+#[derive(Clone, Copy)]
+pub struct Scalar;
+
+/// Little-endian u16 number `i` of a half line.
+#[inline(always)]
+fn u16_at(bytes: &[u8; 32], i: usize) -> u16 {
+    u16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]])
+}
+
+impl Isa for Scalar {
+    const REGISTERS: usize = 32;
+    type F = [f32; 16];
+    type I = [i32; 16];
+    type B = [u8; 64];
+
+    fn run<K: Kernel>(self, kernel: K) -> K::Out {
+        kernel.run(self)
+    }
+
+    fn splat(self, x: f32) -> [f32; 16] {
+        [x; 16]
+    }
+    fn load(self, from: &[f32; 16]) -> [f32; 16] {
+        *from
+    }
+    fn store(self, x: [f32; 16], to: &mut [f32; 16]) {
+        *to = x;
+    }
+    fn load_f16(self, from: &[u8; 32]) -> [f32; 16] {
+        from_fn(|i| f16::from_bits(u16_at(from, i)).to_f32())
+    }
+    fn load_bf16(self, from: &[u8; 32]) -> [f32; 16] {
+        from_fn(|i| bf16::from_bits(u16_at(from, i)).to_f32())
+    }
+    fn to_f16(self, x: [f32; 16]) -> [u16; 16] {
+        x.map(|x| f16::from_f32(x).to_bits())
+    }
+    fn load_u8(self, from: &[u8; 16]) -> [f32; 16] {
+        from.map(f32::from)
+    }
+    fn load_i8(self, from: &[u8; 16]) -> [f32; 16] {
+        from.map(|b| f32::from(b as i8))
+    }
+    fn add(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        from_fn(|i| a[i] + b[i])
+    }
+    fn sub(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        from_fn(|i| a[i] - b[i])
+    }
+    fn mul(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        from_fn(|i| a[i] * b[i])
+    }
+    fn div(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        from_fn(|i| a[i] / b[i])
+    }
+    fn fma(self, a: [f32; 16], b: [f32; 16], c: [f32; 16]) -> [f32; 16] {
+        from_fn(|i| a[i].mul_add(b[i], c[i]))
+    }
+    fn max(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        from_fn(|i| if a[i] > b[i] { a[i] } else { b[i] })
+    }
+    fn select_lt(self, a: [f32; 16], b: [f32; 16], x: [f32; 16], y: [f32; 16]) -> [f32; 16] {
+        from_fn(|i| if a[i] < b[i] { x[i] } else { y[i] })
+    }
+    fn abs(self, x: [f32; 16]) -> [f32; 16] {
+        x.map(f32::abs)
+    }
+    fn round(self, x: [f32; 16]) -> [f32; 16] {
+        x.map(f32::round_ties_even)
+    }
+    fn exp2_int(self, x: [f32; 16]) -> [f32; 16] {
+        x.map(|x| f32::from_bits(((x as i32 + 127) << 23) as u32))
+    }
+    fn sum(self, x: [f32; 16]) -> f32 {
+        let eight: [f32; 8] = from_fn(|i| x[i] + x[i + 8]);
+        let four: [f32; 4] = from_fn(|i| eight[i] + eight[i + 4]);
+        (four[0] + four[2]) + (four[1] + four[3])
+    }
+    fn max_lane(self, x: [f32; 16]) -> f32 {
+        x.into_iter().fold(f32::NEG_INFINITY, |m, v| if v > m { v } else { m })
+    }
+    fn to_i8(self, x: [f32; 16]) -> [i8; 16] {
+        x.map(|x| x.round_ties_even() as i8)
+    }
+
+    fn add_i(self, a: [i32; 16], b: [i32; 16]) -> [i32; 16] {
+        from_fn(|i| a[i].wrapping_add(b[i]))
+    }
+    fn splat_i(self, x: i32) -> [i32; 16] {
+        [x; 16]
+    }
+    fn from_i(self, x: [i32; 16]) -> [f32; 16] {
+        x.map(|x| x as f32)
+    }
+    fn dot(self, sum: [i32; 16], w: [u8; 64], a: i32) -> [i32; 16] {
+        let a = a.to_le_bytes().map(|b| i32::from(b as i8));
+        from_fn(|r| sum[r] + (0..4).map(|k| i32::from(w[4 * r + k]) * a[k]).sum::<i32>())
+    }
+    fn dot_small(self, sum: [i32; 16], w: [u8; 64], a: i32) -> [i32; 16] {
+        debug_assert!(w.iter().all(|&b| b <= 127));
+        self.dot(sum, w, a)
+    }
+
+    fn load_b(self, from: &Line) -> [u8; 64] {
+        from.0
+    }
+    fn store_b(self, x: [u8; 64], to: &mut Line) {
+        to.0 = x;
+    }
+    fn shr_and<const SHIFT: u32>(self, x: [u8; 64], mask: u8) -> [u8; 64] {
+        x.map(|b| (b >> SHIFT) & mask)
+    }
+    fn shl_and<const SHIFT: u32>(self, x: [u8; 64], mask: u8) -> [u8; 64] {
+        x.map(|b| (b << SHIFT) & mask)
+    }
+    fn or(self, a: [u8; 64], b: [u8; 64]) -> [u8; 64] {
+        from_fn(|i| a[i] | b[i])
+    }
+}
