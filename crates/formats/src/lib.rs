@@ -5,12 +5,20 @@
 //! `encodings/`, containers one file each under `containers/`. What a model *is* belongs to `model`.
 #![deny(unsafe_code)]
 
+pub mod atomic;
 pub mod checkpoint;
+pub mod containers;
 pub mod encodings;
 pub mod error;
 pub mod metadata;
+// The one address of unsafe code in this crate.
+#[allow(unsafe_code)]
+pub mod mmap;
 
-pub use checkpoint::{Checkpoint, Stored, TensorInfo};
+pub use atomic::AtomicFile;
+pub use checkpoint::{Checkpoint, OpenOptions, Stored, TensorInfo};
+pub use containers::gguf::write::{GgufWriter, TensorDecl};
 pub use encodings::{Encoding, EncodingRef};
 pub use error::FormatError;
 pub use metadata::{Array, Metadata, Value};
+pub use mmap::MappedFile;

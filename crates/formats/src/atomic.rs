@@ -1,0 +1,83 @@
+//! A file that appears whole or not at all: written beside its place, synced, then renamed.
+
+use crate::FormatError;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// A file being written. Dropped without [`AtomicFile::finish`], it leaves nothing behind and what
+/// was at the path before stays.
+#[derive(Debug)]
+pub struct AtomicFile {
+    path: PathBuf,
+    temporary: PathBuf,
+    /// `None` once finished.
+    out: Option<BufWriter<File>>,
+}
+
+impl AtomicFile {
+    /// Starts a file that is to stand at `path`.
+    ///
+    /// # Errors
+    /// When the directory is missing or not writable.
+    pub fn create(path: &Path) -> Result<Self, FormatError> {
+        let Some(name) = path.file_name() else {
+            return Err(FormatError::new(path, "names no file", "give a path that ends in a name"));
+        };
+        // The process id keeps two processes that write the same path from sharing a temporary.
+        let mut hidden = std::ffi::OsString::from(".");
+        hidden.push(name);
+        hidden.push(format!(".{}.tmp", std::process::id()));
+        let temporary = path.with_file_name(hidden);
+        let file = File::create(&temporary).map_err(|e| FormatError::io(path, "created", &e))?;
+        let out = Some(BufWriter::with_capacity(1 << 20, file));
+        Ok(Self { path: path.to_owned(), temporary, out })
+    }
+
+    /// Where the file will stand.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Appends bytes.
+    ///
+    /// # Errors
+    /// When the system refuses, e.g. for a full disk.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), FormatError> {
+        let out = self.out.as_mut().expect("a finished file is consumed");
+        out.write_all(bytes).map_err(|e| FormatError::io(&self.path, "written", &e))
+    }
+
+    /// Makes the bytes durable and puts the file in its place, in one step for every reader.
+    ///
+    /// # Errors
+    /// When the system refuses; nothing is left behind then.
+    pub fn finish(mut self) -> Result<(), FormatError> {
+        let failed = |e: std::io::Error| FormatError::io(&self.path, "written", &e);
+        let out = self.out.take().expect("a finished file is consumed");
+        let done = out
+            .into_inner()
+            .map_err(std::io::IntoInnerError::into_error)
+            .and_then(|file| file.sync_all())
+            .and_then(|()| std::fs::rename(&self.temporary, &self.path));
+        if done.is_err() {
+            let _ = std::fs::remove_file(&self.temporary);
+        }
+        done.map_err(failed)?;
+        // The rename itself is durable once the directory is. Some file systems cannot sync a
+        // directory; the file is whole even so.
+        let directory = self.path.parent().filter(|p| !p.as_os_str().is_empty());
+        if let Ok(directory) = File::open(directory.unwrap_or(Path::new("."))) {
+            let _ = directory.sync_all();
+        }
+        Ok(())
+    }
+}
+
+impl Drop for AtomicFile {
+    fn drop(&mut self) {
+        if self.out.take().is_some() {
+            let _ = std::fs::remove_file(&self.temporary);
+        }
+    }
+}
