@@ -4,6 +4,8 @@
 //! ([`acts`]). Out: the numbers that the encoding defines ([`define`]), bit for bit the same on every
 //! ISA, for any number of rows, and however the work is divided.
 #![deny(unsafe_code)]
+// Kernels index small arrays by the row of a tile: it is the clearest way to say what they do.
+#![allow(clippy::needless_range_loop)]
 
 #[allow(unsafe_code)]
 pub mod isa;
@@ -12,11 +14,13 @@ pub mod table;
 
 pub mod acts;
 pub mod attention;
+pub mod define;
 pub mod dot;
 pub mod elementwise;
 pub mod math;
 pub mod norm;
 pub mod packed;
+pub mod probe;
 pub mod rope;
 
 pub use isa::{Isa, Kernel, Line};

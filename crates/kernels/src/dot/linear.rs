@@ -148,7 +148,7 @@ fn chunk_dot<I: Isa, B: Blocks, const W: usize, const T: usize>(
         let dots = group_dot::<I, B, W, T>(isa, group, quads, from, act_sums, code_min);
         let scale = B::scale(isa, header, g);
         for t in 0..T {
-            part[t] = isa.fma(isa.from_i(dots[t]), scale, part[t]);
+            part[t] = isa.fma(isa.to_f(dots[t]), scale, part[t]);
         }
         if B::HAS_MIN {
             let min = B::min(isa, header, g);

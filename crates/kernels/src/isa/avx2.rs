@@ -126,8 +126,14 @@ impl Isa for Avx2 {
     fn to_f16(self, x: Self::F) -> [u16; 16] {
         let mut out = [0u16; 16];
         let (low, high) = out.split_at_mut(8);
-        on_cpu!(_mm_storeu_si128(low.as_mut_ptr().cast(), _mm256_cvtps_ph::<NEAREST>(x.0)));
-        on_cpu!(_mm_storeu_si128(high.as_mut_ptr().cast(), _mm256_cvtps_ph::<NEAREST>(x.1)));
+        on_cpu!(_mm_storeu_si128(
+            low.as_mut_ptr().cast(),
+            _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x.0)
+        ));
+        on_cpu!(_mm_storeu_si128(
+            high.as_mut_ptr().cast(),
+            _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x.1)
+        ));
         out
     }
     #[inline(always)]
@@ -235,7 +241,11 @@ impl Isa for Avx2 {
         Two(x, x)
     }
     #[inline(always)]
-    fn from_i(self, x: Self::I) -> Self::F {
+    fn as_i(self, x: Self::B) -> Self::I {
+        x
+    }
+    #[inline(always)]
+    fn to_f(self, x: Self::I) -> Self::F {
         both!(x, _mm256_cvtepi32_ps)
     }
     #[inline(always)]

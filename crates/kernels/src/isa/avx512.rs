@@ -165,7 +165,11 @@ impl<const VNNI: bool> Isa for Avx512<VNNI> {
         on_cpu!(_mm512_set1_epi32(x))
     }
     #[inline(always)]
-    fn from_i(self, x: __m512i) -> __m512 {
+    fn as_i(self, x: __m512i) -> __m512i {
+        x
+    }
+    #[inline(always)]
+    fn to_f(self, x: __m512i) -> __m512 {
         on_cpu!(_mm512_cvtepi32_ps(x))
     }
     #[inline(always)]

@@ -113,8 +113,10 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn add_i(self, a: Self::I, b: Self::I) -> Self::I;
     /// All lanes `x`.
     fn splat_i(self, x: i32) -> Self::I;
+    /// 64 bytes as 16 little-endian i32.
+    fn as_i(self, x: Self::B) -> Self::I;
     /// Each lane as f32, rounded to nearest.
-    fn from_i(self, x: Self::I) -> Self::F;
+    fn to_f(self, x: Self::I) -> Self::F;
     /// Lane `r` gains the dot product of bytes `4r..4r+4` of `w` (unsigned) with the four bytes of
     /// `a` (signed). Exact: no intermediate saturates.
     fn dot(self, sum: Self::I, w: Self::B, a: i32) -> Self::I;

@@ -96,7 +96,10 @@ impl Isa for Scalar {
     fn splat_i(self, x: i32) -> [i32; 16] {
         [x; 16]
     }
-    fn from_i(self, x: [i32; 16]) -> [f32; 16] {
+    fn as_i(self, x: [u8; 64]) -> [i32; 16] {
+        from_fn(|i| i32::from_le_bytes([x[4 * i], x[4 * i + 1], x[4 * i + 2], x[4 * i + 3]]))
+    }
+    fn to_f(self, x: [i32; 16]) -> [f32; 16] {
         x.map(|x| x as f32)
     }
     fn dot(self, sum: [i32; 16], w: [u8; 64], a: i32) -> [i32; 16] {

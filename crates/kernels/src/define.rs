@@ -1,0 +1,102 @@
+//! The definitions: every kernel's numbers in the plainest form, one value at a time. Slow, and never
+//! used to compute; tests hold every ISA to them bit for bit.
+
+use crate::acts::CHUNK;
+use sterna_formats::EncodingRef;
+
+/// One output of a linear layer: a weight row as stored, times one activation row.
+///
+/// Float encodings: `fma` over columns in order. Block encodings: activations become int8 per 256
+/// values; integer dots per group are exact; `s = fma(dot, scale, s)`, then `s = fma(sum of codes,
+/// min, s)` where there are mins, over groups in order; `acc = fma(s, activation scale, acc)` over
+/// chunks in order.
+pub fn linear(encoding: EncodingRef, row: &[u8], x: &[f32]) -> f32 {
+    let Some(grid) = encoding.grid() else {
+        let mut w = vec![0.0; x.len()];
+        encoding.decode(row, &mut w);
+        return w.iter().zip(x).fold(0.0, |acc, (&w, &x)| w.mul_add(x, acc));
+    };
+    let n_groups = x.len() / grid.group_len;
+    let mut codes = vec![0i8; x.len()];
+    let (mut scales, mut mins) = (vec![0.0; n_groups], vec![0.0; n_groups]);
+    encoding.read_grid(row, &mut codes, &mut scales, &mut mins);
+    let mut acc = 0f32;
+    for (c, chunk) in x.chunks(CHUNK).enumerate() {
+        let (act_scale, acts) = quantize(chunk);
+        let mut s = 0f32;
+        for (g, acts) in acts.chunks(grid.group_len).enumerate() {
+            let at = c * CHUNK + g * grid.group_len;
+            let pairs = codes[at..].iter().zip(acts);
+            let dot: i32 = pairs.map(|(&w, &a)| i32::from(w) * i32::from(a)).sum();
+            s = (dot as f32).mul_add(scales[at / grid.group_len], s);
+            if grid.has_min {
+                let sum: i32 = acts.iter().map(|&a| i32::from(a)).sum();
+                s = (sum as f32).mul_add(mins[at / grid.group_len], s);
+            }
+        }
+        acc = s.mul_add(act_scale, acc);
+    }
+    acc
+}
+
+/// A chunk of activations as int8: `(absmax / 127, codes rounded to nearest, ties to even)`.
+pub fn quantize(chunk: &[f32]) -> (f32, Vec<i8>) {
+    let absmax = chunk.iter().fold(0f32, |m, x| m.max(x.abs()));
+    if absmax == 0.0 {
+        return (0.0, vec![0; chunk.len()]);
+    }
+    let inverse = 127.0 / absmax;
+    let codes = chunk.iter().map(|x| (x * inverse).round_ties_even() as i8).collect();
+    (absmax / 127.0, codes)
+}
+
+/// Sixteen lanes folded by halves.
+fn fold(mut lanes: [f32; 16]) -> f32 {
+    for half in [8, 4, 2, 1] {
+        for i in 0..half {
+            lanes[i] += lanes[i + half];
+        }
+    }
+    lanes[0]
+}
+
+/// RMS norm of one row (or head).
+pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
+    let mut lanes = [0f32; 16];
+    x.iter().enumerate().for_each(|(i, &x)| lanes[i % 16] = x.mul_add(x, lanes[i % 16]));
+    let scale = 1.0 / (fold(lanes) / x.len() as f32 + eps).sqrt();
+    x.iter().zip(weight).map(|(x, w)| x * scale * w).collect()
+}
+
+/// `e^x` by the polynomial of [`crate::math::exp`].
+pub fn exp(x: f32) -> f32 {
+    use crate::isa::{Isa, scalar::Scalar};
+    crate::math::exp(Scalar, Scalar.splat(x))[0]
+}
+
+/// `silu(gate) * up`.
+pub fn swiglu(gate: f32, up: f32) -> f32 {
+    gate / (1.0 + exp(0.0 - gate)) * up
+}
+
+/// Attention of one query over the keys and values it sees, `[n][head_dim]` each. `first` is the
+/// position of the first of them: a lane is a position modulo 16.
+pub fn attention(
+    query: &[f32],
+    keys: &[Vec<f32>],
+    values: &[Vec<f32>],
+    first: usize,
+    scale: f32,
+) -> Vec<f32> {
+    let dot = |key: &Vec<f32>| query.iter().zip(key).fold(0f32, |s, (&q, &k)| q.mul_add(k, s));
+    let scores: Vec<f32> = keys.iter().map(|key| dot(key) * scale).collect();
+    let largest = scores.iter().fold(f32::NEG_INFINITY, |m, &s| m.max(s));
+    let weights: Vec<f32> = scores.iter().map(|&s| exp(s - largest)).collect();
+    let mut lanes = [0f32; 16];
+    weights.iter().enumerate().for_each(|(i, &w)| lanes[(first + i) % 16] += w);
+    let total = fold(lanes);
+    let weighted = |d: usize| {
+        values.iter().zip(&weights).fold(0f32, |sum, (value, &w)| w.mul_add(value[d], sum))
+    };
+    (0..query.len()).map(|d| weighted(d) / total).collect()
+}

@@ -1,0 +1,351 @@
+//! Every kernel on every ISA of this CPU against its definition, bit for bit.
+
+use sterna_formats::encodings::ENCODINGS;
+use sterna_kernels::acts::{FloatActs, QuantActs, QuantLayout, QuantizeTile, interleave, tiles};
+use sterna_kernels::attention::{Attend, KvAppend, KvNumber, KvShape};
+use sterna_kernels::dot::{Acts, LinearCall, PANEL};
+use sterna_kernels::elementwise::{AddTo, SwiGlu};
+use sterna_kernels::norm::RmsNorm;
+use sterna_kernels::rope::{Rope, RopePairs};
+use sterna_kernels::{ColumnsMut, Level, Line, PackedShape, define};
+
+/// A small seeded generator: tests must not depend on anything else.
+struct Rng(u64);
+
+impl Rng {
+    fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        let x = self.0 ^ self.0 >> 33;
+        x.wrapping_mul(0xff51_afd7_ed55_8ccd) >> 16
+    }
+    /// Roughly normal.
+    fn normal(&mut self) -> f32 {
+        (0..6).map(|_| (self.bits() % 4096) as f32 / 2048.0 - 1.0).sum::<f32>() * 0.7
+    }
+    fn normals(&mut self, n: usize) -> Vec<f32> {
+        (0..n).map(|_| self.normal()).collect()
+    }
+}
+
+/// Every ISA that this CPU has.
+fn levels() -> Vec<Level> {
+    let names = ["scalar", "avx2", "avx512", "avx512-no-vnni"];
+    names.iter().filter_map(|name| Level::by_name(name).ok()).collect()
+}
+
+fn assert_same(found: &[f32], wanted: &[f32], what: &str) {
+    let differs = |(a, b): (&f32, &f32)| a.to_bits() != b.to_bits();
+    if let Some(i) = found.iter().zip(wanted).position(differs) {
+        panic!("{what}: entry {i} is {} but the definition says {}", found[i], wanted[i]);
+    }
+    assert_eq!(found.len(), wanted.len(), "{what}");
+}
+
+/// Runs a linear layer in calls of `panels_per_call` panels.
+fn run_linear(
+    level: Level,
+    shape: &PackedShape,
+    lines: &[Line],
+    x: &[f32],
+    panels_per_call: usize,
+) -> Vec<f32> {
+    let n_rows = x.len() / shape.cols;
+    let layout = QuantLayout { cols: shape.cols };
+    let mut ints = vec![0; n_rows * layout.ints()];
+    let mut scales = vec![0.0; n_rows * layout.chunks()];
+    let mut values = vec![0.0; x.len()];
+    for (first, width) in tiles(n_rows) {
+        let x = &x[first * shape.cols..][..width * shape.cols];
+        if shape.format.quantized() {
+            let ints = &mut ints[first * layout.ints()..][..width * layout.ints()];
+            let scales = &mut scales[first * layout.chunks()..][..width * layout.chunks()];
+            level.run(QuantizeTile { layout, width, x, ints, scales });
+        } else {
+            let out = &mut values[first * shape.cols..][..width * shape.cols];
+            interleave(x, width, shape.cols, out);
+        }
+    }
+    let acts = if shape.format.quantized() {
+        Acts::Quant(QuantActs { layout, n_rows, ints: &ints, scales: &scales })
+    } else {
+        Acts::Float(FloatActs { cols: shape.cols, n_rows, values: &values })
+    };
+    let mut out = vec![f32::NAN; n_rows * shape.rows];
+    let mut scratch = vec![Line::ZERO; shape.format.scratch_lines(shape.cols)];
+    for first in (0..shape.n_panels).step_by(panels_per_call) {
+        let panels = first..shape.n_panels.min(first + panels_per_call);
+        let columns = panels.start * PANEL..(panels.end * PANEL).min(shape.rows);
+        shape.format.linear(
+            level,
+            LinearCall {
+                lines: &lines[panels.start * shape.panel_lines..panels.end * shape.panel_lines],
+                panel_lines: shape.panel_lines,
+                cols: shape.cols,
+                code_min: shape.code_min,
+                acts,
+                out: ColumnsMut::new(&mut out, n_rows, shape.rows, columns),
+                accumulate: false,
+                scratch: &mut scratch,
+            },
+        );
+    }
+    out
+}
+
+// proves S-19, S-1: the encoding defines the number, on every ISA, for every number of rows and
+// however panels are divided.
+#[test]
+fn linear_is_its_definition_for_every_encoding() {
+    let mut rng = Rng(1);
+    for &encoding in ENCODINGS {
+        for (rows, blocks) in [(37, 1), (16, 3), (50, 9)] {
+            let cols = encoding.block_len().max(32) * blocks;
+            let weights = rng.normals(rows * cols);
+            let row_bytes = encoding.row_bytes(cols);
+            let mut bytes = vec![0u8; rows * row_bytes];
+            if encoding.can_encode() {
+                encoding.encode(&weights, None, &mut bytes);
+            } else {
+                random_blocks(&mut rng, encoding, &mut bytes);
+            }
+            let shape = PackedShape::new(encoding, rows, cols);
+            let mut lines = vec![Line::ZERO; shape.total_lines()];
+            shape.pack(0..shape.n_panels, &bytes, &mut lines);
+            for n_rows in [1, 2, 3, 5, 12, 19] {
+                let x = rng.normals(n_rows * cols);
+                let wanted: Vec<f32> = x
+                    .chunks(cols)
+                    .flat_map(|x| bytes.chunks(row_bytes).map(move |w| (w, x)))
+                    .map(|(w, x)| define::linear(encoding, w, x))
+                    .collect();
+                for level in levels() {
+                    let what =
+                        format!("{encoding:?} {rows}x{cols}, {n_rows} rows, {}", level.name());
+                    for panels in [1, 3] {
+                        let found = run_linear(level, &shape, &lines, &x, panels);
+                        assert_same(&found, &wanted, &what);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Random codes with sane f16 scales: any f16 field is made small by clearing its top exponent bit.
+fn random_blocks(rng: &mut Rng, encoding: sterna_formats::EncodingRef, bytes: &mut [u8]) {
+    for block in bytes.chunks_mut(encoding.block_bytes()) {
+        block.iter_mut().for_each(|b| *b = rng.bits() as u8);
+        block[1] = 0x20 | block[1] & 0x83;
+    }
+}
+
+// Extremes: codes at both ends, equal activations, zero rows; where an i16 road would saturate.
+#[test]
+fn linear_is_exact_at_the_extremes() {
+    let encoding = sterna_formats::encodings::by_name("Q8_0").expect("Q8_0 is registered");
+    let cols = 256;
+    let mut weights = vec![-1.0; cols];
+    weights.extend(vec![1.0; cols]);
+    weights.extend(vec![0.0; cols]);
+    let mut bytes = vec![0; 3 * encoding.row_bytes(cols)];
+    encoding.encode(&weights, None, &mut bytes);
+    // Codes of -128 too, which no encoder makes but a file may hold.
+    bytes[2..34].fill(0x80);
+    let shape = PackedShape::new(encoding, 3, cols);
+    let mut lines = vec![Line::ZERO; shape.total_lines()];
+    shape.pack(0..1, &bytes, &mut lines);
+    let mut x = vec![1.0; cols];
+    x.extend(vec![-1.0; cols]);
+    x.extend(vec![0.0; cols]);
+    let rows = bytes.chunks(encoding.row_bytes(cols));
+    let wanted: Vec<f32> = x
+        .chunks(cols)
+        .flat_map(|x| rows.clone().map(move |w| define::linear(encoding, w, x)))
+        .collect();
+    for level in levels() {
+        assert_same(&run_linear(level, &shape, &lines, &x, 1), &wanted, level.name());
+    }
+}
+
+// Adding to the residual stream is the linear layer followed by an addition.
+#[test]
+fn accumulating_adds_the_same_numbers() {
+    let encoding = sterna_formats::encodings::by_name("Q4_0").expect("Q4_0 is registered");
+    let mut rng = Rng(7);
+    let (rows, cols, n_rows) = (24, 64, 3);
+    let mut bytes = vec![0; rows * encoding.row_bytes(cols)];
+    encoding.encode(&rng.normals(rows * cols), None, &mut bytes);
+    let shape = PackedShape::new(encoding, rows, cols);
+    let mut lines = vec![Line::ZERO; shape.total_lines()];
+    shape.pack(0..shape.n_panels, &bytes, &mut lines);
+    let x = rng.normals(n_rows * cols);
+    let residual = rng.normals(n_rows * rows);
+    for level in levels() {
+        let mut wanted = residual.clone();
+        let y = run_linear(level, &shape, &lines, &x, 2);
+        level.run(AddTo { x: &y, out: &mut wanted });
+        let mut found = residual.clone();
+        let layout = QuantLayout { cols };
+        let mut ints = vec![0; n_rows * layout.ints()];
+        let mut scales = vec![0.0; n_rows * layout.chunks()];
+        for (first, width) in tiles(n_rows) {
+            level.run(QuantizeTile {
+                layout,
+                width,
+                x: &x[first * cols..][..width * cols],
+                ints: &mut ints[first * layout.ints()..][..width * layout.ints()],
+                scales: &mut scales[first * layout.chunks()..][..width * layout.chunks()],
+            });
+        }
+        let acts = QuantActs { layout, n_rows, ints: &ints, scales: &scales };
+        shape.format.linear(
+            level,
+            LinearCall {
+                lines: &lines,
+                panel_lines: shape.panel_lines,
+                cols,
+                code_min: shape.code_min,
+                acts: Acts::Quant(acts),
+                out: ColumnsMut::new(&mut found, n_rows, rows, 0..rows),
+                accumulate: true,
+                scratch: &mut [],
+            },
+        );
+        assert_same(&found, &wanted, level.name());
+    }
+}
+
+#[test]
+fn norms_and_gates_are_their_definitions() {
+    let mut rng = Rng(3);
+    for n in [8, 16, 40, 64, 172, 2048] {
+        let (x, weight, up) = (rng.normals(3 * n), rng.normals(n), rng.normals(3 * n));
+        let wanted: Vec<f32> =
+            x.chunks(n).flat_map(|x| define::rms_norm(x, &weight, 1e-5)).collect();
+        let gated: Vec<f32> = x.iter().zip(&up).map(|(&g, &u)| define::swiglu(g, u)).collect();
+        for level in levels() {
+            let mut out = vec![0.0; x.len()];
+            level.run(RmsNorm { x: &x, weight: &weight, eps: 1e-5, out: &mut out });
+            assert_same(&out, &wanted, &format!("rms_norm of {n}, {}", level.name()));
+            level.run(SwiGlu { gate: &x, up: &up, out: &mut out });
+            assert_same(&out, &gated, &format!("swiglu of {n}, {}", level.name()));
+        }
+    }
+}
+
+#[test]
+fn exp_is_close_to_exp() {
+    for i in -870..=880 {
+        let x = i as f32 / 10.0 + 0.037;
+        let x = x.clamp(-87.0, 88.0);
+        let (found, wanted) = (f64::from(define::exp(x)), f64::from(x).exp());
+        assert!((found / wanted - 1.0).abs() < 3e-7, "exp({x}) = {found}, not {wanted}");
+    }
+    assert_eq!(define::exp(f32::NEG_INFINITY), 0.0);
+    assert_eq!(define::exp(0.0), 1.0);
+}
+
+#[test]
+fn rope_rotates_pairs() {
+    let mut rng = Rng(5);
+    for (head_dim, n_pairs) in [(8, 4), (64, 32), (128, 64), (80, 20)] {
+        let heads = rng.normals(2 * head_dim);
+        let angles = rng.normals(n_pairs);
+        let cos: Vec<f32> = angles.iter().map(|a| a.cos()).collect();
+        let sin: Vec<f32> = angles.iter().map(|a| a.sin()).collect();
+        for pairs in [RopePairs::Interleaved, RopePairs::Half] {
+            let mut wanted = heads.clone();
+            for head in wanted.chunks_mut(head_dim) {
+                for i in 0..n_pairs {
+                    let (i0, i1) = match pairs {
+                        RopePairs::Interleaved => (2 * i, 2 * i + 1),
+                        RopePairs::Half => (i, i + n_pairs),
+                    };
+                    let (a, b) = (head[i0], head[i1]);
+                    head[i0] = a.mul_add(cos[i], -(b * sin[i]));
+                    head[i1] = a.mul_add(sin[i], b * cos[i]);
+                }
+            }
+            for level in levels() {
+                let mut found = heads.clone();
+                let heads = &mut found;
+                level.run(Rope { heads, head_dim, cos: &cos, sin: &sin, pairs });
+                assert_same(&found, &wanted, &format!("{pairs:?} {head_dim} {}", level.name()));
+            }
+        }
+    }
+}
+
+// proves T-11: tiled attention equals the naive one, with causal and window masks, on stale pages.
+#[test]
+fn attention_is_its_definition() {
+    let mut rng = Rng(11);
+    for number in [KvNumber::F32, KvNumber::F16] {
+        for (head_dim, n_heads, window) in
+            [(8, 2, usize::MAX), (64, 8, usize::MAX), (48, 1, 20), (128, 3, 7), (64, 4, 1)]
+        {
+            attention_case(&mut rng, number, head_dim, n_heads, window);
+        }
+    }
+}
+
+fn attention_case(rng: &mut Rng, number: KvNumber, head_dim: usize, n_heads: usize, window: usize) {
+    let shape = KvShape { head_dim, page_len: 32, number };
+    let total = 75;
+    let round = |x: &f32| match number {
+        KvNumber::F32 => *x,
+        KvNumber::F16 => half::f16::from_f32(*x).to_f32(),
+    };
+    let scale = 1.0 / (head_dim as f32).sqrt();
+    for (first_position, n_rows) in [(0, total), (0, 1), (31, 2), (40, 35), (74, 1)] {
+        let queries = rng.normals(n_rows * n_heads * head_dim);
+        let keys: Vec<Vec<f32>> = (0..total).map(|_| rng.normals(head_dim)).collect();
+        let values: Vec<Vec<f32>> = (0..total).map(|_| rng.normals(head_dim)).collect();
+        let stored = |rows: &[Vec<f32>]| -> Vec<Vec<f32>> {
+            rows.iter().map(|row| row.iter().map(round).collect()).collect()
+        };
+        let mut wanted = Vec::new();
+        for row in 0..n_rows {
+            let end = first_position + row + 1;
+            let start = end.saturating_sub(window);
+            for head in 0..n_heads {
+                let query = &queries[(row * n_heads + head) * head_dim..][..head_dim];
+                let (keys, values) = (stored(&keys[start..end]), stored(&values[start..end]));
+                wanted.extend(define::attention(query, &keys, &values, start, scale));
+            }
+        }
+        for level in levels() {
+            // Pages hold infinities where nothing was written: they must not leak.
+            let stale = Line([0x7c; 64]);
+            let mut pages = vec![vec![stale; shape.slot_lines()]; total.div_ceil(32)];
+            for at in 0..first_position + n_rows {
+                level.run(KvAppend {
+                    shape,
+                    slot: &mut pages[at / 32],
+                    at: at % 32,
+                    key: &keys[at],
+                    value: &values[at],
+                });
+            }
+            let slots: Vec<&[Line]> = pages.iter().map(Vec::as_slice).collect();
+            let width = n_heads * head_dim;
+            let mut out = vec![0.0; n_rows * width];
+            let mut scratch = vec![f32::NAN; Attend::scratch_len(shape, total)];
+            level.run(Attend {
+                shape,
+                slots: &slots,
+                queries: &queries,
+                stride: width,
+                n_rows,
+                n_heads,
+                first_position,
+                window,
+                scale,
+                out: ColumnsMut::new(&mut out, n_rows, width, 0..width),
+                scratch: &mut scratch,
+            });
+            let what = format!("{number:?} {head_dim} at {first_position}, {}", level.name());
+            assert_same(&out, &wanted, &what);
+        }
+    }
+}
