@@ -1,8 +1,8 @@
 //! One number of a report, with where it came from: DESIGN invariant 2 as a type.
 //!
-//! In: samples, or a value and the words that explain it. Out: a [`Figure`] whose fields can only be
-//! set together, so that a number without a measurement, an accuracy above 1 or a NaN cannot exist;
-//! reading one back from JSON passes the same checks.
+//! In: samples, or a value and the words that explain it. Out: a [`Figure`], whose fields can only
+//! be set together, so that a number without a measurement, an accuracy above 1 or a NaN cannot
+//! exist; reading one back from JSON passes the same checks.
 
 use crate::{
     MeasureError, Samples, Unit,

@@ -1,17 +1,38 @@
 //! Turns a target and a workload into samples, statistics, comparisons and a report.
 //!
-//! In: anything that can score tokens ([`LanguageModel`]) or be timed. Out: figures with provenance:
-//! DESIGN invariant 2 lives here, so that a number without a measurement cannot be written down.
-#![deny(unsafe_code)]
+//! In: anything that can score tokens ([`LanguageModel`]) or be timed. Out: figures with their
+//! provenance. DESIGN invariant 2 lives here, so that a number without a measurement cannot be
+//! written down.
+#![forbid(unsafe_code)]
 
-pub mod figure;
-pub mod quality;
+// From a value to a report.
+pub mod clock;
 pub mod samples;
 pub mod stats;
+
+pub mod figure;
+pub mod report;
 pub mod unit;
+
+// Speed and space.
+pub mod compare;
+pub mod latency;
+pub mod memory;
+pub mod profile;
+
+pub mod machine;
+
+// Quality.
 pub mod workload;
 
+pub mod quality;
+
+#[cfg(test)]
+mod testing;
+
+pub use clock::Clock;
 pub use figure::{Figure, Source};
+pub use report::RunReport;
 pub use samples::Samples;
 pub use unit::Unit;
 pub use workload::Workload;

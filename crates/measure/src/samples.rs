@@ -55,7 +55,7 @@ impl Samples {
     }
 
     /// The value below which `percent` of the sorted samples lie, linear between neighbours
-    /// (position `percent/100 * (n-1)`, as NumPy's default), so that `percentile(50)` is the median.
+    /// (position `percent/100 * (n-1)`, as NumPy's default): `percentile(50)` is the median.
     pub fn percentile(&self, percent: f64) -> f64 {
         stats::percentile_of_sorted(&self.sorted, percent)
     }

@@ -80,6 +80,24 @@ pub fn mad(values: &[f64]) -> f64 {
     median_in_place(&mut values.iter().map(|v| (v - center).abs()).collect::<Vec<_>>())
 }
 
+/// Fewer samples than this have no distribution-free interval of the median: 2 / 2^6 < 5%.
+pub const MIN_SAMPLES_MEDIAN_INTERVAL: usize = 6;
+
+/// The exact interval of the median, whatever the distribution: the order statistics between which
+/// the median lies with at least 95% probability, being the values that the sign test does not
+/// reject. `None` below [`MIN_SAMPLES_MEDIAN_INTERVAL`].
+pub fn median_interval(values: &[f64]) -> Option<Interval> {
+    let n = values.len();
+    if n < MIN_SAMPLES_MEDIAN_INTERVAL {
+        return None;
+    }
+    // At most k of n values lie below the true median with half the probability of the sign test.
+    let n_outside = (1..=n / 2).take_while(|k| sign_test(*k, n - k) <= 0.05).count();
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    Some(Interval { low: sorted[n_outside], high: sorted[n - 1 - n_outside] })
+}
+
 /// A percentile of sorted values, linear between neighbours at position `percent/100 * (n-1)`.
 pub fn percentile_of_sorted(sorted: &[f64], percent: f64) -> f64 {
     assert!((0.0..=100.0).contains(&percent), "percentile {percent} is outside 0..=100");

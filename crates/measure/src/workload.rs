@@ -60,7 +60,7 @@ impl TextRecipe {
     }
 
     /// The tokens of `text`; `encode` adds no special tokens, since a BOS is the scoring's affair.
-    /// `token_bytes` gives one token's bytes of text: it counts what a document cut at tokens keeps.
+    /// `token_bytes` gives one token's bytes of text: it counts what a cut document keeps.
     ///
     /// # Errors
     /// If no document has a token.

@@ -52,8 +52,8 @@ pub(super) fn each_scored(
     // The last token is only a target; the model need not run it.
     if n - 1 > n_context {
         return Err(MeasureError::Data(format!(
-            "sequence {index} has {n} tokens but the model takes {n_context} at once; cut documents \
-             at {n_context} tokens or score in windows"
+            "sequence {index} has {n} tokens but the model takes {n_context} at once; cut \
+             documents at {n_context} tokens or score in windows"
         )));
     }
     if let Some(token) = passage.tokens.iter().find(|token| **token as usize >= n_vocab) {

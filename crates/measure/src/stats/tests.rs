@@ -50,6 +50,25 @@ fn intervals_cover_the_truth_about_95_times_in_100() {
 }
 
 #[test]
+fn the_exact_interval_of_the_median() {
+    assert_eq!(median_interval(&[1.0; 5]), None);
+    // Tables of the sign test: n = 6 keeps all, n = 10 drops one a side, n = 20 drops five.
+    for (n, n_dropped) in [(6, 0), (8, 0), (9, 1), (10, 1), (20, 5), (100, 39)] {
+        let values: Vec<f64> = (0..n).rev().map(f64::from).collect();
+        let low = f64::from(n_dropped);
+        let expected = Interval { low, high: f64::from(n) - 1.0 - low };
+        assert_eq!(median_interval(&values), Some(expected), "n={n}");
+    }
+    let mut rng = StdRng::seed_from_u64(6);
+    let covers = |_: &i32| {
+        let values: Vec<f64> = (0..25).map(|_| normal(&mut rng).exp()).collect();
+        median_interval(&values).unwrap().contains(1.0)
+    };
+    let n_hits = (0..2000).filter(covers).count();
+    assert!((1890..=1960).contains(&n_hits), "{n_hits} of 2000");
+}
+
+#[test]
 fn the_same_seed_gives_the_same_interval() {
     let values: Vec<f64> = (0..50).map(|i| f64::from(i * i % 17)).collect();
     let of = |seed| Bootstrap { seed, ..Bootstrap::default() }.mean(&values).unwrap();

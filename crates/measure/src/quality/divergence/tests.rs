@@ -1,6 +1,7 @@
 //! Divergence by hand, and the damage that equal accuracy hides.
 
 use super::*;
+use crate::testing::fold;
 use crate::{
     Workload,
     quality::{Scoring, toy::Bigram},
@@ -69,12 +70,15 @@ fn figures_show_flips_that_an_equal_score_hides() {
         top1_agreement 0.0 fraction [0.0, 0.0] (measured, n=10)
         top1_flips 10 count (measured, n=10)
         max_abs_delta_logit 1.000 logit (measured, n=10)"#]]
-    .assert_eq(&lines.join("\n"));
+    .assert_eq(&fold(&lines.join("\n")));
 }
 
 #[test]
 fn vocabularies_must_match() {
     let reference = Reference::record(&mut Bigram::new(9), &passages(8)).unwrap();
     let error = reference.divergence(&mut Bigram::new(8)).unwrap_err().to_string();
-    expect!["the candidate's vocabulary has 8 entries and the baseline's 9; only models of one vocabulary can be compared"].assert_eq(&error);
+    expect![[r#"
+        the candidate's vocabulary has 8 entries and the baseline's 9; only models of one
+          vocabulary can be compared"#]]
+    .assert_eq(&fold(&error));
 }

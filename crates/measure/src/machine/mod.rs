@@ -1,0 +1,75 @@
+//! The machine profile: what this box is, and what it can do at most.
+//!
+//! In: `/proc`, `/sys`, the CPU itself, and probes to run. Out: [`Machine`] (read in milliseconds)
+//! and [`Ceilings`] (measured in seconds), cached together as JSON by the machine's identity.
+
+pub mod ceilings;
+pub mod cgroup;
+pub mod detect;
+
+pub use ceilings::{Ceiling, Ceilings, Pin, PortableProbes, Probes};
+pub use detect::Machine;
+
+use crate::MeasureError;
+use serde::{Deserialize, Serialize};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// A machine with its measured ceilings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Profile {
+    /// What it is.
+    pub machine: Machine,
+    /// What it can do.
+    pub ceilings: Ceilings,
+}
+
+impl Profile {
+    /// Where the profile of a machine lies: `machine-<id>.json` under the cache folder.
+    pub fn path(cache: &Path, machine: &Machine) -> PathBuf {
+        cache.join(format!("machine-{}.json", machine.id()))
+    }
+
+    /// The cached profile of exactly this machine; `None` if there is none yet.
+    ///
+    /// # Errors
+    /// If the file is there but cannot be read as a profile.
+    pub fn load(cache: &Path, machine: &Machine) -> Result<Option<Self>, MeasureError> {
+        let path = Self::path(cache, machine);
+        let data = |why: String| {
+            let path = path.display();
+            MeasureError::Data(format!("{path}: {why}; delete it, and it is measured again"))
+        };
+        if !path.exists() {
+            return Ok(None);
+        }
+        let text = fs::read_to_string(&path).map_err(|error| data(error.to_string()))?;
+        let profile: Self = serde_json::from_str(&text).map_err(|error| data(error.to_string()))?;
+        // The hash names the file; a copied file is another machine's all the same.
+        Ok((profile.machine.id() == machine.id()).then_some(profile))
+    }
+
+    /// Writes the profile beside its place and renames it into it.
+    ///
+    /// # Errors
+    /// If the folder cannot be written.
+    pub fn save(&self, cache: &Path) -> Result<PathBuf, MeasureError> {
+        let path = Self::path(cache, &self.machine);
+        let text = serde_json::to_string_pretty(self).expect("plain data") + "\n";
+        let beside = path.with_extension(format!("tmp{}", std::process::id()));
+        let written = fs::create_dir_all(cache)
+            .and_then(|()| fs::write(&beside, text))
+            .and_then(|()| fs::rename(&beside, &path));
+        written.map_err(|error| {
+            let what = format!("writing {}", path.display());
+            MeasureError::Failed { what, why: error.to_string() }
+        })?;
+        Ok(path)
+    }
+}
+
+#[cfg(test)]
+mod tests;
