@@ -63,4 +63,9 @@ pub trait WeightSource: Sync {
     fn weight(&self, id: WeightId) -> WeightView<'_>;
     /// Its encoding, without touching the bytes.
     fn encoding(&self, id: WeightId) -> EncodingRef;
+    /// Says that the weight's bytes are not needed for now, so that work which streams over all
+    /// weights keeps little in memory. The bytes can be asked for again.
+    fn release(&self, id: WeightId) {
+        let _ = id;
+    }
 }

@@ -30,7 +30,7 @@ impl Attention {
         self.window.map_or(0, |window| (position + 1).saturating_sub(window))
     }
 
-    /// One query head over the keys and values `[positions, n_kv_heads * head_dim]` from `first` on.
+    /// One query head over the visible keys and values, `[keys, n_kv_heads * head_dim]` each.
     fn one_head(&self, q: &[f32], k: &[f32], v: &[f32], kv_head: usize, out: &mut [f32]) {
         let stride = self.n_kv_heads * self.head_dim;
         let start = kv_head * self.head_dim;

@@ -24,19 +24,19 @@ use std::ops::RangeInclusive;
 
 /// Every op, with plain attributes: for documentation, lowering tables and checks.
 pub const OPS: &[&dyn Op] = &[
-    &Embedding,
-    &Linear { biases: Vec::new() },
-    &RmsNorm { eps: 1e-5, group_len: 1 },
-    &Rope {
+    &embedding::Embedding,
+    &linear::Linear { biases: Vec::new() },
+    &rms_norm::RmsNorm { eps: 1e-5, group_len: 1 },
+    &rope::Rope {
         head_dim: 2,
         rotary_dim: 2,
         layout: RopeLayout::Interleaved,
         base: 10_000.0,
         scale: 1.0,
     },
-    &Attention { n_heads: 1, n_kv_heads: 1, head_dim: 1, scale: 1.0, window: None },
-    &Swiglu,
-    &Add,
+    &attention::Attention { n_heads: 1, n_kv_heads: 1, head_dim: 1, scale: 1.0, window: None },
+    &swiglu::Swiglu,
+    &add::Add,
 ];
 
 /// What one row (token) through an op costs.

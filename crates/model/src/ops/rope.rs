@@ -1,5 +1,5 @@
-//! `rope`: rotary position embedding. Its angles are defined here once; the runtime takes its tables
-//! from the same [`Rope::table`].
+//! `rope`: rotary position embedding. Its angles are defined here once; the runtime takes its
+//! tables from the same [`Rope::table`].
 
 use super::{Cost, EvalInputs, Op, expect_counts};
 use std::any::Any;

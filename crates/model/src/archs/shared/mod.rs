@@ -1,0 +1,3 @@
+//! What architectures of the Llama family have in common.
+
+pub mod names;

@@ -1,0 +1,68 @@
+//! What a graph costs: arithmetic and KV traffic per token, bytes of its weights by role.
+
+use super::Graph;
+use crate::{Cost, Role, WeightSource};
+use std::collections::BTreeMap;
+
+/// Bytes of a graph's weights.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Encoded bytes by what the weights do.
+    pub by_role: BTreeMap<Role, u64>,
+}
+
+impl Memory {
+    /// All weights together.
+    pub fn total(&self) -> u64 {
+        self.by_role.values().sum()
+    }
+}
+
+impl Graph {
+    /// What one token costs when `context` positions are visible to it.
+    pub fn cost(&self, context: usize) -> Cost {
+        self.node_costs(context).into_iter().fold(Cost::default(), |sum, cost| sum + cost)
+    }
+
+    /// [`Graph::cost`] of each node.
+    pub fn node_costs(&self, context: usize) -> Vec<Cost> {
+        let cost = |node: &super::Node| {
+            let inputs: Vec<usize> =
+                node.inputs.iter().map(|v| self.values[v.0].features).collect();
+            node.op.cost(&inputs, &self.shapes(&node.weights), context)
+        };
+        self.nodes.iter().map(cost).collect()
+    }
+
+    /// Bytes of the weights as `source` encodes them; a shared weight counts once.
+    pub fn memory(&self, source: &dyn WeightSource) -> Memory {
+        let mut memory = Memory::default();
+        for id in self.weight_ids() {
+            let decl = self.decl(id);
+            let (rows, cols) = decl.matrix();
+            let bytes = rows * source.encoding(id).row_bytes(cols);
+            *memory.by_role.entry(decl.role).or_default() += bytes as u64;
+        }
+        memory
+    }
+
+    /// Bytes of KV cache per token, at `element_bytes` per number.
+    pub fn kv_bytes_per_token(&self, element_bytes: f64) -> f64 {
+        self.cost(1).kv_elements * element_bytes
+    }
+
+    /// Numbers in all weights: the parameter count.
+    pub fn n_parameters(&self) -> u64 {
+        self.weights.iter().map(|w| w.shape.iter().product::<usize>() as u64).sum()
+    }
+}
+
+impl super::WeightDecl {
+    /// Rows and columns; a vector is one row.
+    pub fn matrix(&self) -> (usize, usize) {
+        match *self.shape.as_slice() {
+            [rows, cols] => (rows, cols),
+            _ => (1, self.shape.iter().product()),
+        }
+    }
+}

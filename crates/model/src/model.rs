@@ -1,0 +1,202 @@
+//! A model: an architecture's config and graph over the tensors of a checkpoint.
+//!
+//! In: a [`Checkpoint`] of any container. Out: a [`Model`], which is the same whichever container
+//! it came from: GGUF names, GGUF layout (Hugging Face's query and key rows are put in GGUF's order
+//! when they are read), vectors in F32, and GGUF metadata that describes it to any engine.
+
+mod bind;
+#[cfg(test)]
+mod tests;
+
+use crate::archs::{self, Arch};
+use crate::config::{Config, GgufKeys, JsonKeys};
+use crate::{Graph, Tokenizer, WeightId, WeightSource, WeightView};
+use bind::Binding;
+use std::path::{Path, PathBuf};
+use sterna_formats::{
+    Checkpoint, EncodingRef, FormatError, Metadata, OpenOptions, TensorInfo, Value,
+};
+
+/// A model on disk, understood.
+pub struct Model {
+    /// What people call it: its `general.name`, or its file's.
+    pub name: String,
+    /// Its architecture.
+    pub arch: &'static dyn Arch,
+    /// Its hyper-parameters.
+    pub config: Config,
+    /// What it computes.
+    pub graph: Graph,
+    /// The GGUF metadata of this model, whatever it came from; tokenizer included.
+    pub metadata: Metadata,
+    /// What of the checkpoint is not used, as sentences for the user.
+    pub warnings: Vec<String>,
+    tokenizer: Result<Tokenizer, String>,
+    checkpoint: Checkpoint,
+    /// Where each weight of the graph comes from.
+    bindings: Vec<Binding>,
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Model({} from {})", self.arch.name(), self.checkpoint.path.display())
+    }
+}
+
+impl Model {
+    /// Opens a model file or directory; see [`Checkpoint::open`].
+    ///
+    /// # Errors
+    /// One sentence that names the file, the key or tensor, and the fix.
+    pub fn open(path: &Path) -> Result<Self, FormatError> {
+        Self::open_with(path, &OpenOptions::default())
+    }
+
+    /// [`Model::open`] with options, e.g. where the tokenizer is.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub fn open_with(path: &Path, options: &OpenOptions) -> Result<Self, FormatError> {
+        Self::from_checkpoint(Checkpoint::open_with(path, options)?)
+    }
+
+    /// Understands a checkpoint.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub fn from_checkpoint(checkpoint: Checkpoint) -> Result<Self, FormatError> {
+        let (arch, config) = match &checkpoint.config {
+            Some(json) => from_json(&checkpoint, json)?,
+            None => from_gguf(&checkpoint)?,
+        };
+        let error = |problem: String| {
+            FormatError::new(&checkpoint.path, problem, "the file is no working model, get another")
+        };
+        // Each layer has tensors, so this bounds the graph by the size of the file.
+        if config.n_layers > checkpoint.tensors.len() {
+            let (layers, tensors) = (config.n_layers, checkpoint.tensors.len());
+            return Err(error(format!("says it has {layers} layers but has {tensors} tensors")));
+        }
+        let graph = arch.graph(&config).map_err(error)?;
+        let bindings = bind::all(&checkpoint, arch, &config, &graph)?;
+        let warnings = bind::unused(&checkpoint, arch, &graph);
+        let name = name_of(&checkpoint);
+        let tokenizer = tokenizer_of(&checkpoint);
+        let metadata = metadata_of(&checkpoint, arch, &config, &name);
+        Ok(Self { name, arch, config, graph, metadata, warnings, tokenizer, checkpoint, bindings })
+    }
+
+    /// The tokenizer.
+    ///
+    /// # Errors
+    /// When the checkpoint has none, or one that is damaged or unknown.
+    pub fn tokenizer(&self) -> Result<&Tokenizer, FormatError> {
+        self.tokenizer.as_ref().map_err(|problem| {
+            let path = self.checkpoint.tokenizer_json.as_ref().unwrap_or(&self.checkpoint.path);
+            FormatError::new(path, problem.clone(), "give the model's own tokenizer file")
+        })
+    }
+
+    /// The path it was opened from.
+    pub fn path(&self) -> &Path {
+        &self.checkpoint.path
+    }
+
+    /// The checkpoint it was understood from.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// The checkpoint's tensor behind a weight; `None` when the weight was computed.
+    pub fn tensor(&self, id: WeightId) -> Option<&TensorInfo> {
+        self.bindings[id.0].tensor()
+    }
+}
+
+impl WeightSource for Model {
+    fn weight(&self, id: WeightId) -> WeightView<'_> {
+        let (rows, cols) = self.graph.decl(id).matrix();
+        let bytes = self.bindings[id.0].bytes(&self.checkpoint);
+        WeightView { encoding: self.encoding(id), rows, cols, bytes }
+    }
+
+    fn encoding(&self, id: WeightId) -> EncodingRef {
+        self.bindings[id.0].encoding()
+    }
+
+    fn release(&self, id: WeightId) {
+        if let Some(tensor) = self.tensor(id) {
+            self.checkpoint.drop_pages(tensor);
+        }
+    }
+}
+
+type Understood = (&'static dyn Arch, Config);
+
+fn from_gguf(checkpoint: &Checkpoint) -> Result<Understood, FormatError> {
+    let (path, metadata) = (checkpoint.path.as_path(), &checkpoint.metadata);
+    let Some(name) = metadata.str("general.architecture") else {
+        let (problem, fix) = match checkpoint.container {
+            "safetensors" => (
+                "has weights but no description of the model",
+                "give the directory with its config.json",
+            ),
+            _ => (
+                "metadata key general.architecture is missing",
+                "convert the model again with a current converter",
+            ),
+        };
+        return Err(FormatError::new(path, problem, fix));
+    };
+    let arch = archs::by_name(name).ok_or_else(|| unsupported(path, name))?;
+    let shape = |name: &str| checkpoint.tensor(name).map(|t| t.shape.clone());
+    let keys = GgufKeys { path, metadata, arch: name, shape: &shape };
+    Ok((arch, arch.config_from_gguf(&keys)?))
+}
+
+fn from_json(checkpoint: &Checkpoint, json: &serde_json::Value) -> Result<Understood, FormatError> {
+    let path = &checkpoint.path.join("config.json");
+    let Some(class) = json["architectures"][0].as_str() else {
+        let problem = "\"architectures\" names no class";
+        return Err(FormatError::new(path, problem, "download config.json again, or correct it"));
+    };
+    let arch = archs::by_class(class).ok_or_else(|| unsupported(path, class))?;
+    let shape = |name: &str| {
+        let tensor = checkpoint.tensor(&arch.huggingface_name(name)?)?;
+        Some(tensor.shape.clone())
+    };
+    Ok((arch, arch.config_from_json(&JsonKeys { path, json, class, shape: &shape })?))
+}
+
+fn unsupported(path: &Path, name: &str) -> FormatError {
+    let problem = format!("the architecture \"{}\" is not supported", name.escape_debug());
+    FormatError::new(path, problem, format!("supported are {}", archs::supported()))
+}
+
+/// The name in the metadata, else the file's or directory's.
+fn name_of(checkpoint: &Checkpoint) -> String {
+    if let Some(name) = checkpoint.metadata.str("general.name") {
+        return name.to_owned();
+    }
+    let path: PathBuf = checkpoint.path.canonicalize().unwrap_or(checkpoint.path.clone());
+    let name = if checkpoint.config.is_some() { path.file_name() } else { path.file_stem() };
+    name.map_or("model".to_owned(), |n| n.to_string_lossy().into_owned())
+}
+
+fn tokenizer_of(checkpoint: &Checkpoint) -> Result<Tokenizer, String> {
+    if checkpoint.config.is_none() {
+        return Tokenizer::from_metadata(&checkpoint.metadata);
+    }
+    Err("the directory has no tokenizer.json".into())
+}
+
+fn metadata_of(checkpoint: &Checkpoint, arch: &dyn Arch, config: &Config, name: &str) -> Metadata {
+    let mut metadata = match &checkpoint.config {
+        None => checkpoint.metadata.clone(),
+        Some(_) => arch.metadata(config),
+    };
+    if metadata.get("general.name").is_none() {
+        metadata.set("general.name", Value::Str(name.to_owned()));
+    }
+    metadata
+}

@@ -1,0 +1,50 @@
+//! Opening real and hand-made models; writing them; the same weights in two containers.
+
+use super::*;
+use crate::eval_graph;
+use std::path::PathBuf;
+
+/// `shared/data`, or `None` with the reason printed.
+fn data(path: &str) -> Option<PathBuf> {
+    let root = match std::env::var_os("STERNA_DATA") {
+        Some(root) => PathBuf::from(root),
+        None => Path::new(env!("CARGO_MANIFEST_DIR"))
+            .ancestors()
+            .map(|dir| dir.join("shared/data"))
+            .find(|dir| dir.exists())
+            .unwrap_or_default(),
+    };
+    let path = root.join(path);
+    if !path.exists() {
+        eprintln!("skipped: {} is not here", path.display());
+        return None;
+    }
+    Some(path)
+}
+
+#[test]
+fn stories260k_opens_continues_its_story_and_survives_gguf() {
+    let Some(path) = data("tinyllamas/stories260K.bin") else { return };
+    let model = Model::open(&path).unwrap();
+    assert_eq!((model.arch.name(), model.config.n_layers, model.config.tied), ("llama", 5, true));
+    assert_eq!(model.warnings, Vec::<String>::new());
+    let tokenizer = model.tokenizer().unwrap();
+    let mut tokens = tokenizer.encode("Once upon a time", true);
+    for _ in 0..12 {
+        let logits = eval_graph(&model.graph, &model, &tokens).unwrap();
+        let last = &logits[logits.len() - model.config.vocab_len..];
+        let best = (0..last.len()).max_by(|&a, &b| last[a].total_cmp(&last[b])).unwrap();
+        tokens.push(best as u32);
+    }
+    assert_eq!(
+        tokenizer.decode(&tokens),
+        "Once upon a time, there was a little girl named Lily. She"
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("stories.gguf");
+    crate::write_gguf(&file, &model, &model, &Metadata::default(), &mut |_, _| {}).unwrap();
+    let again = Model::open(&file).unwrap();
+    assert_eq!(again.config, model.config);
+    let logits = |m: &Model| eval_graph(&m.graph, m, &tokens).unwrap();
+    assert_eq!(logits(&again), logits(&model));
+}
