@@ -29,18 +29,59 @@ pub struct Kind {
     template: &'static str,
     /// The line in the list.
     entry: &'static str,
+    /// Further lines: `(file, text of the line before, line)`.
+    lines: &'static [(&'static str, &'static str, &'static str)],
     /// What is left to do, for people.
     next: &'static str,
 }
 
+const TABLE: &str = "crates/kernels/src/table.rs";
+
 /// Every kind.
-pub const KINDS: &[Kind] = &[Kind {
-    what: "encoding",
-    template: include_str!("../templates/encoding.rs"),
-    entry: "shared::of::<{{snake}}::{{Camel}}>()",
-    next: "write its layout; `cargo test -p sterna-formats` already compares its parts with each \
-           other. For speed, later: `crates/kernels/src/dot/`.",
-}];
+pub const KINDS: &[Kind] = &[
+    Kind {
+        what: "encoding",
+        template: include_str!("../templates/encoding.rs"),
+        entry: "shared::of::<{{snake}}::{{Camel}}>()",
+        lines: &[],
+        next: "write its layout; `cargo test -p sterna-formats` already compares its parts with \
+               each other. For speed, later: a file in crates/kernels/src/dot/.",
+    },
+    Kind {
+        what: "op",
+        template: include_str!("../templates/op.rs"),
+        entry: "&{{snake}}::{{Camel}}",
+        lines: &[],
+        next: "write its shapes, cost and eval; then its lowering in crates/runtime/src/lower.rs.",
+    },
+    Kind {
+        what: "isa",
+        template: include_str!("../templates/isa.rs"),
+        entry: "\"{{snake}}\"",
+        lines: &[
+            (TABLE, "    Scalar(Scalar),", "    {{Camel}}(crate::isa::{{snake}}::{{Camel}}),"),
+            (
+                TABLE,
+                "\"scalar\" => Some(",
+                "            \"{{snake}}\" => \
+                 crate::isa::{{snake}}::{{Camel}}::detect().map(Token::{{Camel}}),",
+            ),
+            (
+                TABLE,
+                "Token::Scalar(_) => \"scalar\"",
+                "            Token::{{Camel}}(_) => \"{{snake}}\",",
+            ),
+            (TABLE, "Token::Scalar(_) => &[]", "            Token::{{Camel}}(_) => &[],"),
+            (
+                TABLE,
+                "Token::Scalar(isa) =>",
+                "            Token::{{Camel}}(isa) => isa.run(kernel),",
+            ),
+        ],
+        next: "override the operations, name its features in crates/kernels/src/table.rs, and put \
+               it into `Level::detect` where it is the best.",
+    },
+];
 
 /// Adds an entry to the working tree and prints what is left to do.
 ///
@@ -51,6 +92,8 @@ pub fn run(args: &Args) -> Result<bool> {
     let kind = KINDS.iter().find(|k| k.what == args.kind);
     let kind = kind.with_context(|| format!("no kind \"{}\"; there are {}", args.kind, names()))?;
     let changed = add(&root::root(), kind, &args.name.to_lowercase())?;
+    // The lists stay in the formatter's order.
+    root::output_of(root::cargo().args(["fmt", "--all"]))?;
     for path in &changed {
         println!("wrote {path}");
     }
@@ -65,19 +108,57 @@ pub fn add(root: &Path, kind: &Kind, name: &str) -> Result<Vec<String>> {
     ensure!(starts_well && name.chars().all(is_snake), "{name} is not snake_case, e.g. q5_2");
     let registry = REGISTRIES.iter().find(|r| r.what == kind.what);
     let registry = registry.expect("each kind has a registry");
-    let Registry { folder, list, constant, .. } = registry;
+    let Registry { folder, list, constant, .. } = *registry;
     let file = format!("{folder}{name}.rs");
     ensure!(!root.join(&file).exists(), "{file} exists; choose another name or edit it");
-    let text =
-        fs::read_to_string(root.join(list)).with_context(|| format!("cannot read {list}"))?;
-    let text = with_module(&text, name).with_context(|| format!("{list} declares no modules"))?;
+    let modules = format!("{folder}mod.rs");
+    let mut edits = Edits::default();
+    edits.edit(root, &modules, |text| with_module(text, name), "mod x;")?;
     let entry = fill(kind.entry, name);
-    let Some(text) = with_entry(&text, constant, &entry) else {
-        bail!("{list} has no `{constant}: ... = &[...];`; put `{entry}` into its list");
-    };
-    fs::write(root.join(&file), fill(kind.template, name))?;
-    fs::write(root.join(list), text)?;
-    Ok(vec![file, (*list).to_owned()])
+    edits.edit(root, list, |text| with_entry(text, constant, &entry), constant)?;
+    for (path, before, line) in kind.lines {
+        edits.edit(root, path, |text| with_line(text, before, &fill(line, name)), before)?;
+    }
+    edits.files.push((file, fill(kind.template, name)));
+    for (path, text) in &edits.files {
+        fs::write(root.join(path), text).with_context(|| format!("cannot write {path}"))?;
+    }
+    Ok(edits.files.into_iter().map(|(path, _)| path).collect())
+}
+
+/// Files with their new text, written when all edits have found their place.
+#[derive(Default)]
+struct Edits {
+    files: Vec<(String, String)>,
+}
+
+impl Edits {
+    /// Applies one edit to a file; `place` is what it looks for.
+    fn edit(
+        &mut self,
+        root: &Path,
+        path: &str,
+        edit: impl Fn(&str) -> Option<String>,
+        place: &str,
+    ) -> Result<()> {
+        let at = self.files.iter().position(|(p, _)| p == path);
+        let text = match at {
+            Some(at) => self.files.remove(at).1,
+            None => fs::read_to_string(root.join(path))
+                .with_context(|| format!("cannot read {path}"))?,
+        };
+        let Some(text) = edit(&text) else {
+            bail!("{path} has no place for it ({place}); mend xtask/src/new.rs");
+        };
+        self.files.push((path.to_owned(), text));
+        Ok(())
+    }
+}
+
+/// Adds a line after the first one that contains `before`.
+fn with_line(text: &str, before: &str, line: &str) -> Option<String> {
+    let end = text.find(before)? + text[text.find(before)?..].find('\n')? + 1;
+    Some(format!("{}{line}\n{}", &text[..end], &text[end..]))
 }
 
 /// Replaces the names in a template.

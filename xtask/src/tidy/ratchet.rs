@@ -87,12 +87,16 @@ fn file_size(file: &Source) -> Size {
 fn line_sizes(file: &Source) -> Vec<Size> {
     // Golden text in tests is as wide as it is; there only code counts.
     let is_test = file.path.contains("/tests/") || file.path.ends_with("tests.rs");
-    let text = if is_test { &file.code } else { &file.text };
-    let long = text.lines().enumerate().map(|(i, line)| Size {
+    let width = |line: &str, code: &str| match is_test {
+        true => code.split_whitespace().collect::<Vec<_>>().join(" ").chars().count(),
+        false => line.chars().count(),
+    };
+    let lines = file.text.lines().zip(file.code.lines());
+    let long = lines.enumerate().map(|(i, (line, code))| Size {
         path: file.path.clone(),
         line: i + 1,
         key: file.path.clone(),
-        size: line.trim_end().chars().count(),
+        size: width(line, code),
     });
     long.filter(|s| s.size > MAX_COLUMNS).collect()
 }

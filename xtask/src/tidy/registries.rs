@@ -12,15 +12,41 @@ pub struct Registry {
     pub list: &'static str,
     /// The list's name.
     pub constant: &'static str,
+    /// Modules of the folder that entries have in common, beside `shared`.
+    pub shared: &'static [&'static str],
 }
 
 /// Every catalogue.
-pub const REGISTRIES: &[Registry] = &[Registry {
-    what: "encoding",
-    folder: "crates/formats/src/encodings/",
-    list: "crates/formats/src/encodings/mod.rs",
-    constant: "ENCODINGS",
-}];
+pub const REGISTRIES: &[Registry] = &[
+    Registry {
+        what: "encoding",
+        folder: "crates/formats/src/encodings/",
+        list: "crates/formats/src/encodings/mod.rs",
+        constant: "ENCODINGS",
+        shared: &[],
+    },
+    Registry {
+        what: "op",
+        folder: "crates/model/src/ops/",
+        list: "crates/model/src/ops/mod.rs",
+        constant: "OPS",
+        shared: &[],
+    },
+    Registry {
+        what: "packed format",
+        folder: "crates/kernels/src/dot/",
+        list: "crates/kernels/src/dot/mod.rs",
+        constant: "FORMATS",
+        shared: &["linear"],
+    },
+    Registry {
+        what: "isa",
+        folder: "crates/kernels/src/isa/",
+        list: "crates/kernels/src/table.rs",
+        constant: "ISAS",
+        shared: &[],
+    },
+];
 
 /// Reports files without a list entry and entries without a file.
 pub fn check(tree: &Tree, found: &mut Findings) {
@@ -30,16 +56,16 @@ pub fn check(tree: &Tree, found: &mut Findings) {
 }
 
 fn check_one(registry: &Registry, tree: &Tree, found: &mut Findings) {
-    let Registry { what, folder, list, constant } = registry;
+    let Registry { what, folder, list, constant, shared } = registry;
     let Some(source) = tree.file(list) else {
         return found.notes.push(format!("{list} does not exist yet, its list is not checked"));
     };
-    let Some((line, entries)) = entries_of(&source.code, constant) else {
+    let Some((line, entries)) = entries_of(&source.text, constant) else {
         let fix = "write the list of its folder there, one entry a line";
         return found.problem(list, 0, format!("has no `{constant}: ... = &[...]`; {fix}"));
     };
     let modules = modules_in(tree, folder);
-    for module in &modules {
+    for module in modules.iter().filter(|m| !shared.contains(&m.as_str())) {
         if !entries.iter().any(|(_, e)| e == module) {
             let message = format!("{what} {module} is not in {constant} ({list}); add it");
             found.problem(&file_of(tree, folder, module), 1, message);
@@ -70,33 +96,61 @@ fn modules_in(tree: &Tree, folder: &str) -> Vec<String> {
         .collect()
 }
 
-/// The list's 0-based first line + 1, and `(line in the list, module)` for each `module::` in it.
-pub fn entries_of(code: &str, constant: &str) -> Option<(usize, Vec<(usize, String)>)> {
-    let declared = code.find(&format!(" {constant}: "))?;
-    let open = declared + code[declared..].find("= &[")? + 4;
-    let close = open + code[open..].find("];")?;
-    let first_line = code[..open].lines().count();
+/// The line before the list, and `(line in the list, module)` of each entry.
+fn entries_of(text: &str, constant: &str) -> Option<(usize, Vec<(usize, String)>)> {
+    let declared = text.find(&format!(" {constant}: "))?;
+    let open = declared + text[declared..].find("= &[")? + 4;
+    let close = open + text[open..].find("];")?;
     let mut entries = Vec::new();
-    for (i, line) in code[open..close].lines().enumerate() {
-        for (at, _) in line.match_indices("::") {
-            let before = &line[..at];
-            let start =
-                before.rfind(|c: char| !c.is_alphanumeric() && c != '_').map_or(0, |n| n + 1);
-            let is_path_tail = before[..start].ends_with(':');
-            let module = &before[start..];
-            let is_entry = module.starts_with(char::is_lowercase) && module != "shared";
-            if is_entry && !is_path_tail {
-                entries.push((i, module.to_owned()));
-            }
-        }
+    for (i, line) in text[open..close].lines().enumerate() {
+        let code = line.split("//").next().unwrap_or(line);
+        entries.extend(code.split(", ").filter_map(entry_module).map(|m| (i, m)));
     }
-    entries.dedup_by(|a, b| a.1 == b.1);
-    Some((first_line, entries))
+    Some((text[..open].lines().count(), entries))
+}
+
+/// The module that an entry lies in: `q4_0` of `shared::of::<q4_0::Q4_0>()`, `rtn` of `&rtn::Rtn`,
+/// `rms_norm` of `&RmsNorm { eps: 1e-5 }`, `avx2` of `"avx2"`.
+fn entry_module(entry: &str) -> Option<String> {
+    let entry = entry.trim().trim_end_matches(',');
+    if let Some(quoted) = entry.strip_prefix('"') {
+        return quoted.split('"').next().map(str::to_owned);
+    }
+    let path = entry.split([' ', '{']).next().unwrap_or(entry);
+    if !path.contains("::") {
+        return path.strip_prefix('&').map(snake);
+    }
+    let words = path.split(|c: char| !c.is_alphanumeric() && c != '_');
+    let is_module = |w: &&str| w.starts_with(char::is_lowercase) && !["shared", "of"].contains(w);
+    words.filter(|w| !w.is_empty()).find(is_module).map(str::to_owned)
+}
+
+/// `RmsNorm` -> `rms_norm`.
+fn snake(camel: &str) -> String {
+    let mut out = String::new();
+    for c in camel.chars() {
+        if c.is_uppercase() && !out.is_empty() {
+            out.push('_');
+        }
+        out.extend(c.to_lowercase());
+    }
+    out
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn entries_name_their_module_in_several_ways() {
+        let modules = |e: &str| entry_module(e);
+        let is = |m: &str| Some(m.to_owned());
+        assert_eq!(modules("    shared::of::<q4_k::Q4K>(),"), is("q4_k"));
+        assert_eq!(modules("&float::Float::<float::F32>::NEW,"), is("float"));
+        assert_eq!(modules("&RmsNorm { eps: 1e-5, group_len: 1 },"), is("rms_norm"));
+        assert_eq!((modules("\"avx2\""), modules("    head_dim: 2,")), (is("avx2"), None));
+        assert_eq!(modules("layout: RopeLayout::Half,"), None);
+    }
 
     #[test]
     fn a_file_without_entry_and_an_entry_without_file_are_found() {
