@@ -1,8 +1,10 @@
 //! Byte-level BPE (GPT-2's): words of bytes spelled in a printable alphabet, merged by rank. The
 //! merging is the `tokenizers` crate's; the words are cut here.
 
-use super::pre::{self, Splitter};
+use super::export::{Entries, entries, texts};
+use super::pre::{self, PreTokenizer, Splitter};
 use super::vocab::{Kind, Vocab, char_of_byte, strings};
+use serde_json::Value as Json;
 use std::sync::Arc;
 use sterna_formats::{Metadata, Value};
 use tokenizers::Model;
@@ -11,6 +13,7 @@ use tokenizers::models::bpe::BPE;
 /// The encoder of `tokenizer.ggml.model = gpt2`. Clones share it: its cache of words is per thread.
 #[derive(Clone)]
 pub(super) struct Bpe {
+    pre: &'static PreTokenizer,
     splitter: Splitter,
     model: Arc<BPE>,
 }
@@ -20,7 +23,7 @@ impl Bpe {
     pub fn from_metadata(
         metadata: &Metadata,
         vocab: &Vocab,
-        pre: &pre::PreTokenizer,
+        pre: &'static PreTokenizer,
     ) -> Result<Self, String> {
         let merges = strings(metadata, "tokenizer.ggml.merges")?
             .ok_or("tokenizer.ggml.merges is missing; a `gpt2` tokenizer needs it")?;
@@ -45,7 +48,17 @@ impl Bpe {
             .ignore_merges(pre.ignore_merges)
             .build()
             .map_err(|e| format!("tokenizer.ggml.merges: {e}; convert the model again"))?;
-        Ok(Self { splitter: Splitter::new(pre), model: Arc::new(model) })
+        Ok(Self { pre, splitter: Splitter::new(pre), model: Arc::new(model) })
+    }
+
+    /// The metadata it could have been built from.
+    pub fn to_metadata(&self, vocab: &Vocab) -> Entries {
+        let json = serde_json::to_value(&*self.model).expect("a BPE model is valid JSON");
+        let pair = |p: &Json| Some(format!("{} {}", p[0].as_str()?, p[1].as_str()?));
+        let merges = json["merges"].as_array().into_iter().flatten().filter_map(pair);
+        let mut entries = entries("gpt2", self.pre.names[0], vocab);
+        entries.push(("tokenizer.ggml.merges".into(), texts(merges)));
+        entries
     }
 
     /// Appends the tokens of a text. A byte without a token, which only a crippled vocabulary
@@ -62,7 +75,7 @@ impl Bpe {
 }
 
 /// The pre-tokenizer a file names; `default` where it names none, as llama.cpp has it.
-pub(super) fn pre_tokenizer(metadata: &Metadata) -> Result<&'static pre::PreTokenizer, String> {
+pub(super) fn pre_tokenizer(metadata: &Metadata) -> Result<&'static PreTokenizer, String> {
     match metadata.get("tokenizer.ggml.pre") {
         None => pre::by_name("default"),
         Some(Value::Str(name)) => pre::by_name(name),

@@ -8,6 +8,9 @@
 
 mod bpe;
 mod decoder;
+mod export;
+mod hub;
+mod json;
 mod pre;
 mod special;
 mod spm;
@@ -20,11 +23,14 @@ mod tests;
 pub use decoder::Decoder;
 
 use bpe::Bpe;
+use hub::Settings;
+use json::JsonTokenizer;
 use special::{Part, SpecialTokens};
 use spm::Spm;
 use std::borrow::Cow;
-use sterna_formats::Metadata;
-use vocab::{Spelling, Vocab, flag, special_id};
+use std::path::Path;
+use sterna_formats::{Metadata, Value};
+use vocab::{Kind, Spelling, Vocab, flag, special_id};
 use wordpiece::WordPiece;
 
 /// A tokenizer. Encoding takes `&self` and may run on many threads at once: nothing is locked.
@@ -40,6 +46,7 @@ enum Encoder {
     Spm(Spm),
     Bpe(Bpe),
     WordPiece(WordPiece),
+    Json(JsonTokenizer),
 }
 
 impl Tokenizer {
@@ -65,6 +72,53 @@ impl Tokenizer {
         Ok(Self { special: SpecialTokens::new(&vocab), vocab, encoder })
     }
 
+    /// Reads a `tokenizer.json`, or the one in a folder, and the settings beside it.
+    ///
+    /// # Errors
+    /// One sentence that names the file, the place in it, and the fix.
+    pub fn from_json(path: &Path) -> Result<Self, String> {
+        let path = hub::locate(path);
+        let text = hub::read_text(&path)?;
+        let settings = Settings::read(path.parent().unwrap_or(Path::new(".")))?;
+        Self::from_settings(&text, &settings).map_err(|e| format!("{}: {e}", path.display()))
+    }
+
+    /// Reads the text of a `tokenizer.json` that has no settings beside it.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::from_json`].
+    pub fn from_json_text(text: &str) -> Result<Self, String> {
+        Self::from_settings(text, &Settings::default()).map_err(|e| format!("tokenizer.json: {e}"))
+    }
+
+    fn from_settings(text: &str, settings: &Settings) -> Result<Self, String> {
+        let (mut vocab, json) = JsonTokenizer::new(text)?;
+        settings.apply(&mut vocab)?;
+        Ok(Self { special: SpecialTokens::new(&vocab), vocab, encoder: Encoder::Json(json) })
+    }
+
+    /// The `tokenizer.ggml.*` keys that describe this tokenizer, for a GGUF file.
+    ///
+    /// # Errors
+    /// When GGUF cannot describe it: a sentence that says what it lacks.
+    pub fn to_metadata(&self) -> Result<Vec<(String, Value)>, String> {
+        match &self.encoder {
+            Encoder::Spm(spm) => Ok(spm.to_metadata(&self.vocab)),
+            Encoder::Bpe(bpe) => Ok(bpe.to_metadata(&self.vocab)),
+            Encoder::WordPiece(wordpiece) => Ok(wordpiece.to_metadata(&self.vocab)),
+            Encoder::Json(json) => export::from_json(json, &self.vocab),
+        }
+    }
+
+    /// Adds unused tokens until there are `n_tokens`: models may have more rows than tokens, and a
+    /// GGUF file must name each row.
+    pub fn pad(&mut self, n_tokens: usize) {
+        for id in self.vocab.tokens.len()..n_tokens {
+            self.vocab.tokens.push(json::unused_token(id).into());
+            self.vocab.kinds.push(Kind::Unused);
+        }
+    }
+
     /// The tokens of a text, all of which is plain text: `<s>` in it is three characters, so that
     /// what a user wrote can never act as a control token. `add_special` puts the tokens around it
     /// that the model expects (see [`Tokenizer::add_bos`]).
@@ -77,18 +131,25 @@ impl Tokenizer {
     pub fn encode_special(&self, text: &str, add_special: bool, parse_special: bool) -> Vec<u32> {
         let specials = &self.vocab.specials;
         let mut ids = Vec::with_capacity(text.len() / 3 + 2);
-        ids.extend(specials.prefix.filter(|_| add_special));
-        let mut at_start = true;
-        for part in self.special.split(&self.vocab, text, parse_special) {
-            match (part, &self.encoder) {
-                (Part::Token(id), _) => ids.push(id),
-                (Part::Text(text), Encoder::Spm(spm)) => spm.encode(text, at_start, &mut ids),
-                (Part::Text(text), Encoder::Bpe(bpe)) => bpe.encode(text, &mut ids),
-                (Part::Text(text), Encoder::WordPiece(wp)) => wp.encode(text, &mut ids),
-            }
-            at_start = matches!(part, Part::Token(_));
+        if add_special {
+            ids.extend(&specials.prefix);
         }
-        ids.extend(specials.suffix.filter(|_| add_special));
+        match &self.encoder {
+            Encoder::Json(json) => json.encode(text, parse_special, &mut ids),
+            encoder => {
+                let mut at_start = true;
+                for part in self.special.split(&self.vocab, text, parse_special) {
+                    match part {
+                        Part::Token(id) => ids.push(id),
+                        Part::Text(text) => encoder.encode(text, at_start, &mut ids),
+                    }
+                    at_start = matches!(part, Part::Token(_));
+                }
+            }
+        }
+        if add_special {
+            ids.extend(&specials.suffix);
+        }
         ids
     }
 
@@ -156,12 +217,24 @@ impl Tokenizer {
 
     /// Whether the model expects [`Tokenizer::bos`] in front of a text.
     pub fn add_bos(&self) -> bool {
-        self.vocab.specials.prefix.is_some()
+        !self.vocab.specials.prefix.is_empty()
     }
 
     /// Whether the model expects [`Tokenizer::eos`] behind a text.
     pub fn add_eos(&self) -> bool {
-        self.vocab.specials.suffix.is_some()
+        !self.vocab.specials.suffix.is_empty()
+    }
+}
+
+impl Encoder {
+    /// Appends the tokens of a text without special tokens in it.
+    fn encode(&self, text: &str, at_start: bool, ids: &mut Vec<u32>) {
+        match self {
+            Encoder::Spm(spm) => spm.encode(text, at_start, ids),
+            Encoder::Bpe(bpe) => bpe.encode(text, ids),
+            Encoder::WordPiece(wordpiece) => wordpiece.encode(text, ids),
+            Encoder::Json(json) => json.encode(text, false, ids),
+        }
     }
 }
 
@@ -194,8 +267,8 @@ fn wordpiece(metadata: &Metadata) -> Result<(Vocab, Encoder), String> {
         .or(Some(102).filter(|&id| id < n_tokens as u32));
     vocab.specials.bos = cls;
     vocab.specials.eos = sep;
-    vocab.specials.prefix = cls;
-    vocab.specials.suffix = sep;
+    vocab.specials.prefix.extend(cls);
+    vocab.specials.suffix.extend(sep);
     vocab.space_prefix = true;
     let wordpiece = WordPiece::from_metadata(metadata, &vocab)?;
     Ok((vocab, Encoder::WordPiece(wordpiece)))
@@ -206,11 +279,11 @@ fn surround(metadata: &Metadata, vocab: &mut Vocab, add_bos: bool) -> Result<(),
     let n_tokens = vocab.tokens.len();
     let specials = &mut vocab.specials;
     if flag(metadata, "tokenizer.ggml.add_bos_token", add_bos)? {
-        specials.prefix = specials.bos;
+        specials.prefix.extend(specials.bos);
     }
     if flag(metadata, "tokenizer.ggml.add_eos_token", false)? {
-        specials.suffix = specials.eos;
-        if specials.suffix.is_none() {
+        specials.suffix.extend(specials.eos);
+        if specials.suffix.is_empty() {
             return Err(format!(
                 "tokenizer.ggml.add_eos_token is set but tokenizer.ggml.eos_token_id is not; \
                  set it to an id below {n_tokens}"

@@ -27,7 +27,8 @@ pub(super) struct Splitter {
 /// within a match and no pattern here takes more than a few per byte.
 const SECTION_BYTES: usize = 1 << 20;
 
-const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+pub(super) const GPT2: &str =
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 const LLAMA3: &str = concat!(
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|",
     r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -95,7 +96,7 @@ const DEEPSEEK_LETTERS: &str = concat!(
     r"]+"
 );
 /// DeepSeek's `\s+$`, with a look-behind that spares it from trying every start in a long run.
-const TRAILING_SPACE: &str = r"(?<!\s)\s+$";
+pub(super) const TRAILING_SPACE: &str = r"(?<!\s)\s+$";
 
 /// All of them, in no order that matters.
 pub(super) const PRE_TOKENIZERS: &[PreTokenizer] = &[

@@ -2,9 +2,10 @@
 //! the highest score is merged, the leftmost of equals first, until no union is a token. Characters
 //! that are no token become byte tokens `<0xXX>`.
 
+use super::export::{Entries, entries};
 use super::vocab::{Kind, Vocab, byte_of, check_len};
 use std::cmp::Ordering;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use sterna_formats::{Array, Metadata, Value};
 
 /// The encoder of `tokenizer.ggml.model = llama`.
@@ -17,7 +18,17 @@ pub(super) struct Spm {
     bytes: Box<[Option<u32>; 256]>,
     unknown: Option<u32>,
     max_token_len: usize,
+    /// Characters that are neighbours in some token. Between others no merge can ever happen, so a
+    /// text falls apart there into short pieces, mostly words, which is what makes it fast.
+    neighbours: HashSet<(char, char)>,
     space_prefix: bool,
+}
+
+/// What merging one piece needs, reused for the next.
+#[derive(Default)]
+struct Scratch {
+    symbols: Vec<Symbol>,
+    queue: BinaryHeap<Candidate>,
 }
 
 /// A run of text that is one token so far; an empty one was merged into its left neighbour.
@@ -54,9 +65,26 @@ impl Spm {
                 bytes[byte as usize] = Some(id);
             }
         }
-        let max_token_len = ids.keys().map(|t| t.len()).max().unwrap_or(0);
-        let unknown = vocab.specials.unknown;
-        Ok(Self { ids, scores, bytes, unknown, max_token_len, space_prefix: vocab.space_prefix })
+        Ok(Self {
+            max_token_len: ids.keys().map(|t| t.len()).max().unwrap_or(0),
+            neighbours: ids.keys().flat_map(|t| t.chars().zip(t.chars().skip(1))).collect(),
+            unknown: vocab.specials.unknown,
+            space_prefix: vocab.space_prefix,
+            ids,
+            scores,
+            bytes,
+        })
+    }
+
+    /// The metadata it could have been built from.
+    pub fn to_metadata(&self, vocab: &Vocab) -> Entries {
+        let mut scores = self.scores.clone();
+        scores.resize(vocab.tokens.len(), 0.0);
+        let mut entries = entries("llama", "default", vocab);
+        entries.push(("tokenizer.ggml.scores".into(), Value::Array(Array::F32(scores))));
+        let space_prefix = Value::Bool(self.space_prefix);
+        entries.push(("tokenizer.ggml.add_space_prefix".into(), space_prefix));
+        entries
     }
 
     /// Appends the tokens of a text. `at_start` says that nothing or a special token precedes it.
@@ -69,31 +97,40 @@ impl Spm {
             escaped.push('▁');
         }
         escaped.extend(text.chars().map(|c| if c == ' ' { '▁' } else { c }));
-        let symbols = self.merge(&escaped);
+        let mut scratch = Scratch::default();
+        let mut start = 0;
+        let pairs = escaped.chars().zip(escaped.char_indices().skip(1));
+        for (left, (at, right)) in pairs {
+            if !self.neighbours.contains(&(left, right)) {
+                self.encode_piece(&escaped[start..at], &mut scratch, out);
+                start = at;
+            }
+        }
+        self.encode_piece(&escaped[start..], &mut scratch, out);
+    }
+
+    fn encode_piece(&self, text: &str, scratch: &mut Scratch, out: &mut Vec<u32>) {
+        self.merge(text, scratch);
         let mut at = 0;
         while at != NONE {
-            let symbol = symbols[at];
-            self.emit(&escaped[symbol.start..symbol.start + symbol.len], out);
+            let symbol = scratch.symbols[at];
+            self.emit(&text[symbol.start..symbol.start + symbol.len], out);
             at = symbol.next;
         }
     }
 
-    fn merge(&self, text: &str) -> Vec<Symbol> {
-        let mut symbols: Vec<Symbol> = text
-            .char_indices()
-            .enumerate()
-            .map(|(i, (start, c))| Symbol {
-                start,
-                len: c.len_utf8(),
-                prev: i.wrapping_sub(1),
-                next: i + 1,
-            })
-            .collect();
+    fn merge(&self, text: &str, Scratch { symbols, queue }: &mut Scratch) {
+        symbols.clear();
+        symbols.extend(text.char_indices().enumerate().map(|(i, (start, c))| Symbol {
+            start,
+            len: c.len_utf8(),
+            prev: i.wrapping_sub(1),
+            next: i + 1,
+        }));
         symbols.last_mut().expect("text is not empty").next = NONE;
-        let first: Vec<Candidate> = (1..symbols.len())
-            .filter_map(|right| self.candidate(text, &symbols, right - 1, right))
-            .collect();
-        let mut queue = BinaryHeap::from(first);
+        for right in 1..symbols.len() {
+            queue.extend(self.candidate(text, symbols, right - 1, right));
+        }
         while let Some(Candidate { left, right, len, .. }) = queue.pop() {
             let (l, r) = (symbols[left], symbols[right]);
             if l.len == 0 || r.len == 0 || l.len + r.len != len {
@@ -105,10 +142,9 @@ impl Spm {
             if r.next != NONE {
                 symbols[r.next].prev = left;
             }
-            queue.extend(self.candidate(text, &symbols, l.prev, left));
-            queue.extend(self.candidate(text, &symbols, left, r.next));
+            queue.extend(self.candidate(text, symbols, l.prev, left));
+            queue.extend(self.candidate(text, symbols, left, r.next));
         }
-        symbols
     }
 
     fn candidate(

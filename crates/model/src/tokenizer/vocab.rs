@@ -23,6 +23,8 @@ pub(super) enum Spelling {
     ByteLevel,
     /// SentencePiece: `▁` is a space.
     Metaspace,
+    /// WordPiece as Hugging Face writes it: `##` continues a word, all else begins one.
+    Hashes,
 }
 
 /// Tokens that end a generation whatever the file's `eos_token_id` says, by their text: files that
@@ -52,10 +54,9 @@ pub(super) struct Specials {
     pub bos: Option<u32>,
     pub eos: Option<u32>,
     pub unknown: Option<u32>,
-    /// Put in front of a text.
-    pub prefix: Option<u32>,
-    /// Put behind a text.
-    pub suffix: Option<u32>,
+    /// Put in front of a text, and behind it, where special tokens are added: mostly one or none.
+    pub prefix: Vec<u32>,
+    pub suffix: Vec<u32>,
     /// Every id that ends a generation.
     pub ends: BTreeSet<u32>,
 }
@@ -142,12 +143,16 @@ impl Vocab {
                 Cow::Owned(token.replace('▁', " ").into_bytes())
             }
             Spelling::Metaspace => Cow::Borrowed(token.as_bytes()),
+            Spelling::Hashes => match token.strip_prefix("##") {
+                Some(rest) => Cow::Borrowed(rest.as_bytes()),
+                None => Cow::Owned(format!(" {token}").into_bytes()),
+            },
         }
     }
 
     /// Completes the end tokens by text. They become control tokens, so that plain text can never
     /// contain one and decoded text never shows one.
-    fn find_ends(&mut self) {
+    pub fn find_ends(&mut self) {
         let ids: Vec<(u32, &str)> = (0u32..)
             .zip(&self.tokens)
             .filter(|(_, t)| END_TEXTS.contains(&t.as_ref()))
@@ -180,7 +185,7 @@ impl Specials {
         let mut ends = BTreeSet::from_iter(eos);
         ends.extend(id("tokenizer.ggml.eot_token_id")?);
         ends.extend(id("tokenizer.ggml.eom_token_id")?);
-        Ok(Self { bos, eos, unknown, prefix: None, suffix: None, ends })
+        Ok(Self { bos, eos, unknown, prefix: vec![], suffix: vec![], ends })
     }
 }
 

@@ -1,9 +1,10 @@
 //! WordPiece (BERT's): normalized words, each cut greedily into the longest tokens. GGUF marks the
 //! start of a word with `▁` and leaves continuations bare.
 
+use super::export::{Entries, entries};
 use super::vocab::{Kind, Vocab, flag};
 use std::collections::HashMap;
-use sterna_formats::Metadata;
+use sterna_formats::{Metadata, Value};
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::{
@@ -34,6 +35,22 @@ impl WordPiece {
         let max_token_len = ids.keys().map(|t| t.len()).max().unwrap_or(0);
         let normalizer = BertNormalizer::new(true, true, Some(accents), lowercase);
         Ok(Self { ids, max_token_len, unknown, normalizer })
+    }
+
+    /// The metadata it could have been built from.
+    pub fn to_metadata(&self, vocab: &Vocab) -> Entries {
+        let mut entries = entries("bert", "default", vocab);
+        let normalizer = &self.normalizer;
+        let accents = normalizer.strip_accents.unwrap_or(normalizer.lowercase);
+        let specials = &vocab.specials;
+        for (name, id) in [("cls", specials.bos), ("seperator", specials.eos)] {
+            let key = format!("tokenizer.ggml.{name}_token_id");
+            entries.extend(id.map(|id| (key, Value::U32(id))));
+        }
+        for (name, flag) in [("lowercase", normalizer.lowercase), ("strip_accents", accents)] {
+            entries.push((format!("tokenizer.ggml.normalizer.{name}"), Value::Bool(flag)));
+        }
+        entries
     }
 
     /// Appends the tokens of a text.
