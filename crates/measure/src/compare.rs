@@ -120,23 +120,6 @@ pub fn timed<'s>(
     }
 }
 
-/// Work that runs a command to its end, its output thrown away unless it fails.
-pub fn command(program: &str, args: &[&str]) -> impl FnMut() -> Result<(), String> + use<> {
-    let (program, args) = (program.to_string(), args.iter().map(|a| a.to_string()).collect());
-    move || run_command(&program, &args)
-}
-
-fn run_command(program: &str, args: &Vec<String>) -> Result<(), String> {
-    let run = std::process::Command::new(program).args(args).output();
-    let output = run.map_err(|error| format!("{program} could not be started: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let last = said.lines().last().unwrap_or("(it said nothing)");
-    Err(format!("{program} ended with {}: {last}", output.status))
-}
-
 fn cost(subject: &mut Subject, name: &str) -> Result<f64, MeasureError> {
     let what = || format!("the call of {name}");
     let cost = subject().map_err(|why| MeasureError::Failed { what: what(), why })?;

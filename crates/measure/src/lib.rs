@@ -15,6 +15,7 @@ pub mod report;
 pub mod unit;
 
 // Speed and space.
+pub mod command;
 pub mod compare;
 pub mod latency;
 pub mod memory;

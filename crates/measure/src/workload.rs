@@ -78,7 +78,9 @@ impl TextRecipe {
             let n_kept = self.max_tokens.unwrap_or(usize::MAX);
             if tokens.len() > n_kept {
                 tokens.truncate(n_kept);
-                n_bytes += tokens.iter().map(|&token| token_bytes(token)).sum::<usize>();
+                let kept: usize = tokens.iter().map(|&token| token_bytes(token)).sum();
+                // A tokenizer may put a space before the text that the text does not have.
+                n_bytes += kept.min(part.len());
             } else {
                 n_bytes += part.len();
             }

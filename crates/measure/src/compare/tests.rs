@@ -142,21 +142,17 @@ fn failures_and_unmeasurable_calls_stop_the_comparison() {
     assert_eq!(failed, "the call of B failed: no such model");
     assert!(of(Box::new(|| Ok(0.0))).to_string().contains("too short for the clock"));
     assert!(of(Box::new(|| Ok(f64::NAN))).to_string().contains("NaN"));
-    let missing = command("/nonexistent/program", &[])().unwrap_err();
-    assert!(missing.contains("could not be started"), "{missing}");
-    let failing = command("sh", &["-c", "echo oops >&2; exit 3"])().unwrap_err();
-    assert!(failing.contains("exit status: 3: oops"), "{failing}");
-    assert_eq!(command("true", &[])(), Ok(()));
 }
 
-/// On a real machine: `cargo test -p sterna-measure --release -- --ignored real_`.
+/// On a real machine: `cargo test -p sterna-measure -- --ignored real_ --nocapture`.
 #[test]
-#[ignore = "takes a minute of quiet machine"]
+#[ignore = "measures real time, which a busy machine makes long"]
 fn real_work_does_not_differ_from_itself() {
     // proves A-7
     let clock = RealClock::new();
     let work = || {
-        let sum = (0..400_000u64).fold(0u64, |sum, i| sum.wrapping_mul(31).wrapping_add(i));
+        let n_steps = std::hint::black_box(1_000_000u64);
+        let sum = (0..n_steps).fold(0u64, |sum, i| sum.wrapping_mul(31).wrapping_add(i));
         if std::hint::black_box(sum) == 1 { Err("unlucky".into()) } else { Ok(()) }
     };
     let n_equal = (0..100)

@@ -18,10 +18,9 @@ use std::{
 pub trait Probes: Sync {
     /// Which loops these are, such as `portable` or `avx512_vnni`.
     fn name(&self) -> &str;
-    /// Memory to read, of this many bytes, every page touched; in huge pages where possible.
-    fn buffer(&self, n_bytes: usize) -> Vec<u64>;
-    /// Reads all of `buffer` once; the sum keeps the compiler honest.
-    fn read(&self, buffer: &[u64]) -> u64;
+    /// Memory of this many bytes (a multiple of [`PAGE_BYTES`]) on the calling thread's node, every
+    /// page touched, in huge pages where possible; each call reads all of it once.
+    fn reader(&self, n_bytes: usize) -> Reader<'_>;
     /// About `n` int8 operations (a multiply-add is two); how many were done, `None` where the
     /// probes have no such loop.
     fn int8_ops(&self, n: u64) -> Option<u64>;
@@ -30,6 +29,12 @@ pub trait Probes: Sync {
     /// The same with bf16 dot products into f32.
     fn bf16_ops(&self, n: u64) -> Option<u64>;
 }
+
+/// One reading of some memory; the sum keeps the compiler honest.
+pub type Reader<'p> = Box<dyn FnMut() -> u64 + 'p>;
+
+/// Readers hold whole pages of this size, so that every probe's own unit of memory fits.
+pub const PAGE_BYTES: usize = 4096;
 
 /// Called on each measuring thread with its index, to pin it; threads float where it does nothing.
 pub type Pin<'p> = dyn Fn(usize) + Sync + 'p;
@@ -76,26 +81,33 @@ impl Effort {
     }
 }
 
-/// What is probed: its name, its unit, and one repetition of it.
+/// What is probed: its name, its unit, and how a thread gets ready for it.
 struct Quantity<'q> {
     name: &'static str,
     unit: Unit,
-    buffer_bytes: usize,
-    work: &'q Work<'q>,
+    prepare: &'q Prepare<'q>,
 }
 
-impl<'q> Quantity<'q> {
-    fn new(name: &'static str, unit: Unit, buffer_bytes: usize, work: &'q Work<'q>) -> Self {
-        Self { name, unit, buffer_bytes, work }
-    }
-}
+/// Called on each measuring thread for the work that it repeats.
+type Prepare<'p> = dyn Fn() -> Work<'p> + Sync + 'p;
 
-/// One call with a wanted amount of work; the amount done, or `None` if it cannot be.
-type Work<'w> = dyn Fn(&[u64], u64) -> Option<u64> + Sync + 'w;
+/// Called with a wanted amount; gives the amount done, or `None` if there is no such loop.
+type Work<'p> = Box<dyn FnMut(u64) -> Option<u64> + 'p>;
+
+/// Reads `n_bytes` again and again until about the wanted amount is read.
+fn reading(probes: &dyn Probes, n_bytes: usize) -> Work<'_> {
+    let n_bytes = n_bytes.next_multiple_of(PAGE_BYTES);
+    let mut read = probes.reader(n_bytes);
+    Box::new(move |amount| {
+        let n_passes = amount.div_ceil(n_bytes as u64);
+        (0..n_passes).for_each(|_| _ = std::hint::black_box(read()));
+        Some(n_passes * n_bytes as u64)
+    })
+}
 
 impl Ceilings {
-    /// Measures every ceiling with 1, 2, 4, ... and `max_threads` threads. `cache_bytes` is what a
-    /// thread reads for the cache's bandwidth: half of one core's share of the last level.
+    /// Measures every ceiling with 1, 2, 4, ... and `max_threads` threads. For `memory_read` each
+    /// thread reads `effort.memory_bytes`, for `cache_read` half of its share of the last level.
     ///
     /// # Errors
     /// If the clock does not move.
@@ -107,22 +119,18 @@ impl Ceilings {
         clock: &dyn Clock,
         pin: &Pin,
     ) -> Result<Self, MeasureError> {
-        let read = |buffer: &[u64], n_bytes: u64| {
-            let pass_bytes = size_of_val(buffer) as u64;
-            let n_passes = n_bytes.div_ceil(pass_bytes);
-            (0..n_passes).for_each(|_| _ = std::hint::black_box(probes.read(buffer)));
-            Some(n_passes * pass_bytes)
-        };
-        let int8 = |_: &[u64], n| probes.int8_ops(n);
-        let f32 = |_: &[u64], n| probes.f32_ops(n);
-        let bf16 = |_: &[u64], n| probes.bf16_ops(n);
+        let memory = || reading(probes, effort.memory_bytes);
+        let cache = || reading(probes, cache_bytes(machine));
+        let int8 = || -> Work<'_> { Box::new(|n| probes.int8_ops(n)) };
+        let f32 = || -> Work<'_> { Box::new(|n| probes.f32_ops(n)) };
+        let bf16 = || -> Work<'_> { Box::new(|n| probes.bf16_ops(n)) };
         let (rate, ops) = (Unit::BytesPerSecond, Unit::OpsPerSecond);
         let quantities = [
-            Quantity::new("memory_read", rate, effort.memory_bytes, &read),
-            Quantity::new("cache_read", rate, cache_bytes(machine), &read),
-            Quantity::new("int8_peak", ops, 8, &int8),
-            Quantity::new("f32_peak", ops, 8, &f32),
-            Quantity::new("bf16_peak", ops, 8, &bf16),
+            Quantity { name: "memory_read", unit: rate, prepare: &memory },
+            Quantity { name: "cache_read", unit: rate, prepare: &cache },
+            Quantity { name: "int8_peak", unit: ops, prepare: &int8 },
+            Quantity { name: "f32_peak", unit: ops, prepare: &f32 },
+            Quantity { name: "bf16_peak", unit: ops, prepare: &bf16 },
         ];
         let mut all = Vec::new();
         for quantity in &quantities {
@@ -184,7 +192,7 @@ fn measure_one(
 ) -> Result<Figure, MeasureError> {
     let Quantity { name, unit, .. } = *quantity;
     let method = format!("best of repetitions, {} probes, {n_threads} threads", probes.name());
-    let Some(rates) = rates(quantity, probes, n_threads, effort, clock, pin) else {
+    let Some(rates) = rates(quantity, n_threads, effort, clock, pin) else {
         let reason = "these probes have no such loop on this CPU";
         return Figure::unavailable(name, unit, &method, reason);
     };
@@ -195,24 +203,23 @@ fn measure_one(
 /// The rate of each repetition, all threads together; the slowest thread ends a repetition.
 fn rates(
     quantity: &Quantity,
-    probes: &dyn Probes,
     n_threads: usize,
     effort: &Effort,
     clock: &dyn Clock,
     pin: &Pin,
 ) -> Option<Vec<f64>> {
-    let amount = calibrate(quantity, probes, effort, clock)?;
+    let amount = calibrate(quantity, effort, clock)?;
     let n_repetitions = effort.n_repetitions.max(1);
     let start = Barrier::new(n_threads + 1);
     let end = Barrier::new(n_threads + 1);
     let done = AtomicU64::new(0);
     let worker = |index: usize| {
         pin(index);
-        let buffer = probes.buffer(quantity.buffer_bytes);
-        (quantity.work)(&buffer, amount);
+        let mut work = (quantity.prepare)();
+        work(amount);
         for _ in 0..n_repetitions {
             start.wait();
-            let n = (quantity.work)(&buffer, amount).unwrap_or(0);
+            let n = work(amount).unwrap_or(0);
             done.fetch_add(n, Ordering::Relaxed);
             end.wait();
         }
@@ -234,17 +241,12 @@ fn rates(
 }
 
 /// The amount of work that fills one repetition.
-fn calibrate(
-    quantity: &Quantity,
-    probes: &dyn Probes,
-    effort: &Effort,
-    clock: &dyn Clock,
-) -> Option<u64> {
-    let buffer = probes.buffer(quantity.buffer_bytes);
+fn calibrate(quantity: &Quantity, effort: &Effort, clock: &dyn Clock) -> Option<u64> {
+    let mut work = (quantity.prepare)();
     let mut amount = 1 << 16;
     loop {
         let begin = clock.now();
-        let done = (quantity.work)(&buffer, amount)?;
+        let done = work(amount)?;
         let seconds = (clock.now() - begin).as_secs_f64();
         let wanted = effort.repetition.as_secs_f64();
         // A tenth of a repetition is long enough to tell the rate; and a clock that stands still
@@ -268,18 +270,9 @@ impl Probes for PortableProbes {
         "portable"
     }
 
-    fn buffer(&self, n_bytes: usize) -> Vec<u64> {
-        vec![1; n_bytes.div_ceil(8)]
-    }
-
-    fn read(&self, buffer: &[u64]) -> u64 {
-        let mut lanes = [0u64; LANES];
-        let chunks = buffer.chunks_exact(LANES);
-        let rest: u64 = chunks.remainder().iter().sum();
-        for chunk in chunks {
-            lanes.iter_mut().zip(chunk).for_each(|(lane, value)| *lane = lane.wrapping_add(*value));
-        }
-        lanes.iter().fold(rest, |sum, lane| sum.wrapping_add(*lane))
+    fn reader(&self, n_bytes: usize) -> Reader<'_> {
+        let memory = vec![1; n_bytes / 8];
+        Box::new(move || sum(&memory))
     }
 
     fn int8_ops(&self, n: u64) -> Option<u64> {
@@ -312,4 +305,15 @@ impl Probes for PortableProbes {
     fn bf16_ops(&self, _: u64) -> Option<u64> {
         None
     }
+}
+
+/// The sum of all words, in lanes that a vector unit can keep apart.
+fn sum(words: &[u64]) -> u64 {
+    let mut lanes = [0u64; LANES];
+    let chunks = words.chunks_exact(LANES);
+    let rest: u64 = chunks.remainder().iter().sum();
+    for chunk in chunks {
+        lanes.iter_mut().zip(chunk).for_each(|(lane, word)| *lane = lane.wrapping_add(*word));
+    }
+    lanes.iter().fold(rest, |sum, lane| sum.wrapping_add(*lane))
 }

@@ -7,7 +7,7 @@ pub mod ceilings;
 pub mod cgroup;
 pub mod detect;
 
-pub use ceilings::{Ceiling, Ceilings, Pin, PortableProbes, Probes};
+pub use ceilings::{Ceiling, Ceilings, Effort, PAGE_BYTES, Pin, PortableProbes, Probes, Reader};
 pub use detect::Machine;
 
 use crate::MeasureError;
