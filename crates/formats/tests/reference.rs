@@ -58,7 +58,13 @@ fn write_inputs(folder: &Path) -> BTreeMap<&'static str, Vec<f32>> {
     let importance: Vec<f32> = (0..ROW).map(|_| random.gaussian().powi(2) as f32 + 0.01).collect();
     write_f32(&folder.join("gaussian.importance"), &importance);
     write_f32(&folder.join("heavy.importance"), &importance);
-    let inputs = BTreeMap::from([("gaussian", gaussian), ("heavy", heavy), ("ternary", ternary)]);
+    let zeros = vec![0.0; n];
+    let inputs = BTreeMap::from([
+        ("gaussian", gaussian),
+        ("heavy", heavy),
+        ("ternary", ternary),
+        ("zeros", zeros),
+    ]);
     for (name, values) in &inputs {
         write_f32(&folder.join(format!("{name}.values")), values);
     }
@@ -89,7 +95,7 @@ fn compare_encoded(folder: &Path, encoding: EncodingRef, name: &str, values: &[f
     } else {
         assert!(!SAME_BYTES.contains(&encoding.name()), "gguf no longer encodes {encoding:?}");
     }
-    if name == "ternary" || SAME_BYTES[..3].contains(&encoding.name()) {
+    if name == "ternary" || name == "zeros" || SAME_BYTES[..3].contains(&encoding.name()) {
         return;
     }
     if let Ok(reference) = std::fs::read(file("ggml")) {
@@ -104,6 +110,7 @@ fn compare_encoded(folder: &Path, encoding: EncodingRef, name: &str, values: &[f
         let ratio = rmse(encoding, &bytes, values, Some(&weights))
             / rmse(encoding, &reference, values, Some(&weights));
         println!("{:8} {name:8} weighted rmse / ggml's {ratio:.4}", encoding.name());
+        assert!(ratio <= WORST_RATIO, "{encoding:?} on {name}, weighted: {ratio}");
     }
 }
 

@@ -27,6 +27,8 @@ pub mod tq2_0;
 #[cfg(test)]
 mod tests;
 
+use shared::of;
+
 /// A registered encoding. Encodings are compared by [`Encoding::name`].
 pub type EncodingRef = &'static dyn Encoding;
 
@@ -35,20 +37,20 @@ pub const ENCODINGS: &[EncodingRef] = &[
     &float32::F32,
     &float16::F16,
     &bfloat16::Bf16,
-    shared::of::<q8_0::Q8_0>(),
-    shared::of::<q6_k::Q6K>(),
-    shared::of::<q5_k::Q5K>(),
-    shared::of::<q5_1::Q5_1>(),
-    shared::of::<q5_0::Q5_0>(),
-    shared::of::<q4_k::Q4K>(),
-    shared::of::<q4_1::Q4_1>(),
-    shared::of::<q4_0::Q4_0>(),
-    shared::of::<iq4_nl::Iq4Nl>(),
-    shared::of::<iq4_xs::Iq4Xs>(),
-    shared::of::<q3_k::Q3K>(),
-    shared::of::<q2_k::Q2K>(),
-    shared::of::<tq2_0::Tq2_0>(),
-    shared::of::<tq1_0::Tq1_0>(),
+    of::<q8_0::Q8_0>(),
+    of::<q6_k::Q6K>(),
+    of::<q5_k::Q5K>(),
+    of::<q5_1::Q5_1>(),
+    of::<q5_0::Q5_0>(),
+    of::<q4_k::Q4K>(),
+    of::<q4_1::Q4_1>(),
+    of::<q4_0::Q4_0>(),
+    of::<iq4_nl::Iq4Nl>(),
+    of::<iq4_xs::Iq4Xs>(),
+    of::<q3_k::Q3K>(),
+    of::<q2_k::Q2K>(),
+    of::<tq2_0::Tq2_0>(),
+    of::<tq1_0::Tq1_0>(),
 ];
 
 /// The integer view of a block encoding: a row is groups of `group_len` codes, and
@@ -95,8 +97,11 @@ pub trait Encoding: Sync + Send {
         true
     }
 
-    /// Encodes whole blocks. `importance` weighs each value's squared error (an importance matrix row,
-    /// same length as `values`), used where the encoding searches for its scales.
+    /// Encodes whole blocks of finite values. `importance` weighs each value's squared error (an
+    /// importance matrix row, same length as `values`). Without it, the encodings that have a
+    /// reference formula (F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1, Q4_0, TQ2_0, TQ1_0) give the bytes of
+    /// that formula and the others search for the scales with the least squared error. With it, Q5_1,
+    /// Q5_0, Q4_1 and Q4_0 search as well; the other formulas have nothing to weigh.
     ///
     /// # Panics
     /// When [`Encoding::can_encode`] is false; callers check at the edge.

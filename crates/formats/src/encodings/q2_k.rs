@@ -36,7 +36,7 @@ impl Block for Q2K {
     }
 
     fn write(values: &[f32], importance: Option<&[f32]>) -> Self {
-        let search = Affine { max_code: 3.0, insets: &INSETS, group_len: 16, max_scale: 15.0 };
+        let search = Affine::<3> { insets: &INSETS, group_len: 16, max_scale: 15.0 };
         let found = search.search(values, importance);
         let mut block = Self { scale: found.scale, min: found.min, ..Self::zeroed() };
         for (i, byte) in block.group_scales.iter_mut().enumerate() {
@@ -48,4 +48,4 @@ impl Block for Q2K {
 }
 
 /// At 2 bits the ends of a group are worth cutting off deeply.
-const INSETS: [f32; 5] = [0.0, 0.15, 0.3, 0.45, 0.6];
+const INSETS: [f32; 4] = [0.0, 0.2, 0.4, 0.6];

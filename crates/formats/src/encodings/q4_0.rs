@@ -6,7 +6,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::Grid;
-use super::shared::{Block, Half, pack, reciprocal, signed_max, unpack};
+use super::shared::{Block, Half, Symmetric, pack, reciprocal, round, signed_max, unpack};
 
 /// One block: 18 bytes for 32 values, 4.5 bits per value.
 #[repr(C)]
@@ -34,8 +34,12 @@ impl Block for Q4_0 {
 
     /// The codes reach from -8 to 7, one farther below zero than above, so the value farthest from
     /// zero becomes -8: the scale's sign follows it. This gives the bytes of ggml's reference.
-    fn write(values: &[f32], _importance: Option<&[f32]>) -> Self {
-        let scale = signed_max(values) / -8.0;
+    /// Given importance, the scale is searched for instead.
+    fn write(values: &[f32], importance: Option<&[f32]>) -> Self {
+        let scale = match importance {
+            None => signed_max(values) / -8.0,
+            Some(_) => search_scale(values, importance),
+        };
         let inverse = reciprocal(scale);
         let mut codes = [0; 32];
         for (code, x) in codes.iter_mut().zip(values) {
@@ -45,4 +49,13 @@ impl Block for Q4_0 {
         pack::<4, 16>(&codes, &mut nibbles);
         Self { scale: Half::new(scale), nibbles }
     }
+}
+
+/// The scale with the least weighted error among those that put the value farthest from zero near
+/// either end of the codes, or cut it off so that the others get finer steps.
+fn search_scale(values: &[f32], importance: Option<&[f32]>) -> f32 {
+    let nearest = |x: f32| round(x.clamp(-8.0, 7.0));
+    let targets = &[-9.6, -9.2, -8.8, -8.4, -8.0, -7.7, -7.4, -7.0, 6.6, 7.0, 7.4, 7.8, 8.2];
+    let search = Symmetric { nearest, targets, group_len: 32, scale_range: (1.0, 1.0) };
+    search.single_scale(values, importance).get()
 }

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::Grid;
-use super::shared::{Block, Half, pack, reciprocal, signed_max, unpack};
+use super::shared::{Block, Half, Symmetric, pack, reciprocal, round, signed_max, unpack};
 
 /// One block: 22 bytes for 32 values, 5.5 bits per value. The codes' low nibbles lie as in Q4_0,
 /// their highest bits in value order.
@@ -33,9 +33,13 @@ impl Block for Q5_0 {
         scales[0] = self.scale.get();
     }
 
-    /// The value farthest from zero becomes code -16, as in ggml's reference.
-    fn write(values: &[f32], _importance: Option<&[f32]>) -> Self {
-        let scale = signed_max(values) / -16.0;
+    /// The value farthest from zero becomes code -16, as in ggml's reference. Given importance, the
+    /// scale is searched for instead.
+    fn write(values: &[f32], importance: Option<&[f32]>) -> Self {
+        let scale = match importance {
+            None => signed_max(values) / -16.0,
+            Some(_) => search_scale(values, importance),
+        };
         let inverse = reciprocal(scale);
         let mut codes = [0; 32];
         for (code, x) in codes.iter_mut().zip(values) {
@@ -46,4 +50,13 @@ impl Block for Q5_0 {
         pack::<1, 1>(&codes.map(|code| code >> 4), &mut block.high);
         block
     }
+}
+
+/// The scale with the least weighted error, as in Q4_0.
+fn search_scale(values: &[f32], importance: Option<&[f32]>) -> f32 {
+    let nearest = |x: f32| round(x.clamp(-16.0, 15.0));
+    let targets =
+        &[-17.5, -17.0, -16.7, -16.3, -16.0, -15.7, -15.3, -15.0, 14.5, 14.9, 15.2, 15.6, 16.0];
+    let search = Symmetric { nearest, targets, group_len: 32, scale_range: (1.0, 1.0) };
+    search.single_scale(values, importance).get()
 }

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::Grid;
-use super::shared::{Block, Half, pack, reciprocal, unpack};
+use super::shared::{Affine, Block, Half, pack, reciprocal, unpack};
 
 /// One block: 24 bytes for 32 values, 6 bits per value. Codes lie as in Q5_0.
 #[repr(C)]
@@ -34,11 +34,21 @@ impl Block for Q5_1 {
         mins[0] = self.min.get();
     }
 
-    /// The codes span from the smallest value to the largest, as in ggml's reference.
-    fn write(values: &[f32], _importance: Option<&[f32]>) -> Self {
-        let min = values.iter().copied().fold(values[0], f32::min);
-        let max = values.iter().copied().fold(values[0], f32::max);
-        let scale = (max - min) / 31.0;
+    /// The codes span from the smallest value to the largest, as in ggml's reference. Given
+    /// importance, both ends are searched for instead.
+    fn write(values: &[f32], importance: Option<&[f32]>) -> Self {
+        let (scale, min) = match importance {
+            None => {
+                let min = values.iter().copied().fold(values[0], f32::min);
+                let max = values.iter().copied().fold(values[0], f32::max);
+                ((max - min) / 31.0, min)
+            }
+            Some(_) => {
+                let insets = &[0.0, 0.4, 0.8, 1.2];
+                let search = Affine::<31> { insets, group_len: 32, max_scale: 1.0 };
+                search.single_scales(values, importance)
+            }
+        };
         let inverse = reciprocal(scale);
         let mut codes = [0; 32];
         for (code, x) in codes.iter_mut().zip(values) {

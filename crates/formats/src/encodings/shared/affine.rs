@@ -6,10 +6,9 @@
 use super::Half;
 use super::weighted::{Group, Weighted, round};
 
-/// An encoding's codes and scales, as the search needs to know them.
-pub struct Affine<'a> {
-    /// The largest code; the smallest is 0.
-    pub max_code: f32,
+/// An encoding's codes and scales, as the search needs to know them. Codes reach from 0 to
+/// `MAX_CODE`, a constant so that the inner loops are vector code.
+pub struct Affine<'a, const MAX_CODE: u8> {
     /// How far inside a group's range to try putting its ends, in steps between codes.
     pub insets: &'a [f32],
     /// Values per group.
@@ -54,7 +53,7 @@ impl Fit {
     }
 }
 
-impl Affine<'_> {
+impl<const MAX_CODE: u8> Affine<'_, MAX_CODE> {
     /// The block nearest to `values`.
     pub fn search(&self, values: &[f32], importance: Option<&[f32]>) -> AffineBlock {
         let zero = Half::new(0.0);
@@ -89,14 +88,33 @@ impl Affine<'_> {
             let inverse = super::reciprocal(scales.0 * fits[i].scale);
             let min = scales.1 * fits[i].min;
             for (code, x) in codes.iter_mut().zip(group.values) {
-                *code = self.nearest((x + min) * inverse) as u8;
+                *code = Self::nearest((x + min) * inverse) as u8;
             }
         }
         found
     }
 
-    fn nearest(&self, x: f32) -> f32 {
-        round(x.clamp(0.0, self.max_code))
+    /// The scale and the min of a block that is a single group. This min may have either sign and is
+    /// added.
+    pub fn single_scales(&self, values: &[f32], importance: Option<&[f32]>) -> (f32, f32) {
+        // Seen from the largest value the others lie below zero, where the search wants its min.
+        let largest = values.iter().copied().fold(values[0], f32::max);
+        let below = &mut [0.0; 256][..values.len()];
+        for (below, x) in below.iter_mut().zip(values) {
+            *below = x - largest;
+        }
+        let fit = |block: Weighted| {
+            let fit = block.groups(values.len()).map(|group| self.best_fit(group)).next();
+            let Fit { scale, min, .. } = fit.unwrap_or_default();
+            (block.half(scale), Half::new(largest - block.restored(min)))
+        };
+        let (scale, min) =
+            Weighted::new(below, importance).map_or((Half::new(0.0), Half::new(largest)), fit);
+        (scale.get(), min.get())
+    }
+
+    fn nearest(x: f32) -> f32 {
+        round(x.clamp(0.0, f32::from(MAX_CODE)))
     }
 
     /// The scale and min with the least error if any real numbers could be stored.
@@ -108,11 +126,11 @@ impl Affine<'_> {
         if high <= low {
             return constant;
         }
-        let step = (high - low) / self.max_code;
+        let step = (high - low) / f32::from(MAX_CODE);
         let mut best = Fit { error: f32::INFINITY, ..constant };
         for lower in self.insets {
             for upper in self.insets {
-                let inverse = 1.0 / (step * (1.0 - (lower + upper) / self.max_code));
+                let inverse = 1.0 / (step * (1.0 - (lower + upper) / f32::from(MAX_CODE)));
                 best = best.or(self.fit_codes(group, constant, low + lower * step, inverse));
             }
         }
@@ -126,7 +144,7 @@ impl Affine<'_> {
     /// The best scale and min for the codes that a rough `low` and inverse scale lead to.
     fn fit_codes(&self, group: Group, base: Fit, low: f32, inverse: f32) -> Fit {
         let [code, code_code, code_value] = group.sums(|x, w| {
-            let code = self.nearest((x - low) * inverse);
+            let code = Self::nearest((x - low) * inverse);
             [w * code, w * code * code, w * code * x]
         });
         least_squares(Fit { code, code_code, code_value, ..base })
@@ -194,7 +212,7 @@ impl Affine<'_> {
     fn try_scales(&self, group: Group, wish: &Fit, (scale, min): (f32, f32)) -> Fit {
         let inverse = super::reciprocal(scale);
         let [error, code, code_code, code_value] = group.sums(|x, w| {
-            let code = self.nearest((x + min) * inverse);
+            let code = Self::nearest((x + min) * inverse);
             let miss = x + min - scale * code;
             [w * miss * miss, w * code, w * code * code, w * code * x]
         });

@@ -81,11 +81,11 @@ impl<F: Fn(f32) -> f32> Symmetric<'_, F> {
 
     /// The scale of a block that is a single group.
     pub fn single_scale(&self, values: &[f32], importance: Option<&[f32]>) -> Half {
-        let block = Weighted::new(values, importance);
-        let scale = |block: Weighted| {
-            block.half(block.groups(values.len()).map(|group| self.best_scale(group).scale).sum())
+        let fit = |block: Weighted| {
+            let fit = block.groups(values.len()).map(|group| self.best_scale(group)).next();
+            block.half(fit.unwrap_or_default().scale)
         };
-        block.map_or(Half::new(0.0), scale)
+        Weighted::new(values, importance).map_or(Half::new(0.0), fit)
     }
 
     /// The scale with the least error if any real number could be stored.
@@ -117,13 +117,11 @@ impl<F: Fn(f32) -> f32> Symmetric<'_, F> {
 
     /// The block scale whose integer multiples come nearest to the groups' wishes.
     fn block_scale(&self, wishes: &[Fit]) -> f32 {
-        let largest =
-            wishes.iter().fold(
-                0.0,
-                |max: f32, wish| {
-                    if wish.scale.abs() > max.abs() { wish.scale } else { max }
-                },
-            );
+        let mut scales = [0.0; 16];
+        for (scale, wish) in scales.iter_mut().zip(wishes) {
+            *scale = wish.scale;
+        }
+        let largest = signed_max(&scales);
         let mut best = (f32::INFINITY, 0.0);
         for end in [self.scale_range.0, self.scale_range.1] {
             for step in 0..8 {

@@ -11,6 +11,9 @@ const MAX_LEN: usize = 256;
 /// Sums that run side by side; every group is a multiple of this.
 const LANES: usize = 8;
 
+/// Where importance is zero a value still weighs this much, so that it decodes to something near.
+const LIGHTEST: f32 = 1e-6;
+
 /// The smallest and the largest number a half-precision scale can take; a scale beyond them
 /// saturates instead of becoming 0 or infinite.
 const HALF_RANGE: (f32, f32) = (5.960_464_5e-8, 65504.0);
@@ -40,7 +43,7 @@ impl Weighted {
         let heaviest = importance.iter().copied().fold(0.0, f32::max);
         if heaviest > 0.0 {
             for (weight, importance) in block.weights.iter_mut().zip(importance) {
-                *weight = importance / heaviest;
+                *weight = (importance / heaviest).max(LIGHTEST);
             }
         }
         Some(block)
@@ -51,6 +54,11 @@ impl Weighted {
         let values = self.values[..self.len].chunks_exact(group_len);
         let weights = self.weights[..self.len].chunks_exact(group_len);
         values.zip(weights).map(|(values, weights)| Group { values, weights })
+    }
+
+    /// A divided value as it was before.
+    pub fn restored(&self, x: f32) -> f32 {
+        x * self.unit
     }
 
     /// The half nearest to a scale of the divided values.
@@ -93,7 +101,7 @@ impl Group<'_> {
                 }
             }
         }
-        lanes.map(|lanes| lanes.iter().sum())
+        lanes.map(|[a, b, c, d, e, f, g, h]| ((a + e) + (c + g)) + ((b + f) + (d + h)))
     }
 
     /// The smallest and the largest value.
