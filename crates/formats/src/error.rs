@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 pub struct FormatError {
     /// The file.
     pub path: PathBuf,
-    /// The place and what is wrong with it, e.g. `tensor blk.3.ffn_up.weight ends at byte 91 but the
-    /// file has 80 bytes`.
+    /// The place and what is wrong with it, e.g. `tensor blk.3.ffn_up.weight ends at byte 91 but
+    /// the file has 80 bytes`.
     pub problem: String,
     /// What the user can do, e.g. `it is truncated, download it again`.
     pub fix: String,

@@ -1,8 +1,9 @@
 //! Bytes to named tensors and back.
 //!
-//! In: a path to a model file or directory. Out: a [`Checkpoint`], metadata and tensors by name, each
-//! with the [`Encoding`](encodings::Encoding) of its numbers. Encodings are one file each under
-//! `encodings/`, containers one file each under `containers/`. What a model *is* belongs to `model`.
+//! In: a path to a model file or directory. Out: a [`Checkpoint`], metadata and tensors by name,
+//! each with the [`Encoding`](encodings::Encoding) of its numbers. Encodings are one file each
+//! under `encodings/`, containers one file each under `containers/`. What a model *is* belongs to
+//! `model`.
 #![deny(unsafe_code)]
 
 pub mod atomic;
@@ -11,6 +12,8 @@ pub mod containers;
 pub mod encodings;
 pub mod error;
 pub mod metadata;
+pub mod summary;
+mod validate;
 // The one address of unsafe code in this crate.
 #[allow(unsafe_code)]
 pub mod mmap;
@@ -22,3 +25,4 @@ pub use encodings::{Encoding, EncodingRef};
 pub use error::FormatError;
 pub use metadata::{Array, Metadata, Value};
 pub use mmap::MappedFile;
+pub use summary::Summary;

@@ -12,8 +12,8 @@ pub struct HuggingFace;
 const SIDE_FILES: &[&str] =
     &["tokenizer_config.json", "generation_config.json", "special_tokens_map.json"];
 
-/// The largest configurations (with a vocabulary's added tokens) have 2 MB.
-const MAX_JSON_LEN: usize = 16 << 20;
+/// The largest known (with a vocabulary's added tokens) have 2 MB.
+const MAX_JSON_LEN: usize = 4 << 20;
 
 impl Container for HuggingFace {
     fn name(&self) -> &'static str {

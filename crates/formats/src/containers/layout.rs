@@ -1,4 +1,4 @@
-//! The checks every container makes of where its tensors lie: inside the file, apart from each other.
+//! The checks every container makes of where its tensors lie: inside the file, and apart.
 
 use crate::error::{DAMAGED, TRUNCATED, bytes_text, shown};
 use crate::{FormatError, MappedFile, TensorInfo};

@@ -1,8 +1,9 @@
 //! llama2.c's `.bin`, version 0: seven numbers, then f32 weights, stacked by kind over the layers.
 //!
-//! It is presented as GGUF presents a Llama: the same metadata keys and tensor names, layer by layer,
-//! so that nobody else needs to know this layout. Its rotation pairs neighbours, as GGUF's does, so
-//! no row moves. The two tables of rotation angles are skipped: they follow from the base 10000.
+//! It is presented as GGUF presents a Llama: the same metadata keys and tensor names, layer by
+//! layer, so that nobody else needs to know this layout. Its rotation pairs neighbours, as GGUF's
+//! does, so no row moves. The two tables of rotation angles are skipped: they follow from the base
+//! 10000.
 //! Source: karpathy/llama2.c, `run.c` (memory_map_weights, build_tokenizer) and `export.py`.
 
 mod tokenizer;
@@ -173,7 +174,7 @@ impl Header {
         if end != len as u128 {
             let problem = format!(
                 "the header describes {} bytes (dim {}, {} layers, vocabulary {}) but the file \
-                 has {}",
+                 has {} bytes",
                 grouped(end),
                 self.dim,
                 self.layers,

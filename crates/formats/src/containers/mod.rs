@@ -1,8 +1,8 @@
 //! The containers: how tensors lie in files.
 //!
 //! A container is one file (or folder) that implements [`Container`], plus one line in
-//! [`CONTAINERS`]. [`open`] tells them apart by content. What strangers hand over instead of a model
-//! (a git-lfs pointer, an HTML page, a pickle) is named by [`refuse`].
+//! [`CONTAINERS`]. [`open`] tells them apart by content. What strangers hand over instead of a
+//! model (a git-lfs pointer, an HTML page, a pickle) is named by `refuse`.
 
 pub mod gguf;
 pub mod huggingface;

@@ -10,7 +10,6 @@ use crate::encodings::by_name;
 use crate::error::{DAMAGED, TRUNCATED, bytes_text, grouped, shown};
 use crate::{Checkpoint, FormatError, MappedFile, OpenOptions, Stored, TensorInfo};
 use safetensors::tensor::{Dtype, TensorInfo as Entry};
-use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
 
@@ -141,32 +140,36 @@ fn check_index(
 }
 
 fn read_index(index: &MappedFile) -> Result<BTreeMap<String, String>, FormatError> {
-    let Json::Object(mut object) = read_json(index, MAX_INDEX_LEN)? else {
-        return Err(FormatError::new(index.path(), "is not a JSON object", DAMAGED));
-    };
-    let bad =
-        || FormatError::new(index.path(), "has no weight_map from tensor names to files", DAMAGED);
-    let Some(Json::Object(map)) = object.remove("weight_map") else { return Err(bad()) };
-    map.into_iter()
-        .map(|(name, shard)| match shard {
-            Json::String(shard) => Ok((name, shard)),
-            _ => Err(bad()),
-        })
-        .collect()
+    #[derive(serde::Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    check_json_len(index, MAX_INDEX_LEN)?;
+    let parsed: Result<Index, _> = serde_json::from_slice(index.bytes());
+    parsed.map(|index| index.weight_map).map_err(|e| {
+        FormatError::new(index.path(), format!("is not an index of safetensors ({e})"), DAMAGED)
+    })
 }
 
 /// Parses a JSON file of at most `max_len` bytes.
-pub(super) fn read_json(file: &MappedFile, max_len: usize) -> Result<Json, FormatError> {
-    if file.bytes().len() > max_len {
-        let problem = format!(
-            "has {} bytes, and no such file has more than {}",
-            bytes_text(file.bytes().len()),
-            bytes_text(max_len)
-        );
-        return Err(FormatError::new(file.path(), problem, "check that it is the right file"));
-    }
+pub(super) fn read_json(
+    file: &MappedFile,
+    max_len: usize,
+) -> Result<serde_json::Value, FormatError> {
+    check_json_len(file, max_len)?;
     serde_json::from_slice(file.bytes())
         .map_err(|e| FormatError::new(file.path(), format!("is not valid JSON ({e})"), DAMAGED))
+}
+
+/// Parsed JSON takes up to a hundred times its text, so the text is bounded.
+fn check_json_len(file: &MappedFile, max_len: usize) -> Result<(), FormatError> {
+    let len = file.bytes().len();
+    if len <= max_len {
+        return Ok(());
+    }
+    let (len, max_len) = (bytes_text(len), bytes_text(max_len));
+    let problem = format!("has {len} bytes, and no such file has more than {max_len}");
+    Err(FormatError::new(file.path(), problem, "check that it is the right file"))
 }
 
 /// The header, and where the data starts.
@@ -183,7 +186,10 @@ fn read_header(file: &MappedFile) -> Result<(Header, usize), FormatError> {
     }
     let Some(text) = rest.get(..len as usize) else {
         let (needs, has) = (grouped(len + 8), bytes_text(bytes.len()));
-        return fail(format!("the header ends at byte {needs} but the file has {has}"), TRUNCATED);
+        return fail(
+            format!("the header ends at byte {needs} but the file has {has} bytes"),
+            TRUNCATED,
+        );
     };
     match serde_json::from_slice(text) {
         Ok(header) => Ok((header, 8 + len as usize)),
@@ -303,7 +309,13 @@ impl<'de> serde::de::Visitor<'de> for HeaderVisitor {
             if key == "__metadata__" {
                 header.metadata = Some(map.next_value()?);
             } else {
-                header.entries.push((key, map.next_value()?));
+                let entry = map.next_value().map_err(|e: A::Error| {
+                    // Of a list of all known types, the unknown one is what helps.
+                    let problem = e.to_string();
+                    let problem = problem.split(", expected one of").next().unwrap_or_default();
+                    serde::de::Error::custom(format!("tensor {}: {problem}", shown(&key)))
+                })?;
+                header.entries.push((key, entry));
             }
         }
         Ok(header)

@@ -1,8 +1,8 @@
 //! GGUF, the container of llama.cpp: typed metadata, then tensors, in one file or split into parts.
 //!
 //! `read` parses a part, `split` joins parts, `values` codes metadata values, `write` makes files.
-//! Layout: magic, version, counts, key-value pairs, tensor infos (dimensions innermost first), padding
-//! to `general.alignment`, then the tensors' bytes at offsets relative to there.
+//! Layout: magic, version, counts, key-value pairs, tensor infos (dimensions innermost first),
+//! padding to `general.alignment`, then the tensors' bytes at offsets relative to there.
 //! Source: the GGUF specification of the ggml project (docs/gguf.md), versions 2 and 3.
 
 pub mod read;

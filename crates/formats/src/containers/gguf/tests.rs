@@ -144,7 +144,11 @@ proptest! {
     }
 
     #[test]
-    fn any_part_opens_the_whole_set(tensors in tensors(), n_parts in 2..5usize, given in 0..4usize) {
+    fn any_part_opens_the_whole_set(
+        tensors in tensors(),
+        n_parts in 2..5usize,
+        given in 0..4usize,
+    ) {
         let dir = tempfile::tempdir().unwrap();
         let mut metadata = Metadata::default();
         metadata.set("general.name", Value::Str("parts".into()));
