@@ -108,12 +108,33 @@ fn half16<I: Isa>(isa: I, block: &[f32]) -> [u16; 16] {
     isa.to_f16(isa.load(&sixteen))
 }
 
+/// One KV head's slots of a sequence, found through its page table.
+#[derive(Clone, Copy)]
+pub struct Slots<'a> {
+    /// The whole cache.
+    pub lines: &'a [Line],
+    /// The sequence's pages in order of position, as numbers of pages of the cache.
+    pub pages: &'a [u32],
+    /// Lines from one page of the cache to the next.
+    pub page_lines: usize,
+    /// Where this head's slot begins within a page, in lines.
+    pub first: usize,
+}
+
+impl<'a> Slots<'a> {
+    /// The slot in the sequence's `page`-th page, and the lines after it.
+    #[inline(always)]
+    fn at(self, page: usize) -> &'a [Line] {
+        &self.lines[self.pages[page] as usize * self.page_lines + self.first..]
+    }
+}
+
 /// Queries of consecutive positions of one sequence against one KV head.
 pub struct Attend<'a> {
     /// The slots' shape.
     pub shape: KvShape,
-    /// This KV head's slots of the sequence's pages, in order.
-    pub slots: &'a [&'a [Line]],
+    /// This KV head's slots of the sequence's pages.
+    pub slots: Slots<'a>,
     /// Query features, one row per position: row `i` is `queries[i * stride..]`, beginning with the
     /// first head that shares this KV head.
     pub queries: &'a [f32],
@@ -258,7 +279,7 @@ fn tile<I: Isa, N: Number, const T: usize>(isa: I, call: &mut Attend<'_>, first:
 fn raw_scores<I: Isa, N: Number, const T: usize>(
     isa: I,
     shape: KvShape,
-    slots: &[&[Line]],
+    slots: Slots<'_>,
     queries: &[Query<'_>; T],
     base: usize,
     n_keys: usize,
@@ -268,7 +289,7 @@ fn raw_scores<I: Isa, N: Number, const T: usize>(
     let scale = isa.splat(scale);
     for at in (0..n_keys).step_by(16) {
         let position = base + at;
-        let slot = slots[position / shape.page_len];
+        let slot = slots.at(position / shape.page_len);
         let keys: &[N::Stored] = bytemuck::cast_slice(&slot[..shape.key_lines()]);
         let first = position % shape.page_len / 16 * shape.head_dim * 16;
         let keys = keys[first..][..shape.head_dim * 16].as_chunks::<16>().0;
@@ -316,7 +337,7 @@ struct Weights<'a> {
 /// The cached values of a sequence.
 struct Values<'a, N> {
     shape: KvShape,
-    slots: &'a [&'a [Line]],
+    slots: Slots<'a>,
     number: std::marker::PhantomData<N>,
 }
 
@@ -350,7 +371,7 @@ impl<N: Number> Values<'_, N> {
         sums: &mut [f32],
     ) {
         let value_dim = self.shape.value_dim();
-        let slot = self.slots[positions.start / self.shape.page_len];
+        let slot = self.slots.at(positions.start / self.shape.page_len);
         let values: &[N::Stored] = bytemuck::cast_slice(&slot[self.shape.key_lines()..]);
         let at = positions.start % self.shape.page_len * value_dim;
         let values = values[at..][..positions.len() * value_dim].as_chunks::<16>().0;

@@ -2,7 +2,7 @@
 
 use sterna_formats::encodings::ENCODINGS;
 use sterna_kernels::acts::{FloatActs, QuantActs, QuantLayout, QuantizeTile, interleave, tiles};
-use sterna_kernels::attention::{Attend, KvAppend, KvNumber, KvShape};
+use sterna_kernels::attention::{Attend, KvAppend, KvNumber, KvShape, Slots};
 use sterna_kernels::dot::{Acts, LinearCall, PANEL};
 use sterna_kernels::elementwise::{AddTo, SwiGlu};
 use sterna_kernels::norm::RmsNorm;
@@ -317,23 +317,26 @@ fn attention_case(rng: &mut Rng, number: KvNumber, head_dim: usize, n_heads: usi
         for level in levels() {
             // Pages hold infinities where nothing was written: they must not leak.
             let stale = Line([0x7c; 64]);
-            let mut pages = vec![vec![stale; shape.slot_lines()]; total.div_ceil(32)];
+            let n_pages = total.div_ceil(32);
+            let pages: Vec<u32> = (0..n_pages as u32).rev().collect();
+            let (page_lines, first) = (shape.slot_lines() + 2, 1);
+            let mut cache = vec![stale; n_pages * page_lines];
             for at in 0..first_position + n_rows {
+                let start = pages[at / 32] as usize * page_lines + first;
                 level.run(KvAppend {
                     shape,
-                    slot: &mut pages[at / 32],
+                    slot: &mut cache[start..][..shape.slot_lines()],
                     at: at % 32,
                     key: &keys[at],
                     value: &values[at],
                 });
             }
-            let slots: Vec<&[Line]> = pages.iter().map(Vec::as_slice).collect();
             let width = n_heads * head_dim;
             let mut out = vec![0.0; n_rows * width];
             let mut scratch = vec![f32::NAN; Attend::scratch_len(shape, total)];
             level.run(Attend {
                 shape,
-                slots: &slots,
+                slots: Slots { lines: &cache, pages: &pages, page_lines, first },
                 queries: &queries,
                 stride: width,
                 n_rows,
