@@ -145,11 +145,12 @@ impl Divergence {
         let mut n_flips = 0;
         each_scored(candidate, passage, index, &mut |row, target| {
             let baseline = baseline_rows.next().expect("one row per scored position");
-            self.kl.push(logits::kl_divergence(baseline, row));
+            let (before, after) = (logits::log_sum_exp(baseline), logits::log_sum_exp(row));
+            self.kl.push(logits::kl_of_sums(baseline, before, row, after));
             n_flips += usize::from(logits::argmax(baseline) != logits::argmax(row));
             let delta = logits::max_abs_delta(baseline, row);
             self.max_abs_delta_logit = self.max_abs_delta_logit.max(delta);
-            score.add(logits::nll(row, target));
+            score.add(after - f64::from(row[target as usize]));
         })?;
         self.flips.push(n_flips);
         self.scores.push(score, index)

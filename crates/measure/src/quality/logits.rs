@@ -31,8 +31,12 @@ pub fn argmax(logits: &[f32]) -> usize {
 
 /// `KL(p || q)` in nats of the distributions that two rows stand for: `sum p * (ln p - ln q)`.
 pub fn kl_divergence(p: &[f32], q: &[f32]) -> f64 {
+    kl_of_sums(p, log_sum_exp(p), q, log_sum_exp(q))
+}
+
+/// [`kl_divergence`] where the caller has each row's [`log_sum_exp`] already.
+pub fn kl_of_sums(p: &[f32], p_total: f64, q: &[f32], q_total: f64) -> f64 {
     assert_eq!(p.len(), q.len(), "rows of one vocabulary");
-    let (p_total, q_total) = (log_sum_exp(p), log_sum_exp(q));
     let terms = p.iter().zip(q).map(|(&p, &q)| {
         let log_p = f64::from(p) - p_total;
         let log_q = f64::from(q) - q_total;

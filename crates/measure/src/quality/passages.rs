@@ -19,7 +19,9 @@ pub enum Scoring {
     /// llama-perplexity's: the text is one stream, cut into chunks of `n_ctx` tokens, a rest left
     /// out. In each chunk the first token gives way to the BOS, and only the tokens after position
     /// `n_ctx / 2` are scored, so that each has at least that much before it. (That tool puts one
-    /// BOS before the stream as well; so does this, since it shifts every chunk by one.)
+    /// BOS before the stream as well; so does this, since it shifts every chunk by one.) On
+    /// stories260K and 28 chunks of 128 it printed 4.3960 +/- 0.18926, and these chunks give 4.3963
+    /// +/- 0.18928 in f64.
     Windows {
         /// The chunk length; scores `n_ctx - 1 - n_ctx / 2` tokens each.
         n_ctx: usize,

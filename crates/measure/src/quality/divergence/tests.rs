@@ -1,6 +1,7 @@
 //! Divergence by hand, and the damage that equal accuracy hides.
 
 use super::*;
+use crate::report::{Bound, Status, Target};
 use crate::testing::fold;
 use crate::{
     Workload,
@@ -61,7 +62,11 @@ fn figures_show_flips_that_an_equal_score_hides() {
     let passages = Passages::new(&workload, scoring).unwrap();
     let (scores, divergence) = divergence_between(&mut base, &mut candidate, &passages).unwrap();
     assert!((scores.mean_nll() - divergence.scores().mean_nll()).abs() < 1e-12);
-    let lines: Vec<String> = divergence.figures().unwrap().iter().map(Figure::line).collect();
+    // proves A-5
+    let figures = divergence.figures().unwrap();
+    let wanted = Target::judge("top1_agreement", Bound::AtLeast, 0.95, Unit::Fraction, &figures);
+    assert_eq!(wanted.unwrap().status(), Status::Missed);
+    let lines: Vec<String> = figures.iter().map(Figure::line).collect();
     expect![[r#"
         kl_mean 0.3858 nats [0.3858, 0.3858] (measured, n=10)
         kl_median 0.3858 nats (measured, n=10)
