@@ -1,6 +1,6 @@
-//! A tokenizer as GGUF metadata, so that a model that came with a `tokenizer.json` can be written as
-//! one GGUF file. What GGUF cannot say is an error, except NFC normalization, which every GGUF of a
-//! model that has it leaves out.
+//! A tokenizer as GGUF metadata, so that a model that came with a `tokenizer.json` can be written
+//! as one GGUF file. What GGUF cannot say is an error, except NFC normalization, which every GGUF
+//! of a model that has it leaves out.
 
 use super::json::JsonTokenizer;
 use super::pre::PRE_TOKENIZERS;

@@ -1,5 +1,5 @@
 //! The files beside a `tokenizer.json` that say which token begins and which ends a text:
-//! `tokenizer_config.json`, `config.json` and `generation_config.json`, each of which may be absent.
+//! `tokenizer_config.json`, `config.json` and `generation_config.json`. Each may be absent.
 
 use super::json::{MAX_JSON_BYTES, parse};
 use super::vocab::Vocab;

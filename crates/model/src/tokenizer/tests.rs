@@ -1,6 +1,7 @@
 //! What every tokenizer must do, on small vocabularies made here and on real ones where
 //! `shared/data` has them.
 
+mod hostile;
 mod json;
 mod real;
 mod small;

@@ -6,7 +6,10 @@ use crate::tokenizer::vocab::char_of_byte;
 use serde_json::{Map, Value as Json, json};
 
 /// Llama-3's cut, as its `tokenizer.json` spells it.
-const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const LLAMA3: &str = concat!(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|",
+    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+);
 
 /// A small byte-level BPE with a control token that begins a text and a user-defined one.
 pub(super) fn byte_level() -> Json {

@@ -118,3 +118,16 @@ fn gpt_neox_encodes_the_same_as_gguf() {
         assert_eq!(ids.contains(&0), parse_special);
     }
 }
+
+#[test]
+fn the_story_tokenizer_of_llama2_c_reads_a_story() {
+    let Some(path) = shared("tinyllamas/stories260K.bin") else { return };
+    let tokenizer = build(&Checkpoint::open(&path).unwrap().metadata);
+    assert_eq!(tokenizer.vocab_len(), 512);
+    let ids = tokenizer.encode("Once upon a time", true);
+    assert_eq!(ids, [1, 403, 407, 261, 378]);
+    assert_eq!(tokenizer.decode(&ids), "Once upon a time");
+    assert_eq!((tokenizer.bos(), tokenizer.eos()), (Some(1), Some(2)));
+    assert!(tokenizer.is_end(2));
+    assert_round_trips(&tokenizer);
+}
