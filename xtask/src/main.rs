@@ -3,6 +3,7 @@
 //! In: the working tree. Out: a verdict: an exit code, and sentences with file, line and fix.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod new;
 mod root;
 mod test;
@@ -12,7 +13,7 @@ use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Sterna's chores: test, tidy, new")]
+#[command(name = "cargo xtask", about = "Sterna's chores: test, tidy, bench, new")]
 struct Args {
     #[command(subcommand)]
     chore: Chore,
@@ -24,6 +25,8 @@ enum Chore {
     Test(test::Args),
     /// Check the rules of the house that a machine can check
     Tidy,
+    /// Race llama.cpp on the same files, in interleaved rounds (minutes; opt-in)
+    Bench(bench::Args),
     /// Start a new encoding, architecture, pass, ...: its file and its line in the list
     New(new::Args),
 }
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
     let done = match Args::parse().chore {
         Chore::Test(args) => test::run(&args),
         Chore::Tidy => tidy::run(),
+        Chore::Bench(args) => bench::run(&args),
         Chore::New(args) => new::run(&args),
     };
     match done {

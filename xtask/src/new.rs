@@ -6,7 +6,7 @@
 mod trial;
 
 use crate::root;
-use crate::tidy::registries::{REGISTRIES, Registry};
+use crate::tidy::registries::{REGISTRIES, Registry, list_in};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
 use std::path::Path;
@@ -55,6 +55,32 @@ pub const KINDS: &[Kind] = &[
         next: "write its shapes, cost and eval; then its lowering in crates/runtime/src/lower.rs.",
     },
     Kind {
+        what: "arch",
+        template: include_str!("../templates/arch.rs"),
+        entry: "&{{snake}}::{{Camel}}",
+        lines: &[],
+        next: "correct its GGUF name, Hugging Face classes, keys and graph; then give it a tiny \
+               golden model in crates/model/tests/.",
+    },
+    Kind {
+        what: "pass",
+        template: include_str!("../templates/pass.rs"),
+        entry: "&{{snake}}::{{Camel}}",
+        lines: &[],
+        next: "write what it does to the draft, and put its line where it is to run.",
+    },
+    Kind {
+        what: "command",
+        template: include_str!("../templates/command.rs"),
+        entry: "/// What it does, in a line of `--help`.\n    {{Camel}}({{snake}}::Args)",
+        lines: &[(
+            "crates/cli/src/commands/mod.rs",
+            "match command {",
+            "        Command::{{Camel}}(args) => {{snake}}::run(args),",
+        )],
+        next: "write it, and its line in README.md's tour.",
+    },
+    Kind {
         what: "isa",
         template: include_str!("../templates/isa.rs"),
         entry: "\"{{snake}}\"",
@@ -101,14 +127,18 @@ pub fn run(args: &Args) -> Result<bool> {
     Ok(true)
 }
 
+/// The catalogue that a kind belongs to.
+fn registry_of(kind: &Kind) -> &'static Registry {
+    let registry = REGISTRIES.iter().find(|r| r.what == kind.what);
+    registry.expect("each kind has a registry")
+}
+
 /// Writes the entry's file and list lines under `root`; the paths it changed.
 pub fn add(root: &Path, kind: &Kind, name: &str) -> Result<Vec<String>> {
     let is_snake = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     let starts_well = name.starts_with(|c: char| c.is_ascii_lowercase());
     ensure!(starts_well && name.chars().all(is_snake), "{name} is not snake_case, e.g. q5_2");
-    let registry = REGISTRIES.iter().find(|r| r.what == kind.what);
-    let registry = registry.expect("each kind has a registry");
-    let Registry { folder, list, constant, .. } = *registry;
+    let Registry { folder, list, constant, .. } = *registry_of(kind);
     let file = format!("{folder}{name}.rs");
     ensure!(!root.join(&file).exists(), "{file} exists; choose another name or edit it");
     let modules = format!("{folder}mod.rs");
@@ -203,9 +233,7 @@ fn with_module(text: &str, name: &str) -> Option<String> {
 
 /// Adds an entry at the end of the list.
 fn with_entry(text: &str, constant: &str, entry: &str) -> Option<String> {
-    let declared = text.find(&format!(" {constant}: "))?;
-    let open = declared + text[declared..].find("= &[")? + 4;
-    let close = open + text[open..].find("];")?;
+    let (open, close) = list_in(text, constant)?;
     let is_one_line = !text[open..close].contains('\n');
     let body = text[open..close].trim_end().trim_end_matches(',');
     let separator = if body.is_empty() { "" } else { "," };

@@ -34,7 +34,6 @@ struct Summary {
 ///
 /// # Errors
 /// When what the tests need is missing or a stage cannot start.
-#[expect(clippy::disallowed_methods, reason = "how long the tests took is all it tells")]
 pub fn run(args: &Args) -> Result<bool> {
     require_c_compiler()?;
     let mut stages = Vec::new();

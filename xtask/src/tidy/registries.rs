@@ -10,7 +10,7 @@ pub struct Registry {
     pub folder: &'static str,
     /// The file with the list.
     pub list: &'static str,
-    /// The list's name.
+    /// The list's name: a constant with `&[...]`, or `enum Name`.
     pub constant: &'static str,
     /// Modules of the folder that entries have in common, beside `shared`.
     pub shared: &'static [&'static str],
@@ -46,6 +46,41 @@ pub const REGISTRIES: &[Registry] = &[
         constant: "ISAS",
         shared: &[],
     },
+    Registry {
+        what: "container",
+        folder: "crates/formats/src/containers/",
+        list: "crates/formats/src/containers/mod.rs",
+        constant: "CONTAINERS",
+        shared: &["layout", "refuse"],
+    },
+    Registry {
+        what: "arch",
+        folder: "crates/model/src/archs/",
+        list: "crates/model/src/archs/mod.rs",
+        constant: "ARCHS",
+        shared: &[],
+    },
+    Registry {
+        what: "rewrite",
+        folder: "crates/model/src/rewrites/",
+        list: "crates/model/src/rewrites/mod.rs",
+        constant: "REWRITES",
+        shared: &[],
+    },
+    Registry {
+        what: "pass",
+        folder: "crates/optimize/src/passes/",
+        list: "crates/optimize/src/passes/mod.rs",
+        constant: "PASSES",
+        shared: &[],
+    },
+    Registry {
+        what: "command",
+        folder: "crates/cli/src/commands/",
+        list: "crates/cli/src/commands/mod.rs",
+        constant: "enum Command",
+        shared: &[],
+    },
 ];
 
 /// Reports files without a list entry and entries without a file.
@@ -62,7 +97,7 @@ fn check_one(registry: &Registry, tree: &Tree, found: &mut Findings) {
     };
     let Some((line, entries)) = entries_of(&source.text, constant) else {
         let fix = "write the list of its folder there, one entry a line";
-        return found.problem(list, 0, format!("has no `{constant}: ... = &[...]`; {fix}"));
+        return found.problem(list, 0, format!("has no list {constant}; {fix}"));
     };
     let modules = modules_in(tree, folder);
     for module in modules.iter().filter(|m| !shared.contains(&m.as_str())) {
@@ -98,9 +133,7 @@ fn modules_in(tree: &Tree, folder: &str) -> Vec<String> {
 
 /// The line before the list, and `(line in the list, module)` of each entry.
 fn entries_of(text: &str, constant: &str) -> Option<(usize, Vec<(usize, String)>)> {
-    let declared = text.find(&format!(" {constant}: "))?;
-    let open = declared + text[declared..].find("= &[")? + 4;
-    let close = open + text[open..].find("];")?;
+    let (open, close) = list_in(text, constant)?;
     let mut entries = Vec::new();
     for (i, line) in text[open..close].lines().enumerate() {
         let code = line.split("//").next().unwrap_or(line);
@@ -109,8 +142,20 @@ fn entries_of(text: &str, constant: &str) -> Option<(usize, Vec<(usize, String)>
     Some((text[..open].lines().count(), entries))
 }
 
+/// Where the inside of a list starts and ends in its file.
+pub fn list_in(text: &str, constant: &str) -> Option<(usize, usize)> {
+    if let Some(name) = constant.strip_prefix("enum ") {
+        let open = text.find(&format!("enum {name} {{"))? + constant.len() + 2;
+        return Some((open, open + text[open..].find("\n}")? + 1));
+    }
+    let declared = text.find(&format!(" {constant}: "))?;
+    let equals = declared + text[declared..].find('=')?;
+    let open = equals + text[equals..].find("&[")? + 2;
+    Some((open, open + text[open..].find("];")?))
+}
+
 /// The module that an entry lies in: `q4_0` of `shared::of::<q4_0::Q4_0>()`, `rtn` of `&rtn::Rtn`,
-/// `rms_norm` of `&RmsNorm { eps: 1e-5 }`, `avx2` of `"avx2"`.
+/// `rms_norm` of `&RmsNorm { eps: 1e-5 }`, `avx2` of `"avx2"`, `run` of `Run(run::Args)`.
 fn entry_module(entry: &str) -> Option<String> {
     let entry = entry.trim().trim_end_matches(',');
     if let Some(quoted) = entry.strip_prefix('"') {
@@ -150,6 +195,7 @@ mod tests {
         assert_eq!(modules("&RmsNorm { eps: 1e-5, group_len: 1 },"), is("rms_norm"));
         assert_eq!((modules("\"avx2\""), modules("    head_dim: 2,")), (is("avx2"), None));
         assert_eq!(modules("layout: RopeLayout::Half,"), None);
+        assert_eq!(modules("    Inspect(inspect::Args),"), is("inspect"));
     }
 
     #[test]
