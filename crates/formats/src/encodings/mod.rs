@@ -61,7 +61,8 @@ pub struct Grid {
     pub group_len: usize,
     /// Whether groups carry a min that is added after the multiplication.
     pub has_min: bool,
-    /// The smallest code; `code - code_min` always fits in a `u8`, which is how kernels store codes.
+    /// The smallest code; `code - code_min` always fits in a `u8`, which is how kernels store
+    /// codes.
     pub code_min: i8,
 }
 
@@ -85,8 +86,8 @@ pub trait Encoding: Sync + Send {
     }
 
     /// Reads whole blocks into the integer view; only called when [`Encoding::grid`] is `Some`.
-    /// `codes` has one entry per value, `scales` and `mins` one per group (`mins` is left alone when
-    /// the grid has none).
+    /// `codes` has one entry per value, `scales` and `mins` one per group (`mins` is left alone
+    /// when the grid has none).
     fn read_grid(&self, bytes: &[u8], codes: &mut [i8], scales: &mut [f32], mins: &mut [f32]) {
         let _ = (bytes, codes, scales, mins);
         unreachable!("{} has no integer view", self.name());
@@ -100,8 +101,8 @@ pub trait Encoding: Sync + Send {
     /// Encodes whole blocks of finite values. `importance` weighs each value's squared error (an
     /// importance matrix row, same length as `values`). Without it, the encodings that have a
     /// reference formula (F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1, Q4_0, TQ2_0, TQ1_0) give the bytes of
-    /// that formula and the others search for the scales with the least squared error. With it, Q5_1,
-    /// Q5_0, Q4_1 and Q4_0 search as well; the other formulas have nothing to weigh.
+    /// that formula and the others search for the scales with the least squared error. With it,
+    /// Q5_1, Q5_0, Q4_1 and Q4_0 search as well; the other formulas have nothing to weigh.
     ///
     /// # Panics
     /// When [`Encoding::can_encode`] is false; callers check at the edge.

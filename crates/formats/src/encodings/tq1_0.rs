@@ -1,8 +1,8 @@
 //! TQ1_0: 256 ternary values, five to a byte, times one scale: `value = scale * (code - 1)`.
 //!
-//! A byte is a fraction of 256 whose first base-3 digits are the codes: `byte = ceil(n * 256 / 243)`
-//! for the digits' number `n < 243`. Multiplying by 3 moves the next digit above the byte, which
-//! vector code does without a division.
+//! A byte is a fraction of 256 whose first base-3 digits are the codes: `byte = ceil(n * 256 /
+//! 243)` for the digits' number `n < 243`. Multiplying by 3 moves the next digit above the byte,
+//! which vector code does without a division.
 
 use bytemuck::{Pod, Zeroable};
 

@@ -94,8 +94,8 @@ impl<const MAX_CODE: u8> Affine<'_, MAX_CODE> {
         found
     }
 
-    /// The scale and the min of a block that is a single group. This min may have either sign and is
-    /// added.
+    /// The scale and the min of a block that is a single group. This min may have either sign and
+    /// is added.
     pub fn single_scales(&self, values: &[f32], importance: Option<&[f32]>) -> (f32, f32) {
         // Seen from the largest value the others lie below zero, where the search wants its min.
         let largest = values.iter().copied().fold(values[0], f32::max);
@@ -220,7 +220,8 @@ impl<const MAX_CODE: u8> Affine<'_, MAX_CODE> {
     }
 }
 
-/// The scale and min that suit the fit's codes best. Its error then lacks the constant `sum(w x^2)`.
+/// The scale and min that suit the fit's codes best. Its error then lacks the constant
+/// `sum(w x^2)`.
 fn least_squares(fit: Fit) -> Fit {
     let determinant = fit.weight * fit.code_code - fit.code * fit.code;
     if determinant > 0.0 {

@@ -1,8 +1,10 @@
-//! Codes of 1, 2 or 4 bits side by side in bytes, in the one pattern that all of ggml's layouts use.
+//! Codes of 1, 2 or 4 bits side by side in bytes, in the one pattern that all of ggml's layouts
+//! use.
 //!
-//! `WIDTH` bytes hold `8 / BITS` planes of `WIDTH` codes each: plane 0 lies in the lowest bits of the
-//! bytes and is the first `WIDTH` codes, plane 1 in the next bits and is the next `WIDTH` codes, and
-//! so on. `unpack::<4, 16>` is the layout of Q4_0; `WIDTH` 1 is plain little-endian bit order.
+//! `WIDTH` bytes hold `8 / BITS` planes of `WIDTH` codes each: plane 0 lies in the lowest bits of
+//! the bytes and is the first `WIDTH` codes, plane 1 in the next bits and is the next `WIDTH`
+//! codes, and so on. `unpack::<4, 16>` is the layout of Q4_0; `WIDTH` 1 is plain little-endian bit
+//! order.
 
 /// Spreads packed bytes into `bytes.len() * 8 / BITS` codes.
 pub fn unpack<const BITS: usize, const WIDTH: usize>(bytes: &[u8], codes: &mut [i8]) {

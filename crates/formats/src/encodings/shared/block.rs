@@ -26,7 +26,8 @@ pub trait Block: Pod + Send + Sync {
     /// The shape of the integer view.
     const GRID: Grid;
 
-    /// Writes the integer view: `LEN` codes, and a scale (and a min, if the grid has them) per group.
+    /// Writes the integer view: `LEN` codes, and a scale (and a min, if the grid has them) per
+    /// group.
     fn read(&self, codes: &mut [i8], scales: &mut [f32], mins: &mut [f32]);
 
     /// The block nearest to `LEN` values, where `importance` weighs each value's squared error.

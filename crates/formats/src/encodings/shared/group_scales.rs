@@ -1,8 +1,8 @@
 //! The 6-bit scale and min of 8 groups in 12 bytes, as Q4_K and Q5_K store them.
 //!
-//! Bytes 0..4 hold the scales and bytes 4..8 the mins of groups 0..4 in their low 6 bits. Bytes 8..12
-//! hold the low nibbles (scale low, min high) of groups 4..8, whose two highest bits lie on top of
-//! bytes 0..4 and 4..8.
+//! Bytes 0..4 hold the scales and bytes 4..8 the mins of groups 0..4 in their low 6 bits. Bytes
+//! 8..12 hold the low nibbles (scale low, min high) of groups 4..8, whose two highest bits lie on
+//! top of bytes 0..4 and 4..8.
 
 /// The scales and mins of the 8 groups.
 pub fn unpack_group_scales(bytes: &[u8; 12]) -> ([u8; 8], [u8; 8]) {

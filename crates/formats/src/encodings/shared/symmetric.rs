@@ -1,4 +1,5 @@
-//! Searches the scales of codes around zero: `value = (scale * s) * code`, an integer `s` per group.
+//! Searches the scales of codes around zero: `value = (scale * s) * code`, an integer `s` per
+//! group.
 //!
 //! First each group finds the scale that it would like best, then the block finds the scale whose
 //! multiples suit the groups, then both are improved in turn, always by the weighted squared error

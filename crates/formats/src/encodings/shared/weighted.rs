@@ -1,7 +1,8 @@
 //! A block prepared for a search: values of order one, each with the weight of its squared error.
 //!
-//! Searches compare candidates by sums over a group. These run in [`LANES`] independent lanes, which
-//! the compiler turns into vector code; a plain float sum has to stay in order and cannot be.
+//! Searches compare candidates by sums over a group. These run in [`LANES`] independent lanes,
+//! which the compiler turns into vector code; a plain float sum has to stay in order and cannot
+//! be.
 
 use super::Half;
 
