@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: the race against llama.cpp on the same files, in interleaved rounds.
 //!
-//! In: a workload of `workloads/`, and llama.cpp's tools. Out: a table, and `bench/race.json` in the
-//! target folder with every sample. It is opt-in: it takes minutes and wants a quiet machine.
+//! In: a workload of `workloads/`, and llama.cpp's tools. Out: a table, and `bench/race.json` in
+//! the target folder with every sample. Opt-in: it takes minutes and wants a quiet machine.
 
 mod model_file;
 mod peers;

@@ -22,11 +22,36 @@ pub struct Args {
     name: String,
 }
 
+/// What the new file starts from.
+enum Start {
+    /// A text with `{{snake}}`, `{{Camel}}`, `{{UPPER}}` and `{{kebab}}` for the name.
+    Template(&'static str),
+    /// An existing file with replacements, each of which must occur.
+    Copy { of: &'static str, replace: &'static [(&'static str, &'static str)] },
+}
+
+impl Start {
+    fn text(&self, root: &Path) -> Result<String> {
+        match self {
+            Start::Template(text) => Ok((*text).to_owned()),
+            Start::Copy { of, replace } => {
+                let text = fs::read_to_string(root.join(of));
+                let mut text = text.with_context(|| format!("cannot read {of}"))?;
+                for (from, to) in *replace {
+                    ensure!(text.contains(from), "{of} has no `{from}`; mend xtask/src/new.rs");
+                    text = text.replace(from, to);
+                }
+                Ok(text)
+            }
+        }
+    }
+}
+
 /// A kind of entry that can be scaffolded.
 pub struct Kind {
     /// The registry's `what`.
     pub what: &'static str,
-    template: &'static str,
+    start: Start,
     /// The line in the list.
     entry: &'static str,
     /// Further lines: `(file, text of the line before, line)`.
@@ -41,7 +66,7 @@ const TABLE: &str = "crates/kernels/src/table.rs";
 pub const KINDS: &[Kind] = &[
     Kind {
         what: "encoding",
-        template: include_str!("../templates/encoding.rs"),
+        start: Start::Template(include_str!("../templates/encoding.rs")),
         entry: "shared::of::<{{snake}}::{{Camel}}>()",
         lines: &[],
         next: "write its layout; `cargo test -p sterna-formats` already compares its parts with \
@@ -49,14 +74,14 @@ pub const KINDS: &[Kind] = &[
     },
     Kind {
         what: "op",
-        template: include_str!("../templates/op.rs"),
+        start: Start::Template(include_str!("../templates/op.rs")),
         entry: "&{{snake}}::{{Camel}}",
         lines: &[],
         next: "write its shapes, cost and eval; then its lowering in crates/runtime/src/lower.rs.",
     },
     Kind {
         what: "arch",
-        template: include_str!("../templates/arch.rs"),
+        start: Start::Template(include_str!("../templates/arch.rs")),
         entry: "&{{snake}}::{{Camel}}",
         lines: &[],
         next: "correct its GGUF name, Hugging Face classes, keys and graph; then give it a tiny \
@@ -64,14 +89,14 @@ pub const KINDS: &[Kind] = &[
     },
     Kind {
         what: "pass",
-        template: include_str!("../templates/pass.rs"),
+        start: Start::Template(include_str!("../templates/pass.rs")),
         entry: "&{{snake}}::{{Camel}}",
         lines: &[],
         next: "write what it does to the draft, and put its line where it is to run.",
     },
     Kind {
         what: "command",
-        template: include_str!("../templates/command.rs"),
+        start: Start::Template(include_str!("../templates/command.rs")),
         entry: "/// What it does, in a line of `--help`.\n    {{Camel}}({{snake}}::Args)",
         lines: &[(
             "crates/cli/src/commands/mod.rs",
@@ -82,7 +107,28 @@ pub const KINDS: &[Kind] = &[
     },
     Kind {
         what: "isa",
-        template: include_str!("../templates/isa.rs"),
+        // Whatever the vocabulary is by then, the scalar definition has all of it.
+        start: Start::Copy {
+            of: "crates/kernels/src/isa/scalar.rs",
+            replace: &[
+                (
+                    "//! The vocabulary in plain Rust: what every other ISA's operations are defined by.",
+                    "//! {{UPPER}}: which CPUs have it, and what one of its vectors holds.\n//!\n\
+                  //! Starts as the plain definition; override the operations by the CPU's own, `dot`\n\
+                  //! first. Tests hold all of them and every kernel against `Scalar`, bit for bit.",
+                ),
+                ("/// Always there.", "/// Exists only on a CPU with the instructions."),
+                (
+                    "pub struct Scalar;",
+                    "pub struct {{Camel}}(());\n\nimpl {{Camel}} {\n    \
+                  /// The token, if this CPU has the instructions.\n    \
+                  pub fn detect() -> Option<Self> {\n        \
+                  // Ask here for each CPU feature that the operations use, as avx2.rs does.\n        \
+                  Some(Self(()))\n    }\n}",
+                ),
+                ("for Scalar {", "for {{Camel}} {"),
+            ],
+        },
         entry: "\"{{snake}}\"",
         lines: &[
             (TABLE, "    Scalar(Scalar),", "    {{Camel}}(crate::isa::{{snake}}::{{Camel}}),"),
@@ -149,7 +195,7 @@ pub fn add(root: &Path, kind: &Kind, name: &str) -> Result<Vec<String>> {
     for (path, before, line) in kind.lines {
         edits.edit(root, path, |text| with_line(text, before, &fill(line, name)), before)?;
     }
-    edits.files.push((file, fill(kind.template, name)));
+    edits.files.push((file, fill(&kind.start.text(root)?, name)));
     for (path, text) in &edits.files {
         fs::write(root.join(path), text).with_context(|| format!("cannot write {path}"))?;
     }

@@ -1,5 +1,5 @@
-//! One test on one file, run by both engines in turn: ours, theirs, theirs, ours; the next round the
-//! other way round, so that a drift of the machine within a round cancels.
+//! One test on one file, run by both engines in turn: ours, theirs, theirs, ours; the next round
+//! the other way round, so that a drift of the machine within a round cancels.
 //!
 //! In: a file and a test. Out: every run's tokens per second, in the order taken.
 

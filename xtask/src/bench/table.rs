@@ -132,7 +132,7 @@ pub fn markdown(facts: &Facts, races: &[Race]) -> String {
             share(race.theirs.median()),
         );
     }
-    text + "\nMedians (least to greatest) of runs in turn; a ratio above 1 means that Sterna is faster.\n"
+    text + "\nMedians (least to greatest) of runs in turn; above 1, Sterna is faster.\n"
 }
 
 /// Everything, with every sample.
