@@ -3,7 +3,7 @@ given a libggml-base.so, with ggml itself.
 
 Usage: reference.py FOLDER [LIBGGML]. For each NAME.bytes in FOLDER it writes NAME.decoded; for each
 encoding and each *.values (f32 rows of 1024) it writes NAME.STEM.gguf and NAME.STEM.ggml, the
-encoded bytes, where the reference can encode; with STEM.importance, also NAME.STEM.weighted by ggml.
+encoded bytes, where the reference can encode; with STEM.importance, also ggml's NAME.STEM.weighted.
 """
 
 import ctypes
