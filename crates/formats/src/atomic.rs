@@ -2,7 +2,7 @@
 
 use crate::FormatError;
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// A file being written. Dropped without [`AtomicFile::finish`], it leaves nothing behind and what
@@ -46,6 +46,19 @@ impl AtomicFile {
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), FormatError> {
         let out = self.out.as_mut().expect("a finished file is consumed");
         out.write_all(bytes).map_err(|e| FormatError::io(&self.path, "written", &e))
+    }
+
+    /// Writes over bytes that were written before, then goes on at the end.
+    ///
+    /// # Errors
+    /// As [`AtomicFile::write`].
+    pub fn overwrite(&mut self, at: u64, bytes: &[u8]) -> Result<(), FormatError> {
+        let out = self.out.as_mut().expect("a finished file is consumed");
+        out.seek(SeekFrom::Start(at))
+            .and_then(|_| out.write_all(bytes))
+            .and_then(|()| out.seek(SeekFrom::End(0)))
+            .map(|_| ())
+            .map_err(|e| FormatError::io(&self.path, "written", &e))
     }
 
     /// Makes the bytes durable and puts the file in its place, in one step for every reader.

@@ -4,21 +4,32 @@
 //! edit. How it runs is not known here.
 #![forbid(unsafe_code)]
 
+pub mod graph;
+pub mod ops;
+pub mod weights;
+
 pub mod archs;
 pub mod config;
-pub mod graph;
 pub mod model;
-pub mod ops;
+pub mod tokenizer;
+
 pub mod patch;
 pub mod rewrites;
-pub mod tokenizer;
-pub mod weights;
+
+pub mod artifact;
+pub mod plan;
 pub mod write;
 
-pub use graph::eval_graph;
-pub use graph::{Graph, Node, NodeId, ValueId, WeightDecl, WeightId};
+#[cfg(test)]
+mod testing;
+
+pub use archs::{ARCHS, Arch};
+pub use artifact::Artifact;
+pub use config::Config;
+pub use graph::{Graph, Node, NodeId, ValueId, WeightDecl, WeightId, eval_graph};
 pub use model::Model;
 pub use ops::{Cost, Op};
+pub use plan::{Plan, content_hash};
 pub use tokenizer::Tokenizer;
 pub use weights::{Role, WeightSource, WeightView};
 pub use write::write_gguf;

@@ -79,10 +79,17 @@ impl Model {
         }
         let graph = arch.graph(&config).map_err(error)?;
         let bindings = bind::all(&checkpoint, arch, &config, &graph)?;
-        let warnings = bind::unused(&checkpoint, arch, &graph);
+        let mut warnings = bind::unused(&checkpoint, arch, &graph);
         let name = name_of(&checkpoint);
-        let tokenizer = tokenizer_of(&checkpoint);
-        let metadata = metadata_of(&checkpoint, arch, &config, &name);
+        let tokenizer = tokenizer_of(&checkpoint, config.vocab_len);
+        let mut metadata = match &checkpoint.config {
+            None => checkpoint.metadata.clone(),
+            Some(_) => arch.metadata(&config),
+        };
+        metadata.set("general.name", Value::Str(name.clone()));
+        if checkpoint.config.is_some() {
+            warnings.extend(add_tokenizer(&mut metadata, &tokenizer));
+        }
         Ok(Self { name, arch, config, graph, metadata, warnings, tokenizer, checkpoint, bindings })
     }
 
@@ -183,20 +190,27 @@ fn name_of(checkpoint: &Checkpoint) -> String {
     name.map_or("model".to_owned(), |n| n.to_string_lossy().into_owned())
 }
 
-fn tokenizer_of(checkpoint: &Checkpoint) -> Result<Tokenizer, String> {
+fn tokenizer_of(checkpoint: &Checkpoint, vocab_len: usize) -> Result<Tokenizer, String> {
     if checkpoint.config.is_none() {
         return Tokenizer::from_metadata(&checkpoint.metadata);
     }
-    Err("the directory has no tokenizer.json".into())
+    let file = checkpoint.tokenizer_json.as_ref();
+    let mut tokenizer = Tokenizer::from_json(file.ok_or("the directory has no tokenizer.json")?)?;
+    if tokenizer.vocab_len() > vocab_len {
+        let n_tokens = tokenizer.vocab_len();
+        return Err(format!("the tokenizer has {n_tokens} tokens, the model only {vocab_len}"));
+    }
+    tokenizer.pad(vocab_len);
+    Ok(tokenizer)
 }
 
-fn metadata_of(checkpoint: &Checkpoint, arch: &dyn Arch, config: &Config, name: &str) -> Metadata {
-    let mut metadata = match &checkpoint.config {
-        None => checkpoint.metadata.clone(),
-        Some(_) => arch.metadata(config),
-    };
-    if metadata.get("general.name").is_none() {
-        metadata.set("general.name", Value::Str(name.to_owned()));
+/// Adds the keys that describe the tokenizer in GGUF; a sentence when there are none.
+fn add_tokenizer(metadata: &mut Metadata, tokenizer: &Result<Tokenizer, String>) -> Option<String> {
+    match tokenizer.as_ref().map_err(Clone::clone).and_then(Tokenizer::to_metadata) {
+        Ok(entries) => {
+            entries.into_iter().for_each(|(key, value)| metadata.set(key, value));
+            None
+        }
+        Err(problem) => Some(format!("a GGUF file of this model has no tokenizer: {problem}")),
     }
-    metadata
 }

@@ -3,6 +3,8 @@
 //! In: a model, the source of its weights' bytes, and metadata to add. Out: a GGUF file that other
 //! engines load, written tensor by tensor and put in place whole. Same input, same bytes.
 
+use crate::artifact::no_hash;
+use crate::plan::ContentHasher;
 use crate::{Model, WeightSource};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -44,7 +46,26 @@ pub fn write_gguf(
     extra: &Metadata,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(), FormatError> {
-    let metadata = metadata(model, source, extra);
+    let sealed = Sealed { extra, hash_key: None };
+    write_sealed(path, model, source, &sealed, progress).map(|_| ())
+}
+
+/// Metadata to add, and where the content hash goes.
+pub(crate) struct Sealed<'a> {
+    /// Keys that replace the model's.
+    pub extra: &'a Metadata,
+    /// The key that gets the content hash, which is known after the last tensor.
+    pub hash_key: Option<&'static str>,
+}
+
+/// [`write_gguf`], giving the content hash of what was written.
+pub(crate) fn write_sealed(
+    path: &Path,
+    model: &Model,
+    source: &dyn WeightSource,
+    sealed: &Sealed<'_>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<String, FormatError> {
     let graph = &model.graph;
     let declare = |id| {
         let decl = graph.decl(id);
@@ -52,22 +73,33 @@ pub fn write_gguf(
         TensorDecl { name, shape, encoding: source.encoding(id) }
     };
     let decls: Vec<TensorDecl> = graph.weight_ids().map(declare).collect();
-    let mut writer = GgufWriter::create(path, &metadata, decls)?;
+    let mut writer = GgufWriter::create(path, &metadata(model, source, sealed), decls)?;
+    let mut hasher = ContentHasher::default();
     let total = graph.memory(source).total();
     let mut done = 0;
     for id in graph.weight_ids() {
         let weight = source.weight(id);
         writer.write_tensor(&weight.bytes)?;
+        hasher.add(graph.decl(id), &weight);
         done += weight.bytes.len() as u64;
         drop(weight);
         source.release(id);
         progress(done, total);
     }
-    writer.finish()
+    let hash = hasher.finish();
+    if let Some(key) = sealed.hash_key {
+        writer.replace_string(key, &hash)?;
+    }
+    writer.finish()?;
+    Ok(hash)
 }
 
-fn metadata(model: &Model, source: &dyn WeightSource, extra: &Metadata) -> Metadata {
-    let mut metadata = model.metadata.clone();
+fn metadata(model: &Model, source: &dyn WeightSource, sealed: &Sealed<'_>) -> Metadata {
+    let mut metadata = Metadata::default();
+    // What another artifact said of itself does not hold of this file.
+    for (key, value) in model.metadata.iter().filter(|(key, _)| !key.starts_with("sterna.")) {
+        metadata.set(key, value.clone());
+    }
     let mut bytes_by_encoding: BTreeMap<&str, usize> = BTreeMap::new();
     let mut has_blocks = false;
     for id in model.graph.weight_ids() {
@@ -87,8 +119,11 @@ fn metadata(model: &Model, source: &dyn WeightSource, extra: &Metadata) -> Metad
     if has_blocks {
         metadata.set("general.quantization_version", Value::U32(QUANTIZATION_VERSION));
     }
-    for (key, value) in extra.iter() {
+    for (key, value) in sealed.extra.iter() {
         metadata.set(key, value.clone());
+    }
+    if let Some(key) = sealed.hash_key {
+        metadata.set(key, Value::Str(no_hash()));
     }
     metadata
 }

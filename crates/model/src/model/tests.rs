@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::eval_graph;
+use crate::testing::{self, VARIANTS, Weights, config};
 use std::path::PathBuf;
 
 /// `shared/data`, or `None` with the reason printed.
@@ -47,4 +48,33 @@ fn stories260k_opens_continues_its_story_and_survives_gguf() {
     assert_eq!(again.config, model.config);
     let logits = |m: &Model| eval_graph(&m.graph, m, &tokens).unwrap();
     assert_eq!(logits(&again), logits(&model));
+}
+
+#[test]
+fn the_same_weights_as_gguf_and_as_huggingface_give_the_same_logits() {
+    let tokens = [3, 17, 5, 5, 39, 0, 21, 8, 30];
+    for (variant, arch) in VARIANTS {
+        let (arch, config) = (archs::by_name(arch).unwrap(), config(variant));
+        let graph = arch.graph(&config).unwrap();
+        let mut weights = Weights::random(&graph, 7);
+        if let (Some(id), Some(llama3)) = (graph.find_weight("rope_freqs.weight"), config.llama3) {
+            weights.values[id.0] = llama3.factors(config.rope_base, config.rotary_dim);
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let gguf = testing::gguf(dir.path(), arch, &config, &weights);
+        let hf = testing::huggingface(&dir.path().join("hf"), arch, &config, &weights);
+        let hf = Model::open(&hf).unwrap();
+        assert_eq!(hf.config, config, "{variant}");
+        assert_eq!(gguf.config, Config { llama3: None, ..config.clone() }, "{variant}");
+        let want = eval_graph(&graph, &weights, &tokens).unwrap();
+        let logits = |m: &Model| eval_graph(&m.graph, m, &tokens).unwrap();
+        assert_eq!(logits(&gguf), want, "{variant} as GGUF");
+        assert_eq!(logits(&hf), want, "{variant} as a Hugging Face directory");
+        // Written again, the directory is that GGUF file.
+        let file = dir.path().join("again.gguf");
+        crate::write_gguf(&file, &hf, &hf, &Metadata::default(), &mut |_, _| {}).unwrap();
+        let again = Model::open(&file).unwrap();
+        assert_eq!(again.config, gguf.config, "{variant} written again");
+        assert_eq!(logits(&again), want, "{variant} written again");
+    }
 }

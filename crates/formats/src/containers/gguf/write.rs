@@ -8,7 +8,7 @@ use super::{DEFAULT_ALIGNMENT, MAGIC, MAX_ALIGNMENT, MAX_DIMS};
 use crate::atomic::AtomicFile;
 use crate::containers::layout;
 use crate::error::{bytes_text, shown};
-use crate::{EncodingRef, FormatError, Metadata};
+use crate::{EncodingRef, FormatError, Metadata, Value};
 use std::path::Path;
 
 /// A tensor to be written.
@@ -37,6 +37,8 @@ impl TensorDecl {
 pub struct GgufWriter {
     file: AtomicFile,
     alignment: usize,
+    /// Key, place and length of each string of the metadata.
+    strings: Vec<(String, usize, usize)>,
     tensors: Vec<(String, usize)>,
     /// The tensor that takes the next bytes, and how many of its bytes are written.
     current: usize,
@@ -60,9 +62,10 @@ impl GgufWriter {
         let alignment = alignment(path, metadata)?;
         let sizes = sizes(path, &tensors)?;
         let mut file = AtomicFile::create(path)?;
-        file.write(&header(metadata, &tensors, &sizes, alignment))?;
+        let mut strings = Vec::new();
+        file.write(&header(metadata, &tensors, &sizes, alignment, &mut strings))?;
         let tensors = tensors.into_iter().map(|t| t.name).zip(sizes).collect();
-        Ok(Self { file, alignment, tensors, current: 0, written: 0 })
+        Ok(Self { file, alignment, strings, tensors, current: 0, written: 0 })
     }
 
     /// The name of the tensor that the next bytes belong to; `None` when all are complete.
@@ -93,6 +96,20 @@ impl GgufWriter {
             self.written = 0;
         }
         Ok(())
+    }
+
+    /// Replaces a string of the metadata by one of the same length: what is known only after the
+    /// tensors are written, such as their hash.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    ///
+    /// # Panics
+    /// When the metadata has no string of that key and length.
+    pub fn replace_string(&mut self, key: &str, value: &str) -> Result<(), FormatError> {
+        let of_key = |(k, _, len): &&(String, usize, usize)| k == key && *len == value.len();
+        let (_, at, _) = self.strings.iter().find(of_key).expect("a string to replace");
+        self.file.overwrite(*at as u64, value.as_bytes())
     }
 
     /// Makes the file durable and puts it in its place.
@@ -154,6 +171,7 @@ fn header(
     tensors: &[TensorDecl],
     sizes: &[usize],
     alignment: usize,
+    strings: &mut Vec<(String, usize, usize)>,
 ) -> Vec<u8> {
     let mut out = Vec::new();
     out.extend(MAGIC);
@@ -164,6 +182,9 @@ fn header(
         write_string(&mut out, key);
         out.extend(kind_of(value).to_le_bytes());
         write_value(&mut out, value);
+        if let Value::Str(text) = value {
+            strings.push((key.to_owned(), out.len() - text.len(), text.len()));
+        }
     }
     let mut offset = 0usize;
     for (tensor, size) in tensors.iter().zip(sizes) {

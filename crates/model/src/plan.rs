@@ -1,0 +1,177 @@
+//! A Plan: every decision that makes an artifact from a source, as text.
+//!
+//! In: TOML, or the decisions of an optimization. Out: the same text for the same decisions, so
+//! that Plans can be diffed, and one sentence with line and fix for a text that is no Plan. Rules
+//! are resolved before a Plan is written: it names tensors, and holds no patterns.
+
+mod check;
+mod content;
+#[cfg(test)]
+mod tests;
+
+pub use check::nearest;
+pub use content::{ContentHasher, content_hash};
+
+use crate::{Model, WeightSource};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+use sterna_formats::FormatError;
+
+/// The version of Plan texts that this Sterna writes and reads.
+pub const PLAN_VERSION: u32 = 1;
+
+/// Every decision. Same Plan and same source make the same tensors, byte for byte.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// [`PLAN_VERSION`].
+    pub version: u32,
+    /// Seed of every random choice.
+    #[serde(with = "seed_as_i64", default)]
+    pub seed: u64,
+    /// How the runtime keeps keys and values: `F16` or `F32`.
+    pub kv: String,
+    /// Graph rewrites in order, by their names in `REWRITES`.
+    #[serde(default)]
+    pub rewrites: Vec<String>,
+    /// What the artifact is made from.
+    pub source: Source,
+    /// What the user capped.
+    #[serde(default)]
+    pub budget: Budget,
+    /// The text that decisions were measured on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Text>,
+    /// The text, disjoint from it, that claims were measured on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_out: Option<Text>,
+    /// Encoding by tensor name, of each tensor whose encoding is decided; others stay as they are.
+    #[serde(default)]
+    pub encodings: BTreeMap<String, String>,
+}
+
+/// A source model, known by its content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// The model's name, or its path as it was given: for people.
+    pub name: String,
+    /// Its architecture.
+    pub architecture: String,
+    /// [`content_hash`] of its weights.
+    pub content: String,
+}
+
+/// What the user capped; what is absent was free.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Budget {
+    /// Quality loss that may be paid, as a fraction: 0.01 is 1%.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_drop: Option<f64>,
+    /// Bytes of the artifact's tensors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_size: Option<u64>,
+    /// Bytes of the running model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_memory: Option<u64>,
+    /// Average bits per weight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_bpw: Option<f64>,
+}
+
+/// A text that was used, known by its content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Text {
+    /// Its file's name: for people.
+    pub name: String,
+    /// `blake3:` and 64 hexadecimal digits, over the bytes used.
+    pub hash: String,
+    /// Tokens used of it.
+    pub tokens: u64,
+}
+
+impl Plan {
+    /// A Plan that changes nothing.
+    pub fn unchanged(source: Source) -> Self {
+        Self {
+            version: PLAN_VERSION,
+            seed: 0,
+            kv: "F16".into(),
+            rewrites: Vec::new(),
+            source,
+            budget: Budget::default(),
+            calibration: None,
+            held_out: None,
+            encodings: BTreeMap::new(),
+        }
+    }
+
+    /// Reads a Plan's text. `path` is for messages: the Plan's file, or the artifact with it.
+    ///
+    /// # Errors
+    /// What is wrong, on which line, and for an unknown key or name the nearest known one.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, FormatError> {
+        check::parse(path, text)
+    }
+
+    /// The Plan as TOML: the same text for the same Plan.
+    pub fn print(&self) -> String {
+        toml::to_string(self).expect("a Plan has only types that TOML has")
+    }
+
+    /// The hash of the text: the Plan's identity.
+    pub fn hash(&self) -> String {
+        hash_text(self.print().as_bytes())
+    }
+
+    /// Whether `source` carries out this Plan's encodings on `model`.
+    ///
+    /// # Errors
+    /// The first tensor that differs, or that the model does not have.
+    pub fn check_carried_out(
+        &self,
+        model: &Model,
+        source: &dyn WeightSource,
+    ) -> Result<(), String> {
+        check::carried_out(self, model, source)
+    }
+}
+
+impl Source {
+    /// The description of an opened model; reads all its weights for their hash.
+    pub fn of(model: &Model) -> Self {
+        Self {
+            name: model.name.clone(),
+            architecture: model.arch.name().to_owned(),
+            content: content_hash(&model.graph, model),
+        }
+    }
+}
+
+impl Text {
+    /// The description of a text.
+    pub fn of(name: impl Into<String>, bytes: &[u8], tokens: u64) -> Self {
+        Self { name: name.into(), hash: hash_text(bytes), tokens }
+    }
+}
+
+/// `blake3:` and 64 hexadecimal digits.
+pub fn hash_text(bytes: &[u8]) -> String {
+    format!("blake3:{}", blake3::hash(bytes).to_hex())
+}
+
+/// TOML's integers are signed; seeds use all 64 bits.
+mod seed_as_i64 {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(seed: &u64, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_i64(*seed as i64)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+        i64::deserialize(from).map(|seed| seed as u64)
+    }
+}
