@@ -1,75 +1,84 @@
-//! Byte-level BPE (GPT-2's): words of bytes spelled in a printable alphabet, merged by rank. The
-//! merging is the `tokenizers` crate's; the words are cut here.
+//! Byte-level BPE (GPT-2's): a text is cut into words, and the bytes of each are merged in the
+//! order in which the vocabulary learned its merges.
 
 use super::export::{Entries, entries, texts};
+use super::merge::{Merger, NO_TOKEN};
 use super::pre::{self, PreTokenizer, Splitter};
 use super::vocab::{Kind, Vocab, char_of_byte, strings};
-use serde_json::Value as Json;
-use std::sync::Arc;
+use std::collections::HashMap;
 use sterna_formats::{Metadata, Value};
-use tokenizers::Model;
-use tokenizers::models::bpe::BPE;
 
-/// The encoder of `tokenizer.ggml.model = gpt2`. Clones share it: its cache of words is per thread.
+/// The encoder of `tokenizer.ggml.model = gpt2`.
 #[derive(Clone)]
 pub(super) struct Bpe {
     pre: &'static PreTokenizer,
     splitter: Splitter,
-    model: Arc<BPE>,
+    /// The token of each byte, [`NO_TOKEN`] for a byte that has none.
+    bytes: Box<[u32; 256]>,
+    /// The rank and the result of each merge, by its two tokens.
+    merges: HashMap<(u32, u32), (u32, u32)>,
+    /// Tokens by their bytes, where a word that is a token is taken whole.
+    words: HashMap<Box<[u8]>, u32>,
 }
 
 impl Bpe {
-    /// Builds the encoder from `tokenizer.ggml.pre`, `tokenizer.ggml.merges` and the vocabulary.
+    /// Builds the encoder from `tokenizer.ggml.merges` and the vocabulary.
     pub fn from_metadata(
         metadata: &Metadata,
         vocab: &Vocab,
         pre: &'static PreTokenizer,
     ) -> Result<Self, String> {
-        let merges = strings(metadata, "tokenizer.ggml.merges")?
+        let texts = strings(metadata, "tokenizer.ggml.merges")?
             .ok_or("tokenizer.ggml.merges is missing; a `gpt2` tokenizer needs it")?;
-        let ids: tokenizers::models::bpe::Vocab = vocab
-            .ids(|k| matches!(k, Kind::Normal | Kind::UserDefined | Kind::Unused))
-            .into_iter()
-            .map(|(token, id)| (token.into(), id))
-            .collect();
-        let merges = merges.iter().enumerate().map(|(rank, merge)| {
-            let (left, right) = split_merge(merge)
-                .ok_or_else(|| bad_merge(rank, merge, "is not two tokens with a space between"))?;
-            for part in [left, right, &[left, right].concat()] {
-                if !ids.contains_key(part) {
-                    return Err(bad_merge(rank, merge, &format!("needs the token {part:?}")));
-                }
+        let ids = vocab.ids(|k| matches!(k, Kind::Normal | Kind::UserDefined | Kind::Unused));
+        let mut merges = HashMap::with_capacity(texts.len());
+        for (rank, text) in (0u32..).zip(texts) {
+            let (left, right) = split_merge(text)
+                .ok_or_else(|| bad_merge(rank, text, "is not two tokens with a space between"))?;
+            let id = |part: &str| {
+                let needs = || bad_merge(rank, text, &format!("needs the token {part:?}"));
+                ids.get(part).copied().ok_or_else(needs)
+            };
+            let result = id(&[left, right].concat())?;
+            merges.entry((id(left)?, id(right)?)).or_insert((rank, result));
+        }
+        let mut bytes = Box::new([NO_TOKEN; 256]);
+        for byte in 0..=255u8 {
+            let spelling = char_of_byte(byte);
+            if let Some(&id) = ids.get(spelling.encode_utf8(&mut [0; 4]) as &str) {
+                bytes[byte as usize] = id;
             }
-            Ok((left.to_owned(), right.to_owned()))
-        });
-        let merges = merges.collect::<Result<Vec<_>, String>>()?;
-        let model = BPE::builder()
-            .vocab_and_merges(ids, merges)
-            .ignore_merges(pre.ignore_merges)
-            .build()
-            .map_err(|e| format!("tokenizer.ggml.merges: {e}; convert the model again"))?;
-        Ok(Self { pre, splitter: Splitter::new(pre), model: Arc::new(model) })
+        }
+        let mut words = HashMap::new();
+        if pre.ignore_merges {
+            words.extend(ids.values().map(|&id| (vocab.bytes(id).into(), id)));
+        }
+        Ok(Self { pre, splitter: Splitter::new(pre), bytes, merges, words })
     }
 
     /// The metadata it could have been built from.
     pub fn to_metadata(&self, vocab: &Vocab) -> Entries {
-        let json = serde_json::to_value(&*self.model).expect("a BPE model is valid JSON");
-        let pair = |p: &Json| Some(format!("{} {}", p[0].as_str()?, p[1].as_str()?));
-        let merges = json["merges"].as_array().into_iter().flatten().filter_map(pair);
+        let mut merges: Vec<_> =
+            self.merges.iter().map(|(&pair, &(rank, _))| (rank, pair)).collect();
+        merges.sort_unstable();
+        let token = |id: u32| &vocab.tokens[id as usize];
+        let merges = merges.into_iter().map(|(_, (l, r))| format!("{} {}", token(l), token(r)));
         let mut entries = entries("gpt2", self.pre.names[0], vocab);
         entries.push(("tokenizer.ggml.merges".into(), texts(merges)));
         entries
     }
 
-    /// Appends the tokens of a text. A byte without a token, which only a crippled vocabulary
-    /// lacks, is left out.
+    /// Appends the tokens of a text. A byte without a token, which only a vocabulary lacks that
+    /// never saw it in training, is left out.
     pub fn encode(&self, text: &str, out: &mut Vec<u32>) {
-        let mut word = String::new();
-        self.splitter.for_each(text, |piece| {
-            word.clear();
-            word.extend(piece.bytes().map(char_of_byte));
-            let tokens = self.model.tokenize(&word).expect("fails only for a missing <unk>");
-            out.extend(tokens.iter().map(|t| t.id));
+        let mut merger = Merger::default();
+        self.splitter.for_each(text, |word| {
+            if let Some(&id) = self.words.get(word.as_bytes()) {
+                return out.push(id);
+            }
+            let bytes = word.bytes().map(|byte| (1, self.bytes[byte as usize]));
+            let merged = merger.merge(bytes, |l, r| self.merges.get(&(l.id, r.id)).copied());
+            out.extend(merged.map(|symbol| symbol.id).filter(|&id| id != NO_TOKEN));
         });
     }
 }
@@ -92,6 +101,6 @@ fn split_merge(merge: &str) -> Option<(&str, &str)> {
     (!right.is_empty()).then_some((left, right))
 }
 
-fn bad_merge(rank: usize, merge: &str, what: &str) -> String {
+fn bad_merge(rank: u32, merge: &str, what: &str) -> String {
     format!("tokenizer.ggml.merges: merge {rank}, {merge:?}, {what}; convert the model again")
 }

@@ -172,7 +172,7 @@ fn check_spaces(json: &Json) -> Result<bool, String> {
 }
 
 /// GGUF's `llama` merges any two pieces that make a token, so all such pairs must be merges.
-fn check_closed(ids: &HashMap<Box<str>, u32>, merges: &[(String, String)]) -> Result<(), String> {
+fn check_closed(ids: &HashMap<&str, u32>, merges: &[(String, String)]) -> Result<(), String> {
     let merges: HashSet<(&str, &str)> = merges.iter().map(|(l, r)| (&**l, &**r)).collect();
     for token in ids.keys() {
         for (at, _) in token.char_indices().skip(1) {

@@ -1,7 +1,8 @@
 //! Text to token ids and back.
 //!
 //! In: the `tokenizer.ggml.*` keys of a GGUF file, or a `tokenizer.json`. Out: a [`Tokenizer`].
-//! Each kind of encoder is one file: `spm` (SentencePiece-style), `bpe` (byte-level), `wordpiece`.
+//! Each kind of encoder is one file: `spm` (SentencePiece-style), `bpe` (byte-level), `wordpiece`,
+//! `json` (whatever the `tokenizers` crate reads).
 //!
 //! Encoding agrees with llama.cpp and with the `tokenizers` crate on the vocabularies that the
 //! tests name. Decoding gives the text exactly: no "clean-up" of spaces before punctuation.
@@ -11,6 +12,7 @@ mod decoder;
 mod export;
 mod hub;
 mod json;
+mod merge;
 mod pre;
 mod special;
 mod spm;
@@ -33,7 +35,8 @@ use sterna_formats::{Metadata, Value};
 use vocab::{Kind, Spelling, Vocab, flag, special_id};
 use wordpiece::WordPiece;
 
-/// A tokenizer. Encoding takes `&self` and may run on many threads at once: nothing is locked.
+/// A tokenizer. Share one between threads: encoding takes `&self` and, but for Unigram, whose cache
+/// the `tokenizers` crate locks, waits for nothing. A clone copies the vocabulary.
 #[derive(Clone)]
 pub struct Tokenizer {
     vocab: Vocab,

@@ -1,11 +1,10 @@
 //! SentencePiece-style BPE: starting from characters, the adjacent pair whose union is the token of
-//! the highest score is merged, the leftmost of equals first, until no union is a token. Characters
-//! that are no token become byte tokens `<0xXX>`.
+//! the highest score is merged. Characters that are no token become byte tokens `<0xXX>`.
 
 use super::export::{Entries, entries};
+use super::merge::{Merger, NO_TOKEN, Symbol};
 use super::vocab::{Kind, Vocab, byte_of, check_len};
-use std::cmp::Ordering;
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use sterna_formats::{Array, Metadata, Value};
 
 /// The encoder of `tokenizer.ggml.model = llama`.
@@ -22,33 +21,6 @@ pub(super) struct Spm {
     /// text falls apart there into short pieces, mostly words, which is what makes it fast.
     neighbours: HashSet<(char, char)>,
     space_prefix: bool,
-}
-
-/// What merging one piece needs, reused for the next.
-#[derive(Default)]
-struct Scratch {
-    symbols: Vec<Symbol>,
-    queue: BinaryHeap<Candidate>,
-}
-
-/// A run of text that is one token so far; an empty one was merged into its left neighbour.
-#[derive(Clone, Copy)]
-struct Symbol {
-    start: usize,
-    len: usize,
-    prev: usize,
-    next: usize,
-}
-
-/// No symbol: the end of the chain.
-const NONE: usize = usize::MAX;
-
-/// Two neighbours that may be merged, valid while they together still have `len` bytes.
-struct Candidate {
-    score: f32,
-    left: usize,
-    right: usize,
-    len: usize,
 }
 
 impl Spm {
@@ -70,7 +42,7 @@ impl Spm {
             neighbours: ids.keys().flat_map(|t| t.chars().zip(t.chars().skip(1))).collect(),
             unknown: vocab.specials.unknown,
             space_prefix: vocab.space_prefix,
-            ids,
+            ids: ids.into_iter().map(|(token, id)| (token.into(), id)).collect(),
             scores,
             bytes,
         })
@@ -97,82 +69,56 @@ impl Spm {
             escaped.push('▁');
         }
         escaped.extend(text.chars().map(|c| if c == ' ' { '▁' } else { c }));
-        let mut scratch = Scratch::default();
+        let mut merger = Merger::default();
         let mut start = 0;
         let pairs = escaped.chars().zip(escaped.char_indices().skip(1));
         for (left, (at, right)) in pairs {
             if !self.neighbours.contains(&(left, right)) {
-                self.encode_piece(&escaped[start..at], &mut scratch, out);
+                self.encode_piece(&escaped[start..at], &mut merger, out);
                 start = at;
             }
         }
-        self.encode_piece(&escaped[start..], &mut scratch, out);
+        self.encode_piece(&escaped[start..], &mut merger, out);
     }
 
-    fn encode_piece(&self, text: &str, scratch: &mut Scratch, out: &mut Vec<u32>) {
-        self.merge(text, scratch);
-        let mut at = 0;
-        while at != NONE {
-            let symbol = scratch.symbols[at];
-            self.emit(&text[symbol.start..symbol.start + symbol.len], out);
-            at = symbol.next;
-        }
-    }
-
-    fn merge(&self, text: &str, Scratch { symbols, queue }: &mut Scratch) {
-        symbols.clear();
-        symbols.extend(text.char_indices().enumerate().map(|(i, (start, c))| Symbol {
-            start,
-            len: c.len_utf8(),
-            prev: i.wrapping_sub(1),
-            next: i + 1,
-        }));
-        symbols.last_mut().expect("text is not empty").next = NONE;
-        for right in 1..symbols.len() {
-            queue.extend(self.candidate(text, symbols, right - 1, right));
-        }
-        while let Some(Candidate { left, right, len, .. }) = queue.pop() {
-            let (l, r) = (symbols[left], symbols[right]);
-            if l.len == 0 || r.len == 0 || l.len + r.len != len {
-                continue;
+    fn encode_piece(&self, text: &str, merger: &mut Merger, out: &mut Vec<u32>) {
+        let id = |token: &str| self.ids.get(token).copied();
+        let parts = text.char_indices().map(|(at, c)| {
+            let len = c.len_utf8();
+            (len, id(&text[at..at + len]).unwrap_or(NO_TOKEN))
+        });
+        let join = |left: &Symbol, right: &Symbol| {
+            let len = left.len + right.len;
+            if len > self.max_token_len {
+                return None;
             }
-            symbols[left].len = len;
-            symbols[left].next = r.next;
-            symbols[right].len = 0;
-            if r.next != NONE {
-                symbols[r.next].prev = left;
+            let id = id(&text[left.start..left.start + len])?;
+            Some((rank(self.scores[id as usize]), id))
+        };
+        for symbol in merger.merge(parts, join) {
+            match symbol.id {
+                NO_TOKEN => self.fall_back(&text[symbol.start..symbol.start + symbol.len], out),
+                id => out.push(id),
             }
-            queue.extend(self.candidate(text, symbols, l.prev, left));
-            queue.extend(self.candidate(text, symbols, left, r.next));
         }
     }
 
-    fn candidate(
-        &self,
-        text: &str,
-        symbols: &[Symbol],
-        left: usize,
-        right: usize,
-    ) -> Option<Candidate> {
-        let (l, r) = (symbols.get(left)?, symbols.get(right)?);
-        let len = l.len + r.len;
-        if len > self.max_token_len {
-            return None;
-        }
-        let &id = self.ids.get(&text[l.start..l.start + len])?;
-        Some(Candidate { score: self.scores[id as usize], left, right, len })
-    }
-
-    /// A merged symbol is a token; a single character may be none.
-    fn emit(&self, symbol: &str, out: &mut Vec<u32>) {
-        if let Some(&id) = self.ids.get(symbol) {
-            out.push(id);
-        } else if symbol.bytes().all(|b| self.bytes[b as usize].is_some()) {
-            out.extend(symbol.bytes().filter_map(|b| self.bytes[b as usize]));
+    /// A character that is no token: its bytes, or the unknown token.
+    fn fall_back(&self, character: &str, out: &mut Vec<u32>) {
+        let bytes = character.bytes().map(|b| self.bytes[b as usize]);
+        if bytes.clone().all(|id| id.is_some()) {
+            out.extend(bytes.flatten());
         } else {
             out.extend(self.unknown);
         }
     }
+}
+
+/// The ranks of scores: the higher a score, the lower its rank.
+fn rank(score: f32) -> u32 {
+    // Adding zero makes -0.0 equal to 0.0; then the bits of floats order like their magnitudes.
+    let bits = (score + 0.0).to_bits();
+    if bits >> 31 == 1 { bits } else { !(bits | 1 << 31) }
 }
 
 fn scores(metadata: &Metadata, n_tokens: usize) -> Result<Vec<f32>, String> {
@@ -191,23 +137,3 @@ fn scores(metadata: &Metadata, n_tokens: usize) -> Result<Vec<f32>, String> {
         None => Ok(scores),
     }
 }
-
-impl Ord for Candidate {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.score.total_cmp(&other.score).then_with(|| other.left.cmp(&self.left))
-    }
-}
-
-impl PartialOrd for Candidate {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Candidate {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Candidate {}

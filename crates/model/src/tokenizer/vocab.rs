@@ -100,11 +100,11 @@ impl Vocab {
     }
 
     /// Ids by token text; where a text occurs twice, the lower id has it.
-    pub fn ids(&self, wanted: impl Fn(Kind) -> bool) -> HashMap<Box<str>, u32> {
+    pub fn ids(&self, wanted: impl Fn(Kind) -> bool) -> HashMap<&str, u32> {
         let mut ids = HashMap::with_capacity(self.tokens.len());
         for (id, token) in self.tokens.iter().enumerate() {
             if wanted(self.kinds[id]) && !token.is_empty() {
-                ids.entry(token.clone()).or_insert(id as u32);
+                ids.entry(token.as_ref()).or_insert(id as u32);
             }
         }
         ids

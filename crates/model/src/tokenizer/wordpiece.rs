@@ -33,6 +33,7 @@ impl WordPiece {
         let accents = flag(metadata, "tokenizer.ggml.normalizer.strip_accents", lowercase)?;
         let ids = vocab.ids(|k| matches!(k, Kind::Normal | Kind::UserDefined | Kind::Unused));
         let max_token_len = ids.keys().map(|t| t.len()).max().unwrap_or(0);
+        let ids = ids.into_iter().map(|(token, id)| (token.into(), id)).collect();
         let normalizer = BertNormalizer::new(true, true, Some(accents), lowercase);
         Ok(Self { ids, max_token_len, unknown, normalizer })
     }
