@@ -24,7 +24,7 @@ impl Start {
                 let text = fs::read_to_string(root.join(of));
                 let mut text = text.with_context(|| format!("cannot read {of}"))?;
                 for (from, to) in *replace {
-                    ensure!(text.contains(from), "{of} has no `{from}`; mend xtask/src/new.rs");
+                    ensure!(text.contains(from), "{of} has no `{from}`; mend xtask/src/new/kinds.rs");
                     text = text.replace(from, to);
                 }
                 Ok(text)
@@ -53,7 +53,7 @@ const TABLE: &str = "crates/kernels/src/table.rs";
 pub const KINDS: &[Kind] = &[
     Kind {
         what: "encoding",
-        start: Start::Template(include_str!("../templates/encoding.rs")),
+        start: Start::Template(include_str!("../../templates/encoding.rs")),
         entry: "shared::of::<{{snake}}::{{Camel}}>()",
         lines: &[],
         next: "write its layout; `cargo test -p sterna-formats` already compares its parts with \
@@ -61,14 +61,14 @@ pub const KINDS: &[Kind] = &[
     },
     Kind {
         what: "op",
-        start: Start::Template(include_str!("../templates/op.rs")),
+        start: Start::Template(include_str!("../../templates/op.rs")),
         entry: "&{{snake}}::{{Camel}}",
         lines: &[],
         next: "write its shapes, cost and eval; then its lowering in crates/runtime/src/lower.rs.",
     },
     Kind {
         what: "arch",
-        start: Start::Template(include_str!("../templates/arch.rs")),
+        start: Start::Template(include_str!("../../templates/arch.rs")),
         entry: "&{{snake}}::{{Camel}}",
         lines: &[],
         next: "correct its GGUF name, Hugging Face classes, keys and graph; then give it a tiny \
@@ -76,14 +76,14 @@ pub const KINDS: &[Kind] = &[
     },
     Kind {
         what: "pass",
-        start: Start::Template(include_str!("../templates/pass.rs")),
+        start: Start::Template(include_str!("../../templates/pass.rs")),
         entry: "&{{snake}}::{{Camel}}",
         lines: &[],
         next: "write what it does to the draft, and put its line where it is to run.",
     },
     Kind {
         what: "command",
-        start: Start::Template(include_str!("../templates/command.rs")),
+        start: Start::Template(include_str!("../../templates/command.rs")),
         entry: "/// What it does, in a line of `--help`.\n    {{Camel}}({{snake}}::Args)",
         lines: &[(
             "crates/cli/src/commands/mod.rs",
