@@ -7,7 +7,7 @@ use sterna_kernels::dot::{Acts, LinearCall, PANEL};
 use sterna_kernels::elementwise::{AddTo, SwiGlu};
 use sterna_kernels::norm::RmsNorm;
 use sterna_kernels::rope::{Rope, RopePairs};
-use sterna_kernels::{ColumnsMut, Level, Line, PackedShape, define};
+use sterna_kernels::{ColumnsMut, ISAS, Level, Line, PackedShape, define};
 
 /// A small seeded generator: tests must not depend on anything else.
 struct Rng(u64);
@@ -29,8 +29,8 @@ impl Rng {
 
 /// Every ISA that this CPU has.
 fn levels() -> Vec<Level> {
-    let names = ["scalar", "avx2", "avx512", "avx512-no-vnni"];
-    names.iter().filter_map(|name| Level::by_name(name).ok()).collect()
+    let names = ISAS.iter().chain(&["avx512-no-vnni"]);
+    names.filter_map(|name| Level::by_name(name).ok()).collect()
 }
 
 fn assert_same(found: &[f32], wanted: &[f32], what: &str) {
