@@ -24,7 +24,8 @@ impl Start {
                 let text = fs::read_to_string(root.join(of));
                 let mut text = text.with_context(|| format!("cannot read {of}"))?;
                 for (from, to) in *replace {
-                    ensure!(text.contains(from), "{of} has no `{from}`; mend xtask/src/new/kinds.rs");
+                    let fix = "mend xtask/src/new/kinds.rs";
+                    ensure!(text.contains(from), "{of} has no `{from}`; {fix}");
                     text = text.replace(from, to);
                 }
                 Ok(text)
