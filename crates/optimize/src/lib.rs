@@ -1,1 +1,32 @@
-//! Sterna: optimize.
+//! Edits a draft with passes, searches plans under a budget, builds and proves the artifact.
+//!
+//! In: a model, text, a budget. Out: an artifact that was reopened and measured against its
+//! baseline on text the search never saw, and a report in which every number says where it is from.
+#![forbid(unsafe_code)]
+
+pub mod budget;
+pub mod calibration;
+pub mod error;
+pub mod progress;
+
+pub mod draft;
+pub mod fit;
+pub mod importance;
+pub mod mixes;
+pub mod passes;
+pub mod recipe;
+pub mod recode;
+
+pub mod engine;
+pub mod judge;
+pub mod search;
+pub mod yardstick;
+
+#[cfg(test)]
+mod testing;
+
+pub use budget::Budget;
+pub use draft::{Draft, Edit};
+pub use error::OptimizeError;
+pub use passes::{PASSES, Pass};
+pub use recipe::Recipe;

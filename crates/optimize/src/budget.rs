@@ -1,0 +1,197 @@
+//! What the user caps, and how they write it.
+//!
+//! In: flags as text (`1%`, `700MB`, `30m`, `int8,int4`). Out: a [`Budget`].
+
+use crate::error::{OptimizeError, Result};
+use std::time::Duration;
+use sterna_formats::EncodingRef;
+use sterna_formats::encodings::{ENCODINGS, by_name};
+
+/// The caps, and what may be used to keep them.
+#[derive(Debug, Clone)]
+pub struct Budget {
+    /// Rise of the perplexity on held-out text, in percent, upper end of its 95% interval.
+    pub max_drop_percent: Option<f64>,
+    /// Bytes of the artifact's file.
+    pub max_size: Option<u64>,
+    /// Proportional set size of the loaded model, with its KV cache.
+    pub max_memory: Option<u64>,
+    /// Encodings that may be used.
+    pub allow: Vec<EncodingRef>,
+    /// How long the search may take; `None` is until it is done.
+    pub time: Option<Duration>,
+    /// The seed of everything random.
+    pub seed: u64,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            max_drop_percent: None,
+            max_size: None,
+            max_memory: None,
+            allow: ENCODINGS.iter().copied().filter(|e| e.can_encode()).collect(),
+            time: None,
+            seed: 0x5eed,
+        }
+    }
+}
+
+impl Budget {
+    /// Checks that something is asked for.
+    ///
+    /// # Errors
+    /// When nothing is capped, or a cap is no sensible number.
+    pub fn check(&self) -> Result<()> {
+        let bad = |why: &str| Err(OptimizeError::Input(why.into()));
+        if self.max_drop_percent.is_none() && self.max_size.is_none() && self.max_memory.is_none() {
+            return bad("there is nothing to optimize for; say how much quality may drop \
+                 (--max-drop 1%), or how large the result may be (--max-size 200MB)");
+        }
+        if self.max_drop_percent.is_some_and(|drop| !(drop > 0.0 && drop <= 1000.0)) {
+            return bad("--max-drop is a share of the perplexity above 0%, such as 1%");
+        }
+        Ok(())
+    }
+
+    /// One line for people.
+    pub fn line(&self) -> String {
+        let mut parts = Vec::new();
+        if let Some(drop) = self.max_drop_percent {
+            parts.push(format!("perplexity rises at most {drop}%"));
+        }
+        if let Some(bytes) = self.max_size {
+            parts.push(format!("file of at most {bytes} bytes"));
+        }
+        if let Some(bytes) = self.max_memory {
+            parts.push(format!("memory of at most {bytes} bytes"));
+        }
+        parts.join(", ")
+    }
+}
+
+/// Percent: `1%`, `0.5%` or `1` (percent signs are what users forget).
+///
+/// # Errors
+/// When it is no number.
+pub fn parse_percent(text: &str) -> Result<f64> {
+    let number = text.trim().trim_end_matches('%').trim().parse::<f64>();
+    number.ok().filter(|n| n.is_finite()).ok_or_else(|| {
+        OptimizeError::Input(format!("{text} is no percentage; write it like 1% or 0.5%"))
+    })
+}
+
+/// Units of bytes: decimal as `ls -h --si` and disk makers say them, binary with an i.
+const UNITS: &[(&str, u64)] = &[
+    ("kib", 1 << 10),
+    ("mib", 1 << 20),
+    ("gib", 1 << 30),
+    ("kb", 1_000),
+    ("mb", 1_000_000),
+    ("gb", 1_000_000_000),
+    ("k", 1_000),
+    ("m", 1_000_000),
+    ("g", 1_000_000_000),
+    ("b", 1),
+];
+
+/// Bytes: `700MB`, `1.5GiB`, `229376`.
+///
+/// # Errors
+/// When it is no number with a known unit.
+pub fn parse_bytes(text: &str) -> Result<u64> {
+    let lower = text.trim().to_lowercase();
+    let unit = UNITS.iter().find(|(unit, _)| lower.ends_with(unit));
+    let (number, scale) = unit.map_or((lower.as_str(), 1), |(unit, scale)| {
+        (lower[..lower.len() - unit.len()].trim(), *scale)
+    });
+    let value = number.parse::<f64>().ok().filter(|n| n.is_finite() && *n >= 0.0);
+    value.map(|value| (value * scale as f64) as u64).ok_or_else(|| {
+        OptimizeError::Input(format!("{text} is no size; write it like 700MB, 1.5GiB or 229376"))
+    })
+}
+
+/// A time: `90s`, `30m`, `2h`.
+///
+/// # Errors
+/// When it is no number with one of these units.
+pub fn parse_duration(text: &str) -> Result<Duration> {
+    let text = text.trim();
+    let scale = match text.chars().last() {
+        Some('s') => Some(1.0),
+        Some('m') => Some(60.0),
+        Some('h') => Some(3600.0),
+        _ => None,
+    };
+    let number = text.get(..text.len().saturating_sub(1)).and_then(|n| n.trim().parse().ok());
+    let seconds = scale.zip(number).map(|(scale, number): (f64, f64)| scale * number);
+    seconds.filter(|s| (0.0..1e9).contains(s)).map(Duration::from_secs_f64).ok_or_else(|| {
+        OptimizeError::Input(format!("{text} is no time; write it like 90s, 30m or 2h"))
+    })
+}
+
+/// Families of encodings by what people call them.
+const FAMILIES: &[(&str, &[&str])] = &[
+    ("float", &["F32", "F16", "BF16"]),
+    ("int8", &["Q8_0"]),
+    ("int6", &["Q6_K"]),
+    ("int5", &["Q5_K", "Q5_1", "Q5_0"]),
+    ("int4", &["Q4_K", "Q4_1", "Q4_0", "IQ4_NL", "IQ4_XS"]),
+    ("int3", &["Q3_K"]),
+    ("int2", &["Q2_K"]),
+    ("ternary", &["TQ2_0", "TQ1_0"]),
+];
+
+/// Encodings that may be used: families (`int8,int4`) and names (`Q5_0`). Floats always may, since
+/// rows that fit no block need them.
+///
+/// # Errors
+/// When a word is neither, or names what is not built yet.
+pub fn parse_allow(text: &str) -> Result<Vec<EncodingRef>> {
+    let mut names: Vec<&str> = FAMILIES[0].1.to_vec();
+    for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+        if let Some((_, family)) = FAMILIES.iter().find(|(name, _)| name.eq_ignore_ascii_case(word))
+        {
+            names.extend(*family);
+        } else if let Some(encoding) = by_name(word) {
+            names.push(encoding.name());
+        } else {
+            let families: Vec<&str> = FAMILIES.iter().map(|(name, _)| *name).collect();
+            return Err(OptimizeError::Input(format!(
+                "--allow {word}: there is no such family or encoding; families are {}",
+                families.join(", ")
+            )));
+        }
+    }
+    let allowed = ENCODINGS.iter().copied().filter(|e| names.contains(&e.name()));
+    Ok(allowed.filter(|e| e.can_encode()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_as_users_write_them() {
+        assert_eq!(parse_percent("1%").unwrap(), 1.0);
+        assert_eq!(parse_percent(" 0.5 % ").unwrap(), 0.5);
+        assert!(parse_percent("one").is_err());
+        assert_eq!(parse_bytes("700MB").unwrap(), 700_000_000);
+        assert_eq!(parse_bytes("1.5GiB").unwrap(), 3 << 29);
+        assert_eq!(parse_bytes("229376").unwrap(), 229_376);
+        assert_eq!(parse_bytes("12 kb").unwrap(), 12_000);
+        assert!(parse_bytes("-3MB").is_err() && parse_bytes("MB").is_err());
+        assert_eq!(parse_duration("30m").unwrap(), Duration::from_secs(1800));
+        assert!(parse_duration("30").is_err() && parse_duration("").is_err());
+        let names: Vec<&str> = parse_allow("int8,q4_0").unwrap().iter().map(|e| e.name()).collect();
+        assert_eq!(names, ["F32", "F16", "BF16", "Q8_0", "Q4_0"]);
+        assert!(parse_allow("int7").unwrap_err().to_string().contains("int5"));
+    }
+
+    #[test]
+    fn a_budget_asks_for_something() {
+        assert!(Budget::default().check().unwrap_err().to_string().contains("--max-drop 1%"));
+        assert!(Budget { max_drop_percent: Some(0.0), ..Budget::default() }.check().is_err());
+        assert!(Budget { max_size: Some(1), ..Budget::default() }.check().is_ok());
+    }
+}

@@ -1,0 +1,286 @@
+//! The text: what the search may look at, and what it is judged by, never the same (B8).
+//!
+//! In: a file for calibration and perhaps one for evaluation. Out: [`Texts`]: passages to measure
+//! with while searching, and held-out ones for the verdict. Documents are told apart by
+//! `<|endoftext|>`, by JSON lines with a `text`, or by blank lines.
+
+use crate::error::{OptimizeError, Result};
+use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
+use std::path::{Path, PathBuf};
+use sterna_measure::quality::{Passages, Scoring};
+use sterna_measure::{Workload, workload};
+use sterna_model::Tokenizer;
+
+/// Where the text is and how much of it is used.
+#[derive(Debug, Clone)]
+pub struct TextSettings {
+    /// The file the search may look at.
+    pub calibration: PathBuf,
+    /// The file it is judged by; `None` takes other documents of the same file.
+    pub evaluation: Option<PathBuf>,
+    /// Calibration documents at most.
+    pub n_calibration: usize,
+    /// Held-out documents at most.
+    pub n_evaluation: usize,
+    /// Tokens of a document at most, and never more than the model's context.
+    pub max_tokens: usize,
+    /// Tokens that a quick measurement runs, about.
+    pub quick_tokens: usize,
+    /// The seed of the choice of documents.
+    pub seed: u64,
+}
+
+impl TextSettings {
+    /// The defaults for a file.
+    pub fn of(calibration: PathBuf) -> Self {
+        Self {
+            calibration,
+            evaluation: None,
+            n_calibration: 128,
+            n_evaluation: 256,
+            max_tokens: 512,
+            quick_tokens: 8192,
+            seed: 0x5eed,
+        }
+    }
+}
+
+/// Text ready to be measured with.
+#[derive(Debug, Clone)]
+pub struct Texts {
+    /// All calibration documents.
+    pub calibration: Passages,
+    /// The first of them, for ranking tensors.
+    pub quick: Passages,
+    /// What the verdict rests on.
+    pub heldout: Passages,
+    /// Remarks for the report.
+    pub notes: Vec<String>,
+}
+
+/// Fewer documents give no interval, and without an interval no budget can be met.
+const MIN_DOCUMENTS: usize = 5;
+
+/// Reads, splits, tokenizes and checks.
+///
+/// # Errors
+/// When a file cannot be read, there is too little text, or the two texts overlap.
+pub fn prepare(
+    settings: &TextSettings,
+    tokenizer: &Tokenizer,
+    context_len: usize,
+) -> Result<Texts> {
+    let mut notes = Vec::new();
+    let all = read(&settings.calibration)?;
+    let (calibration, heldout) = match &settings.evaluation {
+        Some(path) => (shuffled(all, settings.seed), shuffled(read(path)?, settings.seed)),
+        None => split(all, settings),
+    };
+    let max_tokens = settings.max_tokens.min(context_len);
+    let scoring = scoring(tokenizer);
+    let limit =
+        max_tokens - usize::from(matches!(scoring, Scoring::Documents { bos: Some(_), .. }));
+    let tokenized = Tokenized { tokenizer, limit };
+    let name = |path: &Path, part: &str| {
+        let file = path.file_name().map_or(path.display().to_string(), |f| f.display().to_string());
+        format!("{file} ({part})")
+    };
+    let calibration = tokenized.workload(
+        &name(&settings.calibration, "calibration"),
+        &calibration,
+        settings.n_calibration,
+        None,
+    )?;
+    let heldout_path = settings.evaluation.as_ref().unwrap_or(&settings.calibration);
+    let heldout = tokenized.workload(
+        &name(heldout_path, "held out"),
+        &heldout,
+        settings.n_evaluation,
+        settings.evaluation.is_none().then_some((&calibration, &mut notes)),
+    )?;
+    workload::disjoint(&calibration, &heldout)?;
+    let quick = calibration.first(n_documents(&calibration, settings.quick_tokens))?;
+    Ok(Texts {
+        calibration: Passages::new(&calibration, scoring)?,
+        quick: Passages::new(&quick, scoring)?,
+        heldout: Passages::new(&heldout, scoring)?,
+        notes,
+    })
+}
+
+/// Each document alone, after a BOS if the model was trained with one.
+fn scoring(tokenizer: &Tokenizer) -> Scoring {
+    let bos = if tokenizer.add_bos() { tokenizer.bos() } else { None };
+    Scoring::Documents { bos, n_unscored: 0 }
+}
+
+/// Documents that hold about so many tokens, at least enough for an interval.
+fn n_documents(workload: &Workload, n_tokens: usize) -> usize {
+    let mut sum = 0;
+    let fitting = workload.documents().iter().take_while(|document| {
+        sum += document.len();
+        sum <= n_tokens
+    });
+    fitting.count().max(MIN_DOCUMENTS)
+}
+
+/// How documents become tokens.
+struct Tokenized<'a> {
+    tokenizer: &'a Tokenizer,
+    limit: usize,
+}
+
+impl Tokenized<'_> {
+    /// At most `n` documents; those that repeat `other` are left out, and that is noted.
+    fn workload(
+        &self,
+        name: &str,
+        documents: &[String],
+        n: usize,
+        other: Option<(&Workload, &mut Vec<String>)>,
+    ) -> Result<Workload> {
+        let (other, notes) = other.map_or((None, None), |(w, notes)| (Some(w), Some(notes)));
+        let (mut kept, mut n_bytes, mut n_repeats) = (Vec::new(), 0, 0);
+        for text in documents {
+            if kept.len() == n {
+                break;
+            }
+            let (tokens, bytes) = self.tokens(text);
+            if tokens.len() < 2 {
+                continue;
+            }
+            let one = Workload::new(name, vec![tokens.clone()], bytes)?;
+            if other.is_some_and(|other| workload::disjoint(other, &one).is_err()) {
+                n_repeats += 1;
+                continue;
+            }
+            kept.push(tokens);
+            n_bytes += bytes;
+        }
+        if let (Some(notes), true) = (notes, n_repeats > 0) {
+            notes.push(format!(
+                "{n_repeats} documents were left out of the held-out text because they repeat {} \
+                 tokens or more of a calibration document",
+                workload::LEAK_NGRAM_LEN
+            ));
+        }
+        if kept.len() < MIN_DOCUMENTS {
+            return Err(OptimizeError::Input(format!(
+                "{name}: {} documents are left, and an interval needs {MIN_DOCUMENTS}; give more \
+                 text, with documents apart by blank lines or <|endoftext|>",
+                kept.len()
+            )));
+        }
+        Ok(Workload::new(name, kept, n_bytes)?)
+    }
+
+    /// A document's tokens, cut, and the bytes of text they stand for.
+    fn tokens(&self, text: &str) -> (Vec<u32>, usize) {
+        let mut tokens = self.tokenizer.encode(text, false);
+        if tokens.len() <= self.limit {
+            return (tokens, text.len());
+        }
+        tokens.truncate(self.limit);
+        let n_bytes = tokens.iter().map(|&token| self.tokenizer.token_bytes(token).len()).sum();
+        (tokens, n_bytes)
+    }
+}
+
+/// Half for calibration, half held out, in proportion to what was asked for.
+fn split(all: Vec<String>, settings: &TextSettings) -> (Vec<String>, Vec<String>) {
+    let mut documents = shuffled(all, settings.seed);
+    let wanted = settings.n_calibration + settings.n_evaluation;
+    let n = documents.len();
+    let n_calibration = (n * settings.n_calibration).checked_div(wanted).unwrap_or(n / 2);
+    let heldout = documents.split_off(n_calibration.min(settings.n_calibration));
+    (documents, heldout)
+}
+
+fn shuffled(mut documents: Vec<String>, seed: u64) -> Vec<String> {
+    documents.shuffle(&mut StdRng::seed_from_u64(seed));
+    documents
+}
+
+fn read(path: &Path) -> Result<Vec<String>> {
+    let input = |why: String| OptimizeError::Input(format!("{}: {why}", path.display()));
+    let bytes = std::fs::read(path).map_err(|error| input(error.to_string()))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|error| input(format!("is not UTF-8 text ({error}); give a text file")))?;
+    documents(&text).map_err(input)
+}
+
+/// Between documents of many corpora.
+const SEPARATOR: &str = "<|endoftext|>";
+/// Paragraphs are joined to documents of at least so many bytes.
+const MIN_PARAGRAPH_BYTES: usize = 400;
+
+/// The documents of a text.
+///
+/// # Errors
+/// When it looks like JSON lines but a line is none with a `text`.
+pub fn documents(text: &str) -> std::result::Result<Vec<String>, String> {
+    let documents: Vec<String> = if text.contains(SEPARATOR) {
+        text.split(SEPARATOR).map(|part| part.trim().to_owned()).collect()
+    } else if text.trim_start().starts_with('{') {
+        json_lines(text)?
+    } else {
+        paragraphs(text)
+    };
+    Ok(documents.into_iter().filter(|document| !document.is_empty()).collect())
+}
+
+fn json_lines(text: &str) -> std::result::Result<Vec<String>, String> {
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let of = |(number, line): (usize, &str)| {
+        let json: serde_json::Value = serde_json::from_str(line)
+            .map_err(|error| format!("line {}: {error}; one JSON object per line", number + 1))?;
+        let text = json["text"].as_str();
+        text.map(str::to_owned).ok_or_else(|| format!("line {} has no \"text\"", number + 1))
+    };
+    lines.map(of).collect()
+}
+
+fn paragraphs(text: &str) -> Vec<String> {
+    let text = text.replace("\r\n", "\n");
+    let mut documents = vec![String::new()];
+    for paragraph in text.split("\n\n").map(str::trim).filter(|p| !p.is_empty()) {
+        let last = documents.last_mut().expect("never empty");
+        if last.len() >= MIN_PARAGRAPH_BYTES {
+            documents.push(paragraph.to_owned());
+        } else {
+            let gap = if last.is_empty() { "" } else { "\n\n" };
+            *last += &format!("{gap}{paragraph}");
+        }
+    }
+    documents
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_are_told_apart() {
+        let of = |text: &str| documents(text).unwrap();
+        assert_eq!(of("a b\n<|endoftext|>\nc\n\nd<|endoftext|>"), ["a b", "c\n\nd"]);
+        assert_eq!(of("{\"text\": \"a\"}\n\n{\"text\": \"b\"}\n"), ["a", "b"]);
+        assert!(documents("{\"text\": \"a\"}\n{\"words\": 1}").unwrap_err().contains("line 2"));
+        let long = "x".repeat(MIN_PARAGRAPH_BYTES);
+        assert_eq!(of(&format!("a\n\n{long}\r\n\r\nb\n\nc")), [&format!("a\n\n{long}"), "b\n\nc"]);
+    }
+
+    #[test]
+    fn one_file_splits_into_disjoint_parts_by_its_seed() {
+        let all: Vec<String> = (0..100).map(|i| i.to_string()).collect();
+        let mut settings = TextSettings::of("x".into());
+        (settings.n_calibration, settings.n_evaluation) = (10, 30);
+        let (calibration, heldout) = split(all.clone(), &settings);
+        assert_eq!((calibration.len(), heldout.len()), (10, 90));
+        assert!(calibration.iter().all(|document| !heldout.contains(document)));
+        assert_eq!(split(all.clone(), &settings).0, calibration);
+        settings.seed += 1;
+        assert_ne!(split(all.clone(), &settings).0, calibration);
+        (settings.n_calibration, settings.n_evaluation) = (300, 100);
+        assert_eq!(split(all, &settings).0.len(), 75);
+    }
+}

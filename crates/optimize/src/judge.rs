@@ -1,0 +1,37 @@
+//! The judge of the search: a draft with the plan's encodings, run on calibration text.
+
+use crate::draft::{Draft, Edit};
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::search::{Depth, Judge, Loss};
+use crate::yardstick::Yardstick;
+use sterna_formats::EncodingRef;
+use sterna_model::WeightId;
+
+/// Measures plans by running them.
+pub struct ModelJudge<'a> {
+    /// Runs drafts.
+    pub engine: &'a dyn Engine,
+    /// The draft that plans are applied to.
+    pub draft: Draft<'a>,
+    /// For [`Depth::Quick`].
+    pub quick: Yardstick,
+    /// For [`Depth::Full`].
+    pub full: Yardstick,
+}
+
+impl Judge for ModelJudge<'_> {
+    fn judge(&mut self, plan: &[(WeightId, EncodingRef)], depth: Depth) -> Result<Loss> {
+        let mut draft = self.draft.clone();
+        for &(id, encoding) in plan {
+            let provenance = "a trial".to_owned();
+            draft.encode(id, Edit { encoding, importance: None, provenance })?;
+        }
+        let mut candidate = self.engine.load(draft.graph(), &draft)?;
+        let yardstick = match depth {
+            Depth::Quick => &mut self.quick,
+            Depth::Full => &mut self.full,
+        };
+        yardstick.read(&mut *candidate)?.loss()
+    }
+}

@@ -1,0 +1,116 @@
+//! Groups of tensors that get one encoding together, and the encodings each may get.
+//!
+//! In: a draft and what is allowed. Out: per role and band of layers a [`Group`].
+
+use crate::draft::Draft;
+use crate::fit;
+use std::collections::BTreeMap;
+use sterna_formats::EncodingRef;
+use sterna_formats::encodings::ENCODINGS;
+use sterna_model::{Graph, WeightId, WeightSource};
+
+/// Where the tensors of a file begin: at multiples of this.
+const ALIGNMENT: u64 = 32;
+
+/// An encoding that a group may get.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Candidate {
+    /// The encoding.
+    pub encoding: EncodingRef,
+    /// Bytes of all the group's tensors in a file, padding between tensors included.
+    pub bytes: u64,
+}
+
+/// Tensors that get one encoding.
+#[derive(Debug, Clone)]
+pub struct Group {
+    /// For people: the tensor's name, or role and layers.
+    pub name: String,
+    /// The tensors.
+    pub weights: Vec<WeightId>,
+    /// What they may get, most bits first; the first is what they have.
+    pub candidates: Vec<Candidate>,
+}
+
+/// Layers of a graph, at least 1.
+pub fn n_layers(graph: &Graph) -> usize {
+    graph.weights.iter().filter_map(|w| w.layer).max().map_or(1, |last| last + 1)
+}
+
+/// The groups of a draft's matrices, its layers in `n_bands` bands; in file order.
+pub fn of(draft: &Draft<'_>, allow: &[EncodingRef], n_bands: usize) -> Vec<Group> {
+    let n_layers = n_layers(draft.graph());
+    let mut groups: BTreeMap<_, Vec<WeightId>> = BTreeMap::new();
+    for (id, decl) in draft.matrices() {
+        let band = decl.layer.map(|layer| layer * n_bands / n_layers);
+        let source = draft.encoding(id);
+        let key = (band, decl.role, fit::cols_of(decl), source.name());
+        groups.entry(key).or_default().push(id);
+    }
+    let mut groups: Vec<Vec<WeightId>> = groups.into_values().collect();
+    groups.sort_by_key(|weights| weights[0]);
+    groups.into_iter().map(|weights| group(draft, allow, weights)).collect()
+}
+
+fn group(draft: &Draft<'_>, allow: &[EncodingRef], weights: Vec<WeightId>) -> Group {
+    let (graph, source) = (draft.graph(), draft.encoding(weights[0]));
+    let cols = fit::cols_of(graph.decl(weights[0]));
+    let may_be = |encoding: &&EncodingRef| {
+        let is_smaller = encoding.bits() < source.bits();
+        allow.contains(encoding) && encoding.fits(cols) && encoding.can_encode() && is_smaller
+    };
+    let mut encodings = vec![source];
+    encodings.extend(ENCODINGS.iter().filter(may_be));
+    encodings[1..].sort_by(|a, b| b.bits().total_cmp(&a.bits()));
+    let bytes = |encoding: EncodingRef| {
+        let one = |id: &WeightId| fit::bytes_of(graph.decl(*id), encoding) as u64;
+        weights.iter().map(|id| one(id).next_multiple_of(ALIGNMENT)).sum()
+    };
+    let candidate = |encoding| Candidate { encoding, bytes: bytes(encoding) };
+    let candidates = encodings.into_iter().map(candidate).collect();
+    Group { name: name(graph, &weights), weights, candidates }
+}
+
+fn name(graph: &Graph, weights: &[WeightId]) -> String {
+    let (first, last) = (graph.decl(weights[0]), graph.decl(weights[weights.len() - 1]));
+    if weights.len() == 1 {
+        return first.name.clone();
+    }
+    let role = fit::role_name(first.role);
+    match (first.layer, last.layer) {
+        (Some(from), Some(to)) => format!("{role}, layers {from} to {to}"),
+        _ => format!("{role}, {} tensors", weights.len()),
+    }
+}
+
+/// A choice as encodings of weights; groups that keep what they have are left out.
+pub fn plan(groups: &[Group], choices: &[usize]) -> Vec<(WeightId, EncodingRef)> {
+    let changed = groups.iter().zip(choices).filter(|(_, choice)| **choice != 0);
+    changed
+        .flat_map(|(group, &choice)| {
+            let encoding = group.candidates[choice].encoding;
+            group.weights.iter().map(move |id| (*id, encoding))
+        })
+        .collect()
+}
+
+/// Bytes of a choice.
+pub fn bytes(groups: &[Group], choices: &[usize]) -> u64 {
+    groups.iter().zip(choices).map(|(group, &choice)| group.candidates[choice].bytes).sum()
+}
+
+/// Every group in `encoding` where it fits, else in its fallback, else as it is.
+pub fn uniform(groups: &[Group], encoding: EncodingRef, graph: &Graph) -> Vec<usize> {
+    let choice = |group: &Group| {
+        let cols = fit::cols_of(graph.decl(group.weights[0]));
+        let (wanted, _) = fit::or_fallback(encoding, cols);
+        group.candidates.iter().position(|c| c.encoding == wanted).unwrap_or(0)
+    };
+    groups.iter().map(choice).collect()
+}
+
+/// Every group in its fewest bytes; `None` when nothing can be changed.
+pub fn lowest(groups: &[Group]) -> Option<Vec<usize>> {
+    let choices: Vec<usize> = groups.iter().map(|group| group.candidates.len() - 1).collect();
+    choices.iter().any(|choice| *choice != 0).then_some(choices)
+}

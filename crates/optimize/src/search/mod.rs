@@ -1,0 +1,231 @@
+//! The search: which encoding each group of tensors gets, under a size or a quality budget.
+//!
+//! In: groups with their candidates, and a [`Judge`] that measures a choice. Out: [`Found`], with
+//! every measurement made on the way. First each group is encoded alone and measured; if losses
+//! added up, a knapsack over them would be the answer. They do not quite, so its answer is a
+//! proposal: whole plans are measured, and mended by measured steps ([`refine`]).
+
+pub mod groups;
+pub mod knapsack;
+pub mod memory;
+pub mod refine;
+pub mod sensitivity;
+
+use crate::draft::Draft;
+use crate::error::Result;
+use crate::progress::Watch;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use sterna_formats::EncodingRef;
+use sterna_measure::Clock;
+use sterna_model::WeightId;
+
+pub use groups::{Candidate, Group};
+
+/// What a choice of encodings costs in quality, on calibration text.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Loss {
+    /// Mean KL divergence from the baseline, nats per token.
+    pub kl: f64,
+    /// Rise of the perplexity, percent of the baseline's.
+    pub drop_percent: f64,
+    /// Upper end of its 95% interval.
+    pub drop_percent_high: f64,
+}
+
+impl Loss {
+    /// Nothing is changed.
+    pub const NONE: Loss = Loss { kl: 0.0, drop_percent: 0.0, drop_percent_high: 0.0 };
+}
+
+/// How much text a measurement takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Depth {
+    /// Some of the calibration text: enough to rank tensors.
+    Quick,
+    /// All of it: to judge whole plans.
+    Full,
+}
+
+/// Measures a choice of encodings.
+pub trait Judge {
+    /// The loss with these weights in these encodings, and all others as they are.
+    ///
+    /// # Errors
+    /// When the model cannot be run.
+    fn judge(&mut self, plan: &[(WeightId, EncodingRef)], depth: Depth) -> Result<Loss>;
+}
+
+/// What is wanted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Goal {
+    /// The least divergence in at most so many bytes of grouped tensors.
+    Bytes(u64),
+    /// The fewest bytes with the upper end of the drop's interval at most so many percent.
+    DropPercent(f64),
+}
+
+impl Goal {
+    /// Whether a measured plan reaches it.
+    pub fn is_met(&self, trial: &Trial) -> bool {
+        match *self {
+            Goal::Bytes(limit) => trial.bytes <= limit,
+            Goal::DropPercent(limit) => trial.loss.drop_percent_high <= limit,
+        }
+    }
+
+    /// Less is better, among plans that reach the goal.
+    fn price(&self, trial: &Trial) -> f64 {
+        match self {
+            Goal::Bytes(_) => trial.loss.kl,
+            Goal::DropPercent(_) => trial.bytes as f64,
+        }
+    }
+}
+
+/// How to search.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What is wanted.
+    pub goal: Goal,
+    /// Encodings that may be used; what a tensor is stored in now always may.
+    pub allow: Vec<EncodingRef>,
+    /// Whole plans measured at most, after the reference ones.
+    pub max_checks: usize,
+    /// When to stop looking further; tensors not yet measured by then keep their encoding.
+    pub time_budget: Option<Duration>,
+    /// Layers that are grouped into so many bands; `None` is one band per layer, unless the time
+    /// budget asks for fewer.
+    pub n_bands: Option<usize>,
+}
+
+/// A whole plan that was measured on all calibration text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trial {
+    /// Where it came from, e.g. `knapsack` or `uniform Q8_0`.
+    pub label: String,
+    /// The candidate of each group.
+    pub choices: Vec<usize>,
+    /// Bytes of the grouped tensors in a file.
+    pub bytes: u64,
+    /// Measured.
+    pub loss: Loss,
+}
+
+/// What the search found.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The groups.
+    pub groups: Vec<Group>,
+    /// Per group and candidate, the loss when it alone is chosen; `None` where not measured.
+    pub sensitivities: Vec<Vec<Option<Loss>>>,
+    /// Every plan measured, in order.
+    pub trials: Vec<Trial>,
+    /// The best of them.
+    pub chosen: usize,
+    /// Whether it reaches the goal on calibration text.
+    pub is_met: bool,
+    /// Remarks for the report.
+    pub notes: Vec<String>,
+}
+
+impl Found {
+    /// The best plan.
+    pub fn best(&self) -> &Trial {
+        &self.trials[self.chosen]
+    }
+
+    /// The best plan as encodings of weights, those that stay left out.
+    pub fn plan(&self) -> Vec<(WeightId, EncodingRef)> {
+        groups::plan(&self.groups, &self.best().choices)
+    }
+}
+
+/// Finds a choice of encodings for a draft.
+pub trait Chooser {
+    /// Searches.
+    ///
+    /// # Errors
+    /// When nothing can reach the goal's size, the model cannot be run, or the user stops it.
+    fn choose(&mut self, draft: &Draft<'_>) -> Result<Found>;
+}
+
+/// The search over a judge.
+pub struct Search<'a> {
+    /// How to search.
+    pub settings: Settings,
+    /// Measures; usually a [`memory::Remembered`] one.
+    pub judge: &'a mut dyn Judge,
+    /// Tells the time for the time budget.
+    pub clock: &'a dyn Clock,
+    /// Whom to tell.
+    pub watch: Watch<'a>,
+}
+
+impl Chooser for Search<'_> {
+    fn choose(&mut self, draft: &Draft<'_>) -> Result<Found> {
+        let start = self.clock.now();
+        let mut notes = Vec::new();
+        let n_bands = self.n_bands(draft, &mut notes)?;
+        let groups = groups::of(draft, &self.settings.allow, n_bands);
+        let deadline = self.settings.time_budget.map(|budget| start + budget);
+        let mut sensitivity = sensitivity::Sensitivity {
+            judge: &mut *self.judge,
+            clock: self.clock,
+            watch: self.watch,
+            // The other half is for measuring whole plans.
+            deadline: self.settings.time_budget.map(|budget| start + budget / 2),
+        };
+        let sensitivities = sensitivity.measure(&groups, &mut notes)?;
+        let mut refine = refine::Refine {
+            groups: &groups,
+            sensitivities: &sensitivities,
+            goal: self.settings.goal,
+            max_checks: self.settings.max_checks,
+            judge: &mut *self.judge,
+            clock: self.clock,
+            watch: self.watch,
+            deadline,
+            trials: Vec::new(),
+        };
+        let (chosen, is_met) = refine.run()?;
+        let trials = refine.trials;
+        Ok(Found { groups, sensitivities, trials, chosen, is_met, notes })
+    }
+}
+
+impl Search<'_> {
+    /// As many bands as the time budget allows, by the time that one measurement takes.
+    fn n_bands(&mut self, draft: &Draft<'_>, notes: &mut Vec<String>) -> Result<usize> {
+        let n_layers = groups::n_layers(draft.graph());
+        if let Some(n_bands) = self.settings.n_bands {
+            return Ok(n_bands.clamp(1, n_layers));
+        }
+        let Some(budget) = self.settings.time_budget else { return Ok(n_layers) };
+        let probe = groups::of(draft, &self.settings.allow, 1);
+        let Some(lowest) = groups::lowest(&probe) else { return Ok(n_layers) };
+        let start = self.clock.now();
+        self.judge.judge(&groups::plan(&probe, &lowest), Depth::Quick)?;
+        let each = (self.clock.now() - start).as_secs_f64();
+        let affordable = budget.as_secs_f64() / 2.0 / each.max(1e-6);
+        let n_pairs = |n_bands| {
+            let groups = groups::of(draft, &self.settings.allow, n_bands);
+            groups.iter().map(|group| group.candidates.len() - 1).sum::<usize>() as f64
+        };
+        let mut n_bands = n_layers;
+        while n_bands > 1 && n_pairs(n_bands) > affordable {
+            n_bands = n_bands.div_ceil(2);
+        }
+        if n_bands < n_layers {
+            notes.push(format!(
+                "the time budget allows {affordable:.0} measurements of {each:.2} s each, so the \
+                 {n_layers} layers are searched in {n_bands} bands"
+            ));
+        }
+        Ok(n_bands)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+//! The search over judges that know their loss: planted interactions, resuming, budgets.
+
+use super::memory::Remembered;
+use super::*;
+use crate::progress::Silent;
+use crate::testing::{Tiny, killed, tiny_model};
+use std::sync::atomic::AtomicBool;
+use sterna_formats::encodings::{ENCODINGS, by_name};
+use sterna_measure::clock::SimulatedClock;
+
+/// A loss per weight and bit removed, and a heavy one when two of them are both low.
+struct Planted {
+    /// Weights that must not both go below 8 bits.
+    pair: Option<(WeightId, WeightId)>,
+    n_calls: usize,
+    /// Calls that succeed.
+    n_allowed: usize,
+}
+
+impl Planted {
+    fn new(pair: Option<(WeightId, WeightId)>) -> Self {
+        Self { pair, n_calls: 0, n_allowed: usize::MAX }
+    }
+}
+
+impl Judge for Planted {
+    fn judge(&mut self, plan: &[(WeightId, EncodingRef)], _depth: Depth) -> Result<Loss> {
+        self.n_calls += 1;
+        if self.n_calls > self.n_allowed {
+            return Err(killed());
+        }
+        let each = |&(id, e): &(WeightId, EncodingRef)| {
+            (1.0 + id.0 as f64 * 0.1) * 1e-4 * (32.0 - e.bits()).powi(2) / 100.0
+        };
+        let mut kl: f64 = plan.iter().map(each).sum();
+        let is_low = |id| plan.iter().any(|(i, e)| *i == id && e.bits() < 8.0);
+        if self.pair.is_some_and(|(a, b)| is_low(a) && is_low(b)) {
+            kl += 0.5;
+        }
+        let drop_percent = kl.exp_m1() * 100.0;
+        Ok(Loss { kl, drop_percent, drop_percent_high: drop_percent * 1.05 })
+    }
+}
+
+fn settings(goal: Goal) -> Settings {
+    let allow = ENCODINGS.iter().copied().filter(|e| e.can_encode()).collect();
+    Settings { goal, allow, max_checks: 80, time_budget: None, n_bands: None }
+}
+
+fn search(tiny: &Tiny, judge: &mut dyn Judge, goal: Goal) -> Result<Found> {
+    let stop = AtomicBool::new(false);
+    let watch = Watch { progress: &Silent, stop: &stop };
+    let clock = SimulatedClock::default();
+    let draft = Draft::new(&tiny.graph, tiny);
+    Search { settings: settings(goal), judge, clock: &clock, watch }.choose(&draft)
+}
+
+#[test]
+fn a_planted_interaction_is_found_and_mended() {
+    // proves A2
+    let tiny = tiny_model(1);
+    let pair = (
+        tiny.graph.find_weight("blk.0.ffn_up.weight").unwrap(),
+        tiny.graph.find_weight("blk.1.ffn_up.weight").unwrap(),
+    );
+    let goal = Goal::DropPercent(3.0);
+    let free = search(&tiny, &mut Planted::new(None), goal).unwrap();
+    let both_low = |found: &Found| {
+        let low = |id| found.plan().iter().any(|(i, e)| *i == id && e.bits() < 8.0);
+        (low(pair.0), low(pair.1))
+    };
+    assert_eq!(both_low(&free), (true, true), "without the interaction both go low");
+    let found = search(&tiny, &mut Planted::new(Some(pair)), goal).unwrap();
+    // Each alone is safe by its sensitivity, so their sum proposes both; some proposal broke.
+    assert!(found.trials.iter().any(|trial| trial.loss.kl > 0.5), "the sum was believed at first");
+    assert!(found.is_met && found.best().loss.drop_percent_high <= 3.0);
+    assert_ne!(both_low(&found), (true, true));
+    let bytes = |found: &Found| found.best().bytes;
+    let all_high = Trial { choices: vec![0; found.groups.len()], ..found.best().clone() };
+    assert!(bytes(&found) >= bytes(&free));
+    assert!(bytes(&found) < groups::bytes(&found.groups, &all_high.choices) / 3);
+}
+
+#[test]
+fn a_size_is_kept_and_filled() {
+    // proves S-4
+    let tiny = tiny_model(2);
+    let draft = Draft::new(&tiny.graph, &tiny);
+    let all = groups::of(&draft, &settings(Goal::Bytes(0)).allow, 2);
+    for name in ["Q8_0", "Q5_0", "Q4_0"] {
+        let uniform = groups::uniform(&all, by_name(name).unwrap(), &tiny.graph);
+        let limit = groups::bytes(&all, &uniform);
+        let found = search(&tiny, &mut Planted::new(None), Goal::Bytes(limit)).unwrap();
+        assert!(found.best().bytes <= limit);
+        let plan = groups::plan(&all, &uniform);
+        let loss = Planted::new(None).judge(&plan, Depth::Full).unwrap();
+        assert!(found.best().loss.kl <= loss.kl, "{name}: {} > {}", found.best().loss.kl, loss.kl);
+    }
+    let error = search(&tiny, &mut Planted::new(None), Goal::Bytes(1000)).unwrap_err().to_string();
+    assert!(error.contains("take at least"), "{error}");
+}
+
+#[test]
+fn a_killed_search_resumes_to_the_same_plan() {
+    let tiny = tiny_model(3);
+    let goal = Goal::DropPercent(2.0);
+    let whole = search(&tiny, &mut Planted::new(None), goal).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.jsonl");
+    let mut n_calls = 0;
+    for n_allowed in [7, 1, 30, usize::MAX] {
+        let mut judge = Planted { n_allowed, ..Planted::new(None) };
+        let mut remembered = Remembered::in_file(&mut judge, &path, "key", true).unwrap();
+        let outcome = search(&tiny, &mut remembered, goal);
+        n_calls += judge.n_calls.min(n_allowed);
+        if n_allowed == usize::MAX {
+            let found = outcome.unwrap();
+            assert_eq!((&found.trials, found.chosen), (&whole.trials, whole.chosen));
+        } else {
+            assert!(outcome.is_err());
+            // A kill in the middle of a line leaves half of one.
+            let mut text = std::fs::read_to_string(&path).unwrap();
+            text += "{\"plan\":\"3=Q";
+            std::fs::write(&path, text).unwrap();
+        }
+    }
+    let mut counted = Planted::new(None);
+    search(&tiny, &mut Remembered::within_run(&mut counted), goal).unwrap();
+    assert_eq!(n_calls, counted.n_calls, "nothing was measured twice");
+    let error = Remembered::in_file(&mut counted, &path, "other", true).err().unwrap();
+    assert!(error.to_string().contains("another model, text or settings"));
+}
+
+#[test]
+fn a_stop_takes_effect_at_the_next_step() {
+    let tiny = tiny_model(4);
+    let stop = AtomicBool::new(true);
+    let watch = Watch { progress: &Silent, stop: &stop };
+    let clock = SimulatedClock::default();
+    let draft = Draft::new(&tiny.graph, &tiny);
+    let mut judge = Planted::new(None);
+    let settings = settings(Goal::DropPercent(1.0));
+    let outcome = Search { settings, judge: &mut judge, clock: &clock, watch }.choose(&draft);
+    assert!(matches!(outcome, Err(crate::OptimizeError::Cancelled)));
+    assert_eq!(judge.n_calls, 0);
+}
+
+/// A judge that takes a second per call.
+struct Slow<'a>(Planted, &'a SimulatedClock);
+
+impl Judge for Slow<'_> {
+    fn judge(&mut self, plan: &[(WeightId, EncodingRef)], depth: Depth) -> Result<Loss> {
+        self.1.advance(Duration::from_secs(1));
+        self.0.judge(plan, depth)
+    }
+}
+
+#[test]
+fn a_time_budget_coarsens_the_groups_and_is_kept() {
+    let tiny = tiny_model(5);
+    let stop = AtomicBool::new(false);
+    let watch = Watch { progress: &Silent, stop: &stop };
+    let clock = SimulatedClock::default();
+    let mut judge = Slow(Planted::new(None), &clock);
+    let budget = Duration::from_secs(100);
+    let settings = Settings { time_budget: Some(budget), ..settings(Goal::DropPercent(1.0)) };
+    let draft = Draft::new(&tiny.graph, &tiny);
+    let found =
+        Search { settings, judge: &mut judge, clock: &clock, watch }.choose(&draft).unwrap();
+    assert!(found.notes[0].contains("2 layers are searched in 1 bands"), "{:?}", found.notes);
+    assert!(clock.now() <= budget + Duration::from_secs(2), "{:?}", clock.now());
+    assert!(found.is_met);
+}

@@ -1,0 +1,167 @@
+//! Small seeded models and engines for tests.
+
+use crate::engine::{Engine, Loaded};
+use crate::error::{OptimizeError, Result};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use std::borrow::Cow;
+use sterna_formats::EncodingRef;
+use sterna_formats::encodings::by_name;
+use sterna_measure::LanguageModel;
+use sterna_model::archs::{self, Arch};
+use sterna_model::config::Config;
+use sterna_model::ops::RopeLayout;
+use sterna_model::{Graph, WeightDecl, WeightId, WeightSource, WeightView, eval_graph};
+
+/// A Llama of random weights in F32: dim 32, hidden 60 (which fits no block), two layers, 48 tokens.
+pub struct Tiny {
+    pub arch: &'static dyn Arch,
+    pub config: Config,
+    pub graph: Graph,
+    pub weights: Vec<Vec<u8>>,
+}
+
+fn config(n_layers: usize, dim: usize, ffn_dim: usize, heads: (usize, usize)) -> Config {
+    Config {
+        n_layers,
+        dim,
+        ffn_dim,
+        n_heads: heads.0,
+        n_kv_heads: heads.1,
+        head_dim: dim / heads.0,
+        vocab_len: 48,
+        context_len: 64,
+        norm_eps: 1e-5,
+        rope_layout: RopeLayout::Interleaved,
+        rotary_dim: dim / heads.0,
+        rope_base: 10_000.0,
+        rope_scale: 1.0,
+        rope_factors: false,
+        llama3: None,
+        window: None,
+        tied: true,
+        biases: Default::default(),
+        qk_norm: false,
+    }
+}
+
+/// A Llama's graph whose rows fit every encoding, with a head of its own.
+pub fn llama_graph(n_layers: usize, n_heads: usize, n_kv_heads: usize) -> Graph {
+    let config = config(n_layers, 256, 512, (n_heads, n_kv_heads));
+    archs::by_name("llama").unwrap().graph(&Config { tied: false, ..config }).unwrap()
+}
+
+pub fn tiny_model(seed: u64) -> Tiny {
+    let arch = archs::by_name("llama").unwrap();
+    let config = config(2, 32, 60, (4, 2));
+    let graph = arch.graph(&config).unwrap();
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut weight = |decl: &WeightDecl| {
+        let (rows, cols) = decl.matrix();
+        let scale = if decl.role.is_matrix() { 2.0 / (cols as f32).sqrt() } else { 0.1 };
+        let center = if decl.role.is_matrix() { 0.0 } else { 1.0 };
+        let value = |_| center + scale * (rng.random_range(-1.0..1.0f32));
+        (0..rows * cols).map(value).flat_map(f32::to_le_bytes).collect()
+    };
+    let weights = graph.weights.iter().map(&mut weight).collect();
+    Tiny { arch, config, graph, weights }
+}
+
+impl WeightSource for Tiny {
+    fn weight(&self, id: WeightId) -> WeightView<'_> {
+        let (rows, cols) = self.graph.decl(id).matrix();
+        let bytes = Cow::Borrowed(self.weights[id.0].as_slice());
+        WeightView { encoding: self.encoding(id), rows, cols, bytes }
+    }
+
+    fn encoding(&self, _id: WeightId) -> EncodingRef {
+        by_name("F32").unwrap()
+    }
+}
+
+/// Runs models by their definition.
+pub struct EvalEngine;
+
+struct Evaluated {
+    graph: Graph,
+    weights: Decoded,
+    context_len: usize,
+}
+
+/// Weights decoded once.
+struct Decoded(Vec<(usize, usize, Vec<u8>)>);
+
+impl WeightSource for Decoded {
+    fn weight(&self, id: WeightId) -> WeightView<'_> {
+        let (rows, cols, bytes) = &self.0[id.0];
+        let (rows, cols) = (*rows, *cols);
+        WeightView { encoding: self.encoding(id), rows, cols, bytes: Cow::Borrowed(bytes) }
+    }
+
+    fn encoding(&self, _id: WeightId) -> EncodingRef {
+        by_name("F32").unwrap()
+    }
+}
+
+impl Engine for EvalEngine {
+    fn load(&self, graph: &Graph, weights: &dyn WeightSource) -> Result<Box<dyn Loaded>> {
+        let decode = |id| {
+            let view = weights.weight(id);
+            let bytes = view.to_f32().into_iter().flat_map(f32::to_le_bytes).collect();
+            (view.rows, view.cols, bytes)
+        };
+        let weights = Decoded(graph.weight_ids().map(decode).collect());
+        Ok(Box::new(Evaluated { graph: graph.clone(), weights, context_len: 512 }))
+    }
+
+    fn n_threads(&self) -> usize {
+        1
+    }
+
+    fn isa(&self) -> String {
+        "scalar".into()
+    }
+}
+
+impl LanguageModel for Evaluated {
+    fn vocab_len(&self) -> usize {
+        self.graph.out_features()
+    }
+
+    fn context_len(&self) -> usize {
+        self.context_len
+    }
+
+    fn score(
+        &mut self,
+        tokens: &[u32],
+        sink: &mut dyn FnMut(usize, &[f32]),
+    ) -> std::result::Result<(), String> {
+        let logits = eval_graph(&self.graph, &self.weights, tokens)?;
+        logits.chunks(self.vocab_len()).enumerate().for_each(|(at, row)| sink(at, row));
+        Ok(())
+    }
+}
+
+impl Loaded for Evaluated {
+    fn generate(
+        &mut self,
+        prompt: &[u32],
+        n: usize,
+        on_token: &mut dyn FnMut(),
+    ) -> std::result::Result<(), String> {
+        let mut tokens = prompt.to_vec();
+        for _ in 0..n {
+            let logits = eval_graph(&self.graph, &self.weights, &tokens)?;
+            let last = &logits[logits.len() - self.vocab_len()..];
+            let best = last.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
+            tokens.push(best.ok_or("no logits")?.0 as u32);
+            on_token();
+        }
+        Ok(())
+    }
+}
+
+/// A failure for tests of what happens then.
+pub fn killed() -> OptimizeError {
+    OptimizeError::failed("test", "killed")
+}

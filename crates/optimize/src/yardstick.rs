@@ -1,0 +1,96 @@
+//! The yardstick: a text and what the baseline says of it, to hold candidates against.
+//!
+//! In: a baseline and passages. Out: for any candidate, its divergence and drop. The baseline's
+//! logits are kept where memory allows; where not, the baseline runs again beside each candidate.
+
+use crate::engine::Loaded;
+use crate::error::{OptimizeError, Result};
+use crate::search::Loss;
+use sterna_measure::quality::paired::PairedDrop;
+use sterna_measure::quality::{
+    Divergence, Passages, Reference, Scores, divergence_between, paired_drop,
+};
+use sterna_measure::{LanguageModel, MeasureError};
+
+/// A baseline on a text.
+pub struct Yardstick {
+    kept: Kept,
+    passages: Passages,
+}
+
+enum Kept {
+    Logits(Reference),
+    Model(Box<dyn Loaded>),
+}
+
+/// A candidate against the baseline.
+pub struct Reading {
+    /// The baseline's scores.
+    pub baseline: Scores,
+    /// The candidate's divergence and scores.
+    pub divergence: Divergence,
+    /// What the candidate loses.
+    pub drop: PairedDrop,
+}
+
+impl Yardstick {
+    /// Runs the baseline over the passages, or keeps it if its logits would take more than
+    /// `max_bytes`.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub fn new(
+        mut baseline: Box<dyn Loaded>,
+        passages: &Passages,
+        max_bytes: usize,
+    ) -> Result<Self> {
+        let n_bytes = Reference::bytes_needed(passages, baseline.vocab_len());
+        let kept = if n_bytes <= max_bytes {
+            Kept::Logits(Reference::record(&mut *baseline, passages)?)
+        } else {
+            Kept::Model(baseline)
+        };
+        Ok(Self { kept, passages: passages.clone() })
+    }
+
+    /// The text.
+    pub fn passages(&self) -> &Passages {
+        &self.passages
+    }
+
+    /// Measures a candidate.
+    ///
+    /// # Errors
+    /// When it cannot be run, or its vocabulary is another.
+    pub fn read(&mut self, candidate: &mut dyn LanguageModel) -> Result<Reading> {
+        let (baseline, divergence) = match &mut self.kept {
+            Kept::Logits(reference) => {
+                (reference.scores().clone(), reference.divergence(candidate)?)
+            }
+            Kept::Model(baseline) => {
+                divergence_between(&mut **baseline, candidate, &self.passages)?
+            }
+        };
+        let drop = paired_drop(&baseline, divergence.scores())?;
+        Ok(Reading { baseline, divergence, drop })
+    }
+}
+
+impl Reading {
+    /// The reading in the search's terms.
+    ///
+    /// # Errors
+    /// When there are too few documents for an interval.
+    pub fn loss(&self) -> Result<Loss> {
+        let interval = self.drop.perplexity_percent_ci95.ok_or_else(|| {
+            let why = "the calibration text has fewer than five documents, so no drop has an \
+                       interval; give more";
+            OptimizeError::Measure(MeasureError::Data(why.into()))
+        })?;
+        Ok(Loss {
+            kl: self.divergence.mean_kl(),
+            drop_percent: self.drop.perplexity_percent,
+            drop_percent_high: interval.high.max(self.drop.perplexity_percent),
+        })
+    }
+}
