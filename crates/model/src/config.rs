@@ -6,6 +6,8 @@
 mod gguf;
 mod huggingface;
 mod metadata;
+#[cfg(test)]
+mod tests;
 
 pub use gguf::GgufKeys;
 pub use huggingface::JsonKeys;
@@ -67,13 +69,17 @@ impl Config {
     /// # Errors
     /// When heads do not divide, a number is out of range or not finite.
     pub fn check(&self) -> Result<(), String> {
-        let heads = [self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim];
-        let counts = [self.n_layers, self.dim, self.ffn_dim, self.vocab_len, self.context_len];
-        if counts.iter().chain(&heads).any(|&n| n == 0 || n > MAX_COUNT) {
-            return Err(format!(
-                "a layer, width, head, vocabulary or context count is not in \
-                                1..={MAX_COUNT}"
-            ));
+        let counts = [
+            ("number of layers", self.n_layers),
+            ("embedding length", self.dim),
+            ("feed-forward length", self.ffn_dim),
+            ("vocabulary", self.vocab_len),
+            ("context length", self.context_len),
+            ("length of all heads", self.n_heads * self.head_dim),
+            ("length of all key and value heads", self.n_kv_heads * self.head_dim),
+        ];
+        if let Some((name, n)) = counts.iter().find(|(_, n)| *n == 0 || *n > MAX_COUNT) {
+            return Err(format!("the {name} is {n}, not in 1..={MAX_COUNT}"));
         }
         if !self.n_heads.is_multiple_of(self.n_kv_heads) {
             let (q, kv) = (self.n_heads, self.n_kv_heads);

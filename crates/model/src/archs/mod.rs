@@ -10,6 +10,9 @@ pub mod llama;
 pub mod qwen2;
 pub mod qwen3;
 
+#[cfg(test)]
+mod tests;
+
 use crate::config::{Config, GgufKeys, JsonKeys};
 use crate::{Graph, Role};
 use sterna_formats::{FormatError, Metadata};

@@ -7,6 +7,8 @@ mod shared;
 
 pub mod fuse_gate_up;
 pub mod fuse_qkv;
+#[cfg(test)]
+mod tests;
 
 use crate::Graph;
 use crate::patch::Patch;

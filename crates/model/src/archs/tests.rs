@@ -1,0 +1,138 @@
+//! A tiny golden model of each architecture: its graph as text, and the logits of seeded weights.
+
+use super::*;
+use crate::testing::{VARIANTS, Weights, config};
+use crate::{Config, eval_graph};
+use expect_test::{Expect, expect};
+
+/// The first logits after a few tokens, rounded to what every platform agrees on.
+fn logits(arch: &dyn Arch, config: &Config) -> String {
+    let graph = arch.graph(config).unwrap();
+    let tokens = [1, 2, 3, 4, 5, 6, 7, 8, 9];
+    let logits = eval_graph(&graph, &Weights::random(&graph, 42), &tokens).unwrap();
+    let last = &logits[logits.len() - config.vocab_len..][..6];
+    last.iter().map(|x| format!("{x:.4}")).collect::<Vec<_>>().join(" ")
+}
+
+fn check(variant: &str, arch: &str, graph: Option<Expect>, want: Expect) {
+    let (arch, config) = (by_name(arch).unwrap(), config(variant));
+    if let Some(golden) = graph {
+        let one_layer = Config { n_layers: 1, ..config.clone() };
+        golden.assert_eq(&arch.graph(&one_layer).unwrap().print());
+    }
+    want.assert_eq(&logits(arch, &config));
+}
+
+#[test]
+fn llama() {
+    let graph = expect![[r#"
+        embed[32] = embedding(tokens; token_embd.weight[40x32])
+        blk.0.attn_norm[32] = rms_norm(embed; blk.0.attn_norm.weight[32]) eps=1e-5 group=32
+        blk.0.attn_q[32] = linear(blk.0.attn_norm; blk.0.attn_q.weight[32x32])
+        blk.0.attn_k[16] = linear(blk.0.attn_norm; blk.0.attn_k.weight[16x32])
+        blk.0.attn_v[16] = linear(blk.0.attn_norm; blk.0.attn_v.weight[16x32])
+        blk.0.rope_q[32] = rope(blk.0.attn_q) interleaved head=8 rotary=8 base=10000
+        blk.0.rope_k[16] = rope(blk.0.attn_k) interleaved head=8 rotary=8 base=10000
+        blk.0.attention[32] = attention(blk.0.rope_q, blk.0.rope_k, blk.0.attn_v) heads=4 kv_heads=2 head=8 scale=0.35355338
+        blk.0.attn_output[32] = linear(blk.0.attention; blk.0.attn_output.weight[32x32])
+        blk.0.attn_residual[32] = add(embed, blk.0.attn_output)
+        blk.0.ffn_norm[32] = rms_norm(blk.0.attn_residual; blk.0.ffn_norm.weight[32]) eps=1e-5 group=32
+        blk.0.ffn_gate[48] = linear(blk.0.ffn_norm; blk.0.ffn_gate.weight[48x32])
+        blk.0.ffn_up[48] = linear(blk.0.ffn_norm; blk.0.ffn_up.weight[48x32])
+        blk.0.swiglu[48] = swiglu(blk.0.ffn_gate, blk.0.ffn_up)
+        blk.0.ffn_down[32] = linear(blk.0.swiglu; blk.0.ffn_down.weight[32x48])
+        blk.0.ffn_residual[32] = add(blk.0.attn_residual, blk.0.ffn_down)
+        output_norm[32] = rms_norm(blk.0.ffn_residual; output_norm.weight[32]) eps=1e-5 group=32
+        logits[40] = linear(output_norm; output.weight[40x32])
+        return logits[40]
+    "#]];
+    check("llama", "llama", Some(graph), expect!["-2.0365 0.3954 0.4861 -0.3164 0.5770 1.1382"]);
+}
+
+#[test]
+fn llama3_has_factors_and_here_biases() {
+    check("llama3", "llama", None, expect!["0.3007 0.5048 -1.4423 0.2877 -1.4317 0.2861"]);
+}
+
+#[test]
+fn mistral_has_a_window() {
+    check("mistral", "llama", None, expect!["-2.8372 0.0525 -0.2944 -0.4686 0.4930 0.5032"]);
+}
+
+#[test]
+fn qwen2() {
+    let graph = expect![[r#"
+        embed[32] = embedding(tokens; token_embd.weight[40x32])
+        blk.0.attn_norm[32] = rms_norm(embed; blk.0.attn_norm.weight[32]) eps=1e-5 group=32
+        blk.0.attn_q[32] = linear(blk.0.attn_norm; blk.0.attn_q.weight[32x32], blk.0.attn_q.bias[32]) (bias)
+        blk.0.attn_k[16] = linear(blk.0.attn_norm; blk.0.attn_k.weight[16x32], blk.0.attn_k.bias[16]) (bias)
+        blk.0.attn_v[16] = linear(blk.0.attn_norm; blk.0.attn_v.weight[16x32], blk.0.attn_v.bias[16]) (bias)
+        blk.0.rope_q[32] = rope(blk.0.attn_q) half head=8 rotary=8 base=10000 scale=2
+        blk.0.rope_k[16] = rope(blk.0.attn_k) half head=8 rotary=8 base=10000 scale=2
+        blk.0.attention[32] = attention(blk.0.rope_q, blk.0.rope_k, blk.0.attn_v) heads=4 kv_heads=2 head=8 scale=0.35355338
+        blk.0.attn_output[32] = linear(blk.0.attention; blk.0.attn_output.weight[32x32])
+        blk.0.attn_residual[32] = add(embed, blk.0.attn_output)
+        blk.0.ffn_norm[32] = rms_norm(blk.0.attn_residual; blk.0.ffn_norm.weight[32]) eps=1e-5 group=32
+        blk.0.ffn_gate[48] = linear(blk.0.ffn_norm; blk.0.ffn_gate.weight[48x32])
+        blk.0.ffn_up[48] = linear(blk.0.ffn_norm; blk.0.ffn_up.weight[48x32])
+        blk.0.swiglu[48] = swiglu(blk.0.ffn_gate, blk.0.ffn_up)
+        blk.0.ffn_down[32] = linear(blk.0.swiglu; blk.0.ffn_down.weight[32x48])
+        blk.0.ffn_residual[32] = add(blk.0.attn_residual, blk.0.ffn_down)
+        output_norm[32] = rms_norm(blk.0.ffn_residual; output_norm.weight[32]) eps=1e-5 group=32
+        logits[40] = linear(output_norm; token_embd.weight[40x32])
+        return logits[40]
+    "#]];
+    check("qwen2", "qwen2", Some(graph), expect!["-1.4221 1.5866 1.4540 1.3515 -0.2336 0.4218"]);
+}
+
+#[test]
+fn qwen3() {
+    let graph = expect![[r#"
+        embed[32] = embedding(tokens; token_embd.weight[40x32])
+        blk.0.attn_norm[32] = rms_norm(embed; blk.0.attn_norm.weight[32]) eps=1e-5 group=32
+        blk.0.attn_q[64] = linear(blk.0.attn_norm; blk.0.attn_q.weight[64x32])
+        blk.0.attn_k[32] = linear(blk.0.attn_norm; blk.0.attn_k.weight[32x32])
+        blk.0.attn_v[32] = linear(blk.0.attn_norm; blk.0.attn_v.weight[32x32])
+        blk.0.attn_q_norm[64] = rms_norm(blk.0.attn_q; blk.0.attn_q_norm.weight[16]) eps=1e-5 group=16
+        blk.0.attn_k_norm[32] = rms_norm(blk.0.attn_k; blk.0.attn_k_norm.weight[16]) eps=1e-5 group=16
+        blk.0.rope_q[64] = rope(blk.0.attn_q_norm) half head=16 rotary=16 base=10000
+        blk.0.rope_k[32] = rope(blk.0.attn_k_norm) half head=16 rotary=16 base=10000
+        blk.0.attention[64] = attention(blk.0.rope_q, blk.0.rope_k, blk.0.attn_v) heads=4 kv_heads=2 head=16 scale=0.25
+        blk.0.attn_output[32] = linear(blk.0.attention; blk.0.attn_output.weight[32x64])
+        blk.0.attn_residual[32] = add(embed, blk.0.attn_output)
+        blk.0.ffn_norm[32] = rms_norm(blk.0.attn_residual; blk.0.ffn_norm.weight[32]) eps=1e-5 group=32
+        blk.0.ffn_gate[48] = linear(blk.0.ffn_norm; blk.0.ffn_gate.weight[48x32])
+        blk.0.ffn_up[48] = linear(blk.0.ffn_norm; blk.0.ffn_up.weight[48x32])
+        blk.0.swiglu[48] = swiglu(blk.0.ffn_gate, blk.0.ffn_up)
+        blk.0.ffn_down[32] = linear(blk.0.swiglu; blk.0.ffn_down.weight[32x48])
+        blk.0.ffn_residual[32] = add(blk.0.attn_residual, blk.0.ffn_down)
+        output_norm[32] = rms_norm(blk.0.ffn_residual; output_norm.weight[32]) eps=1e-5 group=32
+        logits[40] = linear(output_norm; output.weight[40x32])
+        return logits[40]
+    "#]];
+    check("qwen3", "qwen3", Some(graph), expect!["-0.1049 0.3367 -1.2051 1.0785 0.7177 0.3398"]);
+}
+
+#[test]
+fn every_architecture_has_a_golden_model_and_no_class_is_read_as_two() {
+    for arch in ARCHS {
+        assert!(VARIANTS.iter().any(|(_, name)| *name == arch.name()), "{}", arch.name());
+        for class in arch.classes() {
+            assert_eq!(by_class(class).unwrap().name(), arch.name());
+        }
+    }
+}
+
+#[test]
+fn accounting_comes_from_the_graph() {
+    let config = config("llama");
+    let graph = by_name("llama").unwrap().graph(&config).unwrap();
+    let matrices = 2 * (2 * 32 * 32 + 2 * 16 * 32 + 3 * 48 * 32) + 2 * 40 * 32;
+    assert_eq!(graph.n_parameters(), matrices as u64 + 5 * 32);
+    let memory = graph.memory(&Weights::random(&graph, 1));
+    assert_eq!(memory.total(), 4 * graph.n_parameters());
+    assert_eq!(memory.by_role[&Role::Norm], 4 * 5 * 32);
+    assert_eq!(graph.kv_bytes_per_token(2.0), 2.0 * 2.0 * 2.0 * 16.0);
+    let slope = graph.cost(11).macs - graph.cost(10).macs;
+    assert_eq!(slope, 2.0 * 2.0 * 32.0, "scores and values, of each layer, per position");
+}

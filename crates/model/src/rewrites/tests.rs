@@ -1,0 +1,47 @@
+//! Every rewrite on every architecture keeps the meaning bit for bit.
+
+use super::*;
+use crate::testing::{VARIANTS, Weights, config};
+use crate::{archs, eval_graph};
+use expect_test::expect;
+
+#[test]
+fn rewrites_keep_logits_and_weights() {
+    for (variant, arch) in VARIANTS {
+        let config = config(variant);
+        let graph = archs::by_name(arch).unwrap().graph(&config).unwrap();
+        let weights = Weights::random(&graph, 5);
+        let tokens = [4, 8, 15, 16, 23];
+        let want = eval_graph(&graph, &weights, &tokens).unwrap();
+        for rewrite in REWRITES {
+            let patch = rewrite.patch(&graph);
+            assert_eq!(patch.replacements.len(), config.n_layers, "{}", rewrite.name());
+            let patched = patch.apply(&graph).unwrap();
+            assert_eq!(eval_graph(&patched, &weights, &tokens).unwrap(), want);
+            assert_eq!(patched.cost(9), graph.cost(9), "{variant} {}", rewrite.name());
+            assert!(rewrite.patch(&patched).replacements.is_empty(), "it applies once");
+        }
+        let all = rewritten(&graph, REWRITES.iter().map(|r| r.name())).unwrap();
+        assert_eq!(eval_graph(&all, &weights, &tokens).unwrap(), want);
+        assert_eq!(all.nodes.len(), graph.nodes.len() - 3 * config.n_layers);
+    }
+}
+
+#[test]
+fn a_patch_prints_before_it_is_applied() {
+    let config = crate::Config { n_layers: 1, ..config("qwen2") };
+    let graph = archs::by_name("qwen2").unwrap().graph(&config).unwrap();
+    expect![[r#"
+        - blk.0.attn_q[32] = linear(blk.0.attn_norm; blk.0.attn_q.weight[32x32], blk.0.attn_q.bias[32]) (bias)
+        - blk.0.attn_k[16] = linear(blk.0.attn_norm; blk.0.attn_k.weight[16x32], blk.0.attn_k.bias[16]) (bias)
+        - blk.0.attn_v[16] = linear(blk.0.attn_norm; blk.0.attn_v.weight[16x32], blk.0.attn_v.bias[16]) (bias)
+        + blk.0.attn_q[32], blk.0.attn_k[16], blk.0.attn_v[16] = linear(blk.0.attn_norm; blk.0.attn_q.weight[32x32], blk.0.attn_k.weight[16x32], blk.0.attn_v.weight[16x32], blk.0.attn_q.bias[32], blk.0.attn_k.bias[16], blk.0.attn_v.bias[16]) (bias bias bias)
+    "#]].assert_eq(&fuse_qkv::FuseQkv.patch(&graph).print(&graph));
+}
+
+#[test]
+fn an_unknown_name_lists_the_known_ones() {
+    let graph = archs::by_name("llama").unwrap().graph(&config("llama")).unwrap();
+    let error = rewritten(&graph, ["fuse_qkw"]).unwrap_err();
+    assert_eq!(error, "there is no rewrite fuse_qkw; there are fuse_qkv, fuse_gate_up");
+}
