@@ -4,12 +4,11 @@
 //! the target folder with every sample. Opt-in: it takes minutes and wants a quiet machine.
 
 mod model_file;
-mod peers;
 mod race;
 mod table;
 mod workload;
 
-use crate::root;
+use crate::{peers, root};
 use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -5,6 +5,7 @@
 
 mod bench;
 mod new;
+mod peers;
 mod root;
 mod test;
 mod tidy;

@@ -3,7 +3,7 @@
 //! In: the working tree; Rust and a C compiler (the tokenizer's regular expressions are C). Out:
 //! the tests' own output, then one line per stage and the reasons of all skipped tests.
 
-use crate::{new, root, tidy};
+use crate::{new, peers, root, tidy};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -16,6 +16,12 @@ pub struct Args {
     /// Unit tests only: no tests/ folders, documentation examples and trial of the templates
     #[arg(long)]
     quick: bool,
+    /// Also run the tests that compare with llama.cpp and the reference encodings
+    #[arg(long)]
+    peers: bool,
+    /// With --peers: download and build them (from PyPI, about 15 minutes) if they are not there
+    #[arg(long, requires = "peers")]
+    fetch: bool,
 }
 
 /// What a test run printed, counted.
@@ -95,6 +101,9 @@ fn require_c_compiler() -> Result<()> {
 fn run_cargo_test(args: &Args, summary: &mut Summary) -> Result<bool> {
     let mut command = root::cargo();
     command.args(["test", "--workspace", "--no-fail-fast"]);
+    if args.peers {
+        command.envs(peers::environment(args.fetch)?);
+    }
     if args.quick {
         command.args(["--lib", "--bins"]);
     }

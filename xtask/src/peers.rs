@@ -1,31 +1,50 @@
-//! Finds llama.cpp's tools, or, when asked, builds them from the sources in PyPI's
-//! `llama-cpp-python`. Nothing of it enters this repository.
+//! Finds what Sterna is compared with: llama.cpp's tools, and the Python packages with reference
+//! encodings; or, when asked, installs them from PyPI. Nothing of it enters this repository.
 
 use crate::root;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Names the folder with llama-bench.
-pub const VARIABLE: &str = "STERNA_PEERS_DIR";
+/// Names the folder with llama.cpp's tools, here and in tests.
+const LLAMA_CPP: &str = "STERNA_LLAMA_CPP";
 
-/// The folder with llama-bench: from the environment, or built earlier, or built now by `fetch`.
+/// The environment in which the tests that compare with peers run instead of being skipped.
+///
+/// # Errors
+/// As [`find`].
+pub fn environment(fetch: bool) -> Result<Vec<(&'static str, PathBuf)>> {
+    let tools = find(fetch)?;
+    let library = tools.join("libggml-base.so");
+    let mut variables = vec![(LLAMA_CPP, tools)];
+    if library.is_file() {
+        variables.push(("STERNA_LIBGGML", library));
+    }
+    let python = root::target_dir().join("peers/venv/bin/python");
+    if std::env::var_os("STERNA_PEERS").is_none() && python.is_file() {
+        variables.push(("STERNA_PEERS", python));
+    }
+    Ok(variables)
+}
+
+/// The folder with llama.cpp's tools: from the environment, or built earlier, or built now by
+/// `fetch`.
 ///
 /// # Errors
 /// When there is none and it may not be fetched, or the build fails.
 pub fn find(fetch: bool) -> Result<PathBuf> {
-    if let Some(folder) = std::env::var_os(VARIABLE).map(PathBuf::from) {
+    if let Some(folder) = std::env::var_os(LLAMA_CPP).map(PathBuf::from) {
         if has_bench(&folder) {
             return Ok(folder);
         }
-        bail!("{VARIABLE}={} has no llama-bench; correct or unset it", folder.display());
+        bail!("{LLAMA_CPP}={} has no llama-bench; correct or unset it", folder.display());
     }
     let peers = root::target_dir().join("peers");
     let built = peers.join("build/bin");
     if !has_bench(&built) {
         if !fetch {
             bail!(
-                "llama.cpp is not here; set {VARIABLE} to a folder with llama-bench, or let \
+                "llama.cpp is not here; set {LLAMA_CPP} to a folder with llama-bench, or let \
                  `--fetch` download and build it (about 15 minutes)"
             );
         }
@@ -48,7 +67,8 @@ fn build(peers: &Path) -> Result<()> {
     };
     let python = peers.join("venv/bin/python");
     run(Path::new("python3"), &["-m", "venv", "venv"])?;
-    run(&python, &["-m", "pip", "install", "-q", "scikit-build-core", "cmake", "ninja"])?;
+    let packages = ["scikit-build-core", "cmake", "ninja", "gguf", "numpy"];
+    run(&python, &[&["-m", "pip", "install", "-q"][..], &packages[..]].concat())?;
     let download = ["-m", "pip", "download", "-q", "--no-binary", ":all:", "--no-deps"];
     let package = ["--no-build-isolation", "llama-cpp-python"];
     run(&python, &[&download[..], &package[..]].concat())?;
