@@ -6,7 +6,9 @@ use std::process::Command;
 
 /// The repository's root folder: the parent of xtask's.
 pub fn root() -> PathBuf {
-    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // Cargo says it at run time, which holds even where clones share a build folder.
+    let xtask = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let xtask = xtask.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).to_owned());
     xtask.parent().expect("xtask lies in the repository").to_owned()
 }
 

@@ -1,8 +1,8 @@
 //! Activations prepared for linear layers: int8 codes for block encodings, f32 for float ones.
 //!
-//! Rows are grouped in tiles of [`TILES`] widths, and inside a tile the rows of one input position lie
-//! side by side, so that a kernel walks one stream. The layout depends on the number of rows alone;
-//! the numbers do not depend on it at all.
+//! Rows are grouped in tiles of [`TILES`] widths, and inside a tile the rows of one input position
+//! lie side by side, so that a kernel walks one stream. The layout depends on the number of rows
+//! alone; the numbers do not depend on it at all.
 
 use crate::isa::{Isa, Kernel};
 
@@ -52,7 +52,8 @@ impl QuantLayout {
     }
 }
 
-/// Quantized rows, read by kernels. Each slice holds `n_rows` times the row's entries, tile by tile.
+/// Quantized rows, read by kernels. Each slice holds `n_rows` times the row's entries, tile by
+/// tile.
 #[derive(Clone, Copy, Debug)]
 pub struct QuantActs<'a> {
     /// Shape of a row.

@@ -1,5 +1,5 @@
-//! The definitions: every kernel's numbers in the plainest form, one value at a time. Slow, and never
-//! used to compute; tests hold every ISA to them bit for bit.
+//! The definitions: every kernel's numbers in the plainest form, one value at a time. Slow, and
+//! never used to compute; tests hold every ISA to them bit for bit.
 
 use crate::acts::CHUNK;
 use sterna_formats::EncodingRef;

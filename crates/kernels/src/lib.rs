@@ -1,8 +1,8 @@
 //! Computes on encoded tensors as fast as this CPU can; the only home of SIMD.
 //!
 //! In: encoded weights, packed 16 rows to a panel ([`packed`]), and activations prepared for them
-//! ([`acts`]). Out: the numbers that the encoding defines ([`define`]), bit for bit the same on every
-//! ISA, for any number of rows, and however the work is divided.
+//! ([`acts`]). Out: the numbers that the encoding defines ([`define`]), bit for bit the same on
+//! every ISA, for any number of rows, and however the work is divided.
 #![deny(unsafe_code)]
 // Kernels index small arrays by the row of a tile: it is the clearest way to say what they do.
 #![allow(clippy::needless_range_loop)]

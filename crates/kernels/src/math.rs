@@ -2,8 +2,8 @@
 
 use crate::isa::Isa;
 
-/// `e^x` to about 1 ulp, by range reduction and a degree-6 polynomial (coefficients 1/n!); exactly 0
-/// below -87, and x is capped at 88.
+/// `e^x` to about 1 ulp, by range reduction and a degree-6 polynomial (coefficients 1/n!); exactly
+/// 0 below -87, and x is capped at 88.
 #[inline(always)]
 pub fn exp<I: Isa>(isa: I, x: I::F) -> I::F {
     const LOG2_E: f32 = std::f32::consts::LOG2_E;

@@ -1,4 +1,5 @@
-//! Loops that reach this CPU's ceilings: what the machine profile measures and benchmarks are held to.
+//! Loops that reach this CPU's ceilings: what the machine profile measures and benchmarks are held
+//! to.
 //!
 //! Each pass does a known amount of work on registers or memory and returns a value that depends on
 //! all of it, so that nothing is optimized away. Timing is the caller's.

@@ -12,7 +12,8 @@ use sterna_model::config::Config;
 use sterna_model::ops::RopeLayout;
 use sterna_model::{Graph, WeightDecl, WeightId, WeightSource, WeightView, eval_graph};
 
-/// A Llama of random weights in F32: dim 32, hidden 60 (which fits no block), two layers, 48 tokens.
+/// A Llama of random weights in F32: dim 32, hidden 60 (which fits no block), two layers, 48
+/// tokens.
 pub struct Tiny {
     pub arch: &'static dyn Arch,
     pub config: Config,

@@ -1,4 +1,5 @@
-//! F32, F16 and BF16 weights: 16 rows side by side per column, exact f32 arithmetic in column order.
+//! F32, F16 and BF16 weights: 16 rows side by side per column, exact f32 arithmetic in column
+//! order.
 
 use super::{Acts, Format, LinearCall, PANEL};
 use crate::acts::tiles;

@@ -1,9 +1,9 @@
 //! Linear layers: packed weights and the kernels over them.
 //!
-//! Weights are packed 16 rows to a *panel*, a panel in *chunks* of 256 columns: header lines with the
-//! scales, then code lines. A *unit* is 16 columns of 16 rows; its four *quads* are the operands of
-//! [`Isa::dot`]. A packed format is one file here plus one line in [`FORMATS`]; every block encoding
-//! without one runs through [`grid::Grid8`], its integer view at 8 bits per weight.
+//! Weights are packed 16 rows to a *panel*, a panel in *chunks* of 256 columns: header lines with
+//! the scales, then code lines. A *unit* is 16 columns of 16 rows; its four *quads* are the
+//! operands of [`Isa::dot`]. A packed format is one file here plus one line in [`FORMATS`]; every
+//! block encoding without one runs through [`grid::Grid8`], its integer view at 8 bits per weight.
 
 pub mod float;
 pub mod grid;

@@ -5,7 +5,8 @@ use super::{Blocks, RowChunk, nibbles, put_f16};
 use crate::isa::{Isa, Line};
 use sterna_formats::EncodingRef;
 
-/// The packed format of Q6_K. Header: line 0 has `d`, lines 1 to 4 a byte of scale per group and row.
+/// The packed format of Q6_K. Header: line 0 has `d`, lines 1 to 4 a byte of scale per group and
+/// row.
 pub struct Q6K;
 
 impl Blocks for Q6K {

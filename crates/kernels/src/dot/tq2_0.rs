@@ -1,5 +1,5 @@
-//! Ternary weights (TQ2_0, and TQ1_0 which holds the same numbers): two bits each, one f32 scale per
-//! 256. 2.125 bits per weight.
+//! Ternary weights (TQ2_0, and TQ1_0 which holds the same numbers): two bits each, one f32 scale
+//! per 256: 2.125 bits per weight.
 
 use super::{Blocks, RowChunk};
 use crate::isa::{Isa, Line};

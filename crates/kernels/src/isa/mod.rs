@@ -1,9 +1,9 @@
 //! The vocabulary every kernel is written in: 16 lanes of f32 or i32 and lines of 64 bytes.
 //!
-//! A kernel is a [`Kernel`]: one generic body over an [`Isa`] token. A token exists only on a CPU that
-//! has the instructions, so register arithmetic through it is sound; memory is reached through
-//! fixed-size array references only. Every operation is defined by [`scalar::Scalar`], and the other
-//! tokens return the same bits. This folder is the only home of SIMD intrinsics.
+//! A kernel is a [`Kernel`]: one generic body over an [`Isa`] token. A token exists only on a CPU
+//! that has the instructions, so register arithmetic through it is sound; memory is reached through
+//! fixed-size array references only. Every operation is defined by [`scalar::Scalar`], and the
+//! other tokens return the same bits. This folder is the only home of SIMD intrinsics.
 
 pub mod avx2;
 pub mod avx512;
@@ -47,8 +47,8 @@ impl Line {
 pub trait Kernel {
     /// What it returns.
     type Out;
-    /// The body. Implementations and all they call are `#[inline(always)]`, so that the whole body is
-    /// compiled with the features of [`Isa::run`].
+    /// The body. Implementations and all they call are `#[inline(always)]`, so that the whole body
+    /// is compiled with the features of [`Isa::run`].
     fn run<I: Isa>(self, isa: I) -> Self::Out;
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Rows of 172 fit no block encoding and would stay F16. Twenty hidden features whose gate and up
 //! rows are zero add `silu(0) * 0 = 0` times a zero column: the function is exactly the same, and
-//! `ffn_down` may now be stored in 4 to 8 bits. It is done only where that saves bytes, and the file
-//! says so by its ordinary `feed_forward_length`, so every engine reads it.
+//! `ffn_down` may now be stored in 4 to 8 bits. It is done only where that saves bytes, and the
+//! file says so by its ordinary `feed_forward_length`, so every engine reads it.
 
 use super::{Context, Pass};
 use crate::draft::Draft;
