@@ -2,9 +2,9 @@
 //!
 //! A *slot* is one page of one KV head: keys transposed in groups of 16 positions, as
 //! `[page_len / 16][head_dim][16]`, so that scores need no horizontal sums, then values by position
-//! as `[page_len][head_dim rounded up to 16]`. The numbers: score = (fma over features in order) times
-//! scale; weights `exp(score - max)`; their sum in 16 lanes by position, folded by halves; output =
-//! (fma over positions in order) / sum. Nothing depends on pages, tiles, or other queries.
+//! as `[page_len][head_dim rounded up to 16]`. The numbers: score = (fma over features in order)
+//! times scale; weights `exp(score - max)`; their sum in 16 lanes by position, folded by halves;
+//! output = (fma over positions in order) / sum. Nothing depends on pages, tiles, or other queries.
 
 use crate::isa::{Isa, Kernel, Line};
 use crate::math::exp;
