@@ -89,6 +89,10 @@ impl Model {
         metadata.set("general.name", Value::Str(name.clone()));
         if checkpoint.config.is_some() {
             warnings.extend(add_tokenizer(&mut metadata, &tokenizer));
+            let template = &checkpoint.side_json.get("tokenizer_config.json");
+            if let Some(template) = template.and_then(|json| json["chat_template"].as_str()) {
+                metadata.set("tokenizer.chat_template", Value::Str(template.to_owned()));
+            }
         }
         Ok(Self { name, arch, config, graph, metadata, warnings, tokenizer, checkpoint, bindings })
     }
@@ -191,11 +195,11 @@ fn name_of(checkpoint: &Checkpoint) -> String {
 }
 
 fn tokenizer_of(checkpoint: &Checkpoint, vocab_len: usize) -> Result<Tokenizer, String> {
-    if checkpoint.config.is_none() {
-        return Tokenizer::from_metadata(&checkpoint.metadata);
-    }
-    let file = checkpoint.tokenizer_json.as_ref();
-    let mut tokenizer = Tokenizer::from_json(file.ok_or("the directory has no tokenizer.json")?)?;
+    let mut tokenizer = match (&checkpoint.config, &checkpoint.tokenizer_json) {
+        (None, _) => Tokenizer::from_metadata(&checkpoint.metadata)?,
+        (Some(_), Some(file)) => Tokenizer::from_json(file)?,
+        (Some(_), None) => return Err("the directory has no tokenizer.json".into()),
+    };
     if tokenizer.vocab_len() > vocab_len {
         let n_tokens = tokenizer.vocab_len();
         return Err(format!("the tokenizer has {n_tokens} tokens, the model only {vocab_len}"));

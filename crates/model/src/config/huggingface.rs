@@ -126,8 +126,9 @@ impl JsonKeys<'_> {
         let scaling = if nested.is_null() { &self.json["rope_scaling"] } else { nested };
         let base = [&nested["rope_theta"], &self.json["rope_theta"]]
             .into_iter()
-            .find_map(Value::as_f64)
-            .unwrap_or(10_000.0) as f32;
+            .find(|value| !value.is_null())
+            .map_or(Some(10_000.0), Value::as_f64)
+            .ok_or_else(|| self.missing("rope_theta"))? as f32;
         let mut keys = RopeKeys { base, scale: 1.0, llama3: None };
         if scaling.is_null() {
             return Ok(keys);
@@ -179,7 +180,7 @@ impl JsonKeys<'_> {
             return Err(self.error(problem, "use the unquantized model, or a GGUF of it"));
         }
         let act = &self.json["hidden_act"];
-        if act.as_str().is_some_and(|act| act != "silu") {
+        if !act.is_null() && act != "silu" {
             let problem = format!("\"hidden_act\" is {act}");
             return Err(self.error(problem, "supported is silu"));
         }

@@ -127,6 +127,7 @@ fn config_json_keys() {
         set("rms_norm_eps", json!(null)),
         set("tie_word_embeddings", json!("yes")),
         set("hidden_act", json!("gelu")),
+        set("rope_theta", json!("10000")),
         set("rope_scaling", json!({"rope_type": "yarn", "factor": 4.0})),
         set("rope_scaling", json!({"rope_type": "linear"})),
         set("rope_parameters", json!({"full_attention": {"rope_type": "default"}})),
@@ -150,6 +151,7 @@ fn config_json_keys() {
             config.json: "rms_norm_eps" is missing or not a number; download config.json again, or correct it
             config.json: "tie_word_embeddings" is "yes", not true or false; download config.json again, or correct it
             config.json: "hidden_act" is "gelu"; supported is silu
+            config.json: "rope_theta" is missing or not a number; download config.json again, or correct it
             config.json: the RoPE scaling "rope_type" is yarn; supported are default, linear, and Llama's llama3
             config.json: "factor" is missing or not a number; download config.json again, or correct it
             config.json: the RoPE scaling "rope_type" is missing; supported are default, linear, and Llama's llama3

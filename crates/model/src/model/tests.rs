@@ -78,3 +78,55 @@ fn the_same_weights_as_gguf_and_as_huggingface_give_the_same_logits() {
         assert_eq!(logits(&again), want, "{variant} written again");
     }
 }
+
+#[test]
+fn mutated_files_are_refused_or_opened_but_never_panic() {
+    let (dir, arch) = (tempfile::tempdir().unwrap(), archs::by_name("qwen2").unwrap());
+    let config = config("qwen2");
+    let weights = Weights::random(&arch.graph(&config).unwrap(), 2);
+    let model = testing::gguf(dir.path(), arch, &config, &weights);
+    let bytes = std::fs::read(model.path()).unwrap();
+    let header_len = bytes.len() - model.graph.memory(&model).total() as usize;
+    let (mut n_opened, mut n_refused) = (0, 0);
+    for seed in 0..400 {
+        let mut random = testing::Random(seed);
+        let mut bytes = bytes.clone();
+        for _ in 0..1 + random.below(3) {
+            let at = random.below(header_len);
+            bytes[at] = if random.below(2) == 0 { random.bits() as u8 } else { bytes[at] ^ 1 };
+        }
+        let path = dir.path().join(format!("{seed}.gguf"));
+        std::fs::write(&path, bytes).unwrap();
+        match Model::open(&path) {
+            Ok(model) => {
+                model.graph.weight_ids().for_each(|id| drop(model.weight(id).to_f32()));
+                n_opened += 1;
+            }
+            Err(error) => {
+                assert!(!error.to_string().contains('\n'), "seed {seed}: {error}");
+                n_refused += 1;
+            }
+        }
+        std::fs::remove_file(path).unwrap();
+    }
+    assert!(n_opened > 5 && n_refused > 200, "{n_opened} opened, {n_refused} refused");
+}
+
+#[test]
+fn a_chat_template_and_a_tokenizer_come_along() {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/numpy/qwen3");
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+        std::fs::copy(from.join(name), dir.path().join(name)).unwrap();
+    }
+    let settings = r#"{"chat_template": "{{ messages }}", "bos_token": "<s>"}"#;
+    std::fs::write(dir.path().join("tokenizer_config.json"), settings).unwrap();
+    let model = Model::open(dir.path()).unwrap();
+    assert_eq!(model.metadata.str("tokenizer.chat_template"), Some("{{ messages }}"));
+    let file = dir.path().join("m.gguf");
+    crate::write_gguf(&file, &model, &model, &Metadata::default(), &mut |_, _| {}).unwrap();
+    let again = Model::open(&file).unwrap();
+    let tokens = |m: &Model| m.tokenizer().unwrap().encode("a tern", true);
+    assert_eq!(tokens(&again), tokens(&model));
+    assert_eq!(again.tokenizer().unwrap().vocab_len(), model.config.vocab_len);
+}

@@ -136,7 +136,6 @@ proptest! {
     }
 }
 
-// proves S-19
 #[test]
 fn mutated_plans_never_panic_and_what_parses_prints_the_same() {
     let text = plan().print();
