@@ -134,6 +134,15 @@ impl<'a> ColumnsMut<'a> {
         unsafe { std::slice::from_raw_parts_mut(self.first.add(row * self.stride), self.n_columns) }
     }
 
+    /// Some of the columns, for a shorter time.
+    pub fn part(&mut self, columns: Range<usize>) -> ColumnsMut<'_> {
+        assert!(columns.start <= columns.end && columns.end <= self.n_columns);
+        // SAFETY: the columns are among ours, and `&mut self` lends them exclusively.
+        let first = unsafe { self.first.add(columns.start) };
+        let (n_rows, stride, n_columns) = (self.n_rows, self.stride, columns.len());
+        ColumnsMut { first, n_rows, stride, n_columns, life: PhantomData }
+    }
+
     /// Number of columns.
     pub fn n_columns(&self) -> usize {
         self.n_columns

@@ -1,0 +1,333 @@
+//! Lowering: a graph becomes a list of steps over planned buffers.
+//!
+//! Each op has one line in [`LOWERINGS`]; its function emits steps through a [`Lowering`], which keeps
+//! track of where values lie. Nodes after the last attention are row-wise, so they run only on the
+//! rows whose result is wanted: their inputs are gathered once.
+
+use crate::arena::{self, Buffer};
+use crate::fuse::{self, Fusions, Uses};
+use crate::kv::{KvLayout, KvNode};
+use crate::pack::{Form, Layout};
+use crate::settings::PAGE_LEN;
+use crate::steps::{self, Planned, Rows, Step};
+use crate::team::{Access, Region, Span, Split};
+use crate::{RuntimeError, Settings};
+use std::collections::HashMap;
+use std::ops::Range;
+use sterna_kernels::attention::KvShape;
+use sterna_model::ops::{Attention, Rope, RopeTable};
+use sterna_model::{Graph, ValueId, WeightId, WeightSource};
+
+/// Lowers one node.
+pub type Lower = fn(&mut Lowering<'_>, usize) -> Result<(), RuntimeError>;
+
+/// How each op becomes steps.
+pub const LOWERINGS: &[(&str, Lower)] = &[
+    ("embedding", steps::embed::lower),
+    ("linear", steps::linear::lower),
+    ("rms_norm", steps::norm::lower),
+    ("rope", steps::rope::lower),
+    ("attention", steps::attend::lower),
+    ("swiglu", steps::elementwise::lower_swiglu),
+    ("add", steps::elementwise::lower_add),
+];
+
+/// Where a step finds or leaves something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// A buffer of the arena, by number.
+    Arena(usize),
+    /// The result.
+    Logits,
+    /// The KV cache.
+    Kv,
+}
+
+/// Activations prepared for linear layers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Prepared {
+    /// Codes with sums, and scales.
+    pub quant: Option<(Place, Place)>,
+    /// Floats side by side.
+    pub float: Option<Place>,
+}
+
+/// A graph lowered: what a program needs besides the packed weights.
+pub struct Lowered {
+    /// The steps in order.
+    pub steps: Vec<Planned>,
+    /// What each step reads and writes.
+    pub accesses: Vec<Access>,
+    /// The sections of the packed weights.
+    pub layout: Layout,
+    /// The pages of the KV cache.
+    pub kv: KvLayout,
+    /// Rotation tables for all positions.
+    pub tables: Vec<RopeTable>,
+    /// Length of the arena in f32.
+    pub arena_len: usize,
+    /// Entries of the vocabulary that tokens come from.
+    pub vocabulary: usize,
+}
+
+/// A step with its places, before the arena is planned.
+struct Draft {
+    planned: Planned,
+    reads: Vec<Place>,
+    writes: Vec<(Place, Split)>,
+}
+
+/// The state of lowering.
+pub struct Lowering<'g> {
+    /// The graph, rewritten.
+    pub graph: &'g Graph,
+    /// Where weights come from.
+    pub source: &'g dyn WeightSource,
+    /// The caller's choices.
+    pub settings: &'g Settings,
+    /// Who reads and writes what.
+    pub uses: Uses<'g>,
+    /// What is computed inside other nodes' steps.
+    pub fusions: Fusions,
+    /// The KV cache's pages.
+    pub kv: KvLayout,
+    /// Activations that linear layers can share.
+    pub prepared: HashMap<(ValueId, Rows), Prepared>,
+    /// Entries of the embedding table.
+    pub vocabulary: usize,
+    layout: Layout,
+    tables: Vec<RopeTable>,
+    table_of: HashMap<String, usize>,
+    steps: Vec<Draft>,
+    /// f32 per row of each buffer.
+    buffers: Vec<usize>,
+    places: HashMap<(ValueId, Rows), Place>,
+    /// The last node that runs on all rows.
+    split: usize,
+}
+
+/// Lowers a graph.
+///
+/// # Errors
+/// When an op, a shape or an encoding cannot be run.
+pub fn lower(
+    graph: &Graph,
+    source: &dyn WeightSource,
+    settings: &Settings,
+) -> Result<Lowered, RuntimeError> {
+    let uses = Uses::new(graph);
+    let fusions = if settings.fuse { fuse::decide(graph, &uses) } else { Fusions::default() };
+    let is_attention = |n: &usize| graph.nodes[*n].op.as_any().is::<Attention>();
+    let split = (0..graph.nodes.len()).rev().find(is_attention).unwrap_or(0);
+    let mut kv = KvLayout::default();
+    for (n, node) in graph.nodes.iter().enumerate() {
+        if let Some(op) = node.op.as_any().downcast_ref::<Attention>() {
+            let number = settings.kv.number();
+            let shape = KvShape { head_dim: op.head_dim, page_len: PAGE_LEN, number };
+            kv.push(n, shape, op.n_kv_heads);
+        }
+    }
+    let mut lowering = Lowering {
+        graph,
+        source,
+        settings,
+        uses,
+        fusions,
+        kv,
+        prepared: HashMap::new(),
+        vocabulary: 0,
+        layout: Layout::default(),
+        tables: Vec::new(),
+        table_of: HashMap::new(),
+        steps: Vec::new(),
+        buffers: Vec::new(),
+        places: HashMap::new(),
+        split,
+    };
+    for n in 0..graph.nodes.len() {
+        if !lowering.fusions.absorbed.contains(&n) {
+            lowering.lower_node(n)?;
+        }
+    }
+    lowering.finish()
+}
+
+impl<'g> Lowering<'g> {
+    fn lower_node(&mut self, n: usize) -> Result<(), RuntimeError> {
+        let node = &self.graph.nodes[n];
+        match LOWERINGS.iter().find(|(name, _)| *name == node.op.name()) {
+            Some((_, lower)) => lower(self, n),
+            None => {
+                let known: Vec<&str> = LOWERINGS.iter().map(|(name, _)| *name).collect();
+                Err(RuntimeError::NoLowering {
+                    node: node.name.clone(),
+                    op: node.op.name().into(),
+                    known: known.join(", "),
+                })
+            }
+        }
+    }
+
+    /// The concrete op of a node.
+    pub fn op<T: 'static>(&self, n: usize) -> &'g T {
+        let op = self.graph.nodes[n].op.as_any();
+        op.downcast_ref().expect("the lowering table goes by the op's name")
+    }
+
+    /// The rows that a node runs on.
+    pub fn rows(&self, n: usize) -> Rows {
+        if n > self.split { Rows::Wanted } else { Rows::All }
+    }
+
+    /// The place of an attention node in KV pages.
+    pub fn kv_node(&self, n: usize) -> KvNode {
+        *self.kv.nodes.iter().find(|kv| kv.node == n).expect("every attention node has a place")
+    }
+
+    /// Features of a value.
+    pub fn features(&self, value: ValueId) -> usize {
+        self.graph.values[value.0].features
+    }
+
+    /// A new buffer of so many f32 per row.
+    pub fn buffer(&mut self, len: usize) -> Place {
+        self.buffers.push(len);
+        Place::Arena(self.buffers.len() - 1)
+    }
+
+    /// Where a value is to be written.
+    pub fn output(&mut self, value: ValueId, rows: Rows) -> Place {
+        let place = if self.graph.output == Some(value) && rows == Rows::Wanted {
+            Place::Logits
+        } else {
+            self.buffer(self.features(value))
+        };
+        self.places.insert((value, rows), place);
+        place
+    }
+
+    /// Says that a value lies where another did, which is no longer needed.
+    pub fn replace(&mut self, old: ValueId, new: ValueId, rows: Rows) -> Place {
+        let place = self.input(old, rows);
+        self.places.insert((new, rows), place);
+        place
+    }
+
+    /// Where a value lies; gathers it first where only some rows are wanted.
+    pub fn input(&mut self, value: ValueId, rows: Rows) -> Place {
+        if let Some(&place) = self.places.get(&(value, rows)) {
+            return place;
+        }
+        assert!(rows == Rows::Wanted, "value {} is read before written", value.0);
+        let from = self.input(value, Rows::All);
+        let to = self.output(value, Rows::Wanted);
+        let len = self.features(value);
+        let name = format!("{}.wanted", self.graph.values[value.0].name);
+        let step = steps::gather::Gather { len };
+        self.emit(name, rows, step, vec![from], vec![(to, Split::Rows { len })]);
+        to
+    }
+
+    /// Appends a step.
+    pub fn emit(
+        &mut self,
+        name: String,
+        rows: Rows,
+        step: impl Step + 'static,
+        reads: Vec<Place>,
+        writes: Vec<(Place, Split)>,
+    ) {
+        let planned = Planned { name, rows, step: Box::new(step) };
+        self.steps.push(Draft { planned, reads, writes });
+    }
+
+    /// The section of a weight.
+    ///
+    /// # Errors
+    /// When it cannot be used in this form.
+    pub fn section(&mut self, weight: WeightId, form: Form) -> Result<usize, RuntimeError> {
+        self.layout.section(self.graph, self.source, weight, form)
+    }
+
+    /// The image lines of a weight.
+    ///
+    /// # Errors
+    /// When it cannot be used in this form.
+    pub fn lines(&mut self, weight: WeightId, form: Form) -> Result<Range<usize>, RuntimeError> {
+        let section = self.section(weight, form)?;
+        Ok(self.layout.sections[section].lines.clone())
+    }
+
+    /// The packed layout of a matrix and its image lines.
+    ///
+    /// # Errors
+    /// When it is no matrix that can be packed.
+    pub fn matrix(&mut self, weight: WeightId) -> Result<steps::linear::Matrix, RuntimeError> {
+        let section = self.section(weight, Form::Packed)?;
+        let section = &self.layout.sections[section];
+        Ok(steps::linear::Matrix::new(section.packed(), section.lines.clone()))
+    }
+
+    /// The rotation table of a rope node, shared by all nodes with the same angles.
+    pub fn table(&mut self, n: usize) -> usize {
+        let rope: &Rope = self.op(n);
+        let factors = self.graph.nodes[n].weights.first().copied();
+        let key = format!("{} {factors:?}", sterna_model::Op::attributes(rope));
+        if let Some(&table) = self.table_of.get(&key) {
+            return table;
+        }
+        let factors = factors.map(|weight| self.source.weight(weight).to_f32());
+        self.tables.push(rope.table(factors.as_deref(), 0..self.settings.context_len));
+        self.table_of.insert(key, self.tables.len() - 1);
+        self.tables.len() - 1
+    }
+
+    /// Plans the arena and resolves places to spans.
+    fn finish(mut self) -> Result<Lowered, RuntimeError> {
+        let graph = self.graph;
+        let output = graph.output.ok_or_else(|| RuntimeError::Node {
+            node: "output".into(),
+            reason: "the graph has none".into(),
+        })?;
+        // A result that exists on all rows is gathered like any other value.
+        self.input(output, Rows::Wanted);
+        let max_rows = self.settings.max_batch_rows;
+        let buffers: Vec<Buffer> = (0..self.buffers.len()).map(|b| self.life(b)).collect();
+        let (offsets, arena_len) = arena::plan(&buffers);
+        let span = |place: Place| match place {
+            Place::Arena(b) => {
+                let len = self.buffers[b] * max_rows;
+                Span { region: Region::Arena, start: offsets[b], len }
+            }
+            Place::Logits => Span::whole(Region::Logits),
+            Place::Kv => Span::whole(Region::Kv),
+        };
+        let access = |draft: &Draft| {
+            let reads = draft.reads.iter().map(|&place| span(place)).collect();
+            let writes = draft.writes.iter().map(|&(place, split)| (span(place), split)).collect();
+            Access::new(reads, writes)
+        };
+        let accesses = self.steps.iter().map(access).collect();
+        Ok(Lowered {
+            accesses,
+            steps: self.steps.into_iter().map(|draft| draft.planned).collect(),
+            layout: self.layout,
+            kv: self.kv,
+            tables: self.tables,
+            arena_len,
+            vocabulary: self.vocabulary,
+        })
+    }
+
+    /// The size of a buffer and the steps between which it is alive.
+    fn life(&self, buffer: usize) -> Buffer {
+        let place = Place::Arena(buffer);
+        let touches = |draft: &Draft| {
+            draft.reads.contains(&place) || draft.writes.iter().any(|(w, _)| *w == place)
+        };
+        let mut steps = (0..self.steps.len()).filter(|&s| touches(&self.steps[s]));
+        let first = steps.next().unwrap_or(0);
+        let last = steps.next_back().unwrap_or(first);
+        Buffer { len: self.buffers[buffer] * self.settings.max_batch_rows, alive: first..=last }
+    }
+}

@@ -1,0 +1,203 @@
+//! Packing: every weight of a program, laid out once as its kernels read it.
+//!
+//! In: the list of weights that the lowered steps use, each in the form they use it. Out: one image of
+//! lines, the same whether it is kept in memory or written to the program cache. A tensor is read from
+//! its source, packed by all workers and let go before the next, so the peak is the image plus one
+//! tensor.
+
+use crate::team::{Access, Io, Items, Job, Memory, Region, Span, Split, Team};
+use crate::{Lines, RuntimeError};
+use std::collections::HashMap;
+use std::ops::Range;
+use sterna_formats::EncodingRef;
+use sterna_kernels::{Line, PackedShape};
+use sterna_model::{Graph, WeightId, WeightSource, WeightView};
+
+/// The form in which a step uses a weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Form {
+    /// A matrix in panels.
+    Packed,
+    /// Rows as encoded, for looking up some of them.
+    Encoded,
+    /// A vector in f32.
+    Floats,
+}
+
+/// A weight's place in the image.
+#[derive(Clone)]
+pub struct Section {
+    /// Which weight.
+    pub weight: WeightId,
+    /// Its GGUF name.
+    pub name: String,
+    /// In which form.
+    pub form: Form,
+    /// Rows and columns.
+    pub shape: (usize, usize),
+    /// The encoding it came in.
+    pub encoding: EncodingRef,
+    /// Its lines of the image.
+    pub lines: Range<usize>,
+}
+
+impl Section {
+    /// The packed layout of a [`Form::Packed`] section.
+    pub fn packed(&self) -> PackedShape {
+        PackedShape::new(self.encoding, self.shape.0, self.shape.1)
+    }
+}
+
+/// The sections of an image.
+#[derive(Clone, Default)]
+pub struct Layout {
+    /// In the order of the image.
+    pub sections: Vec<Section>,
+    /// Lines of the image.
+    pub n_lines: usize,
+    known: HashMap<(WeightId, Form), usize>,
+}
+
+impl Layout {
+    /// The section of a weight in a form, made on first use.
+    ///
+    /// # Errors
+    /// When the weight's shape or encoding cannot be used so.
+    pub fn section(
+        &mut self,
+        graph: &Graph,
+        source: &dyn WeightSource,
+        weight: WeightId,
+        form: Form,
+    ) -> Result<usize, RuntimeError> {
+        if let Some(&known) = self.known.get(&(weight, form)) {
+            return Ok(known);
+        }
+        let decl = graph.decl(weight);
+        let shape = match (form, decl.shape.as_slice()) {
+            (Form::Floats, &[cols]) => (1, cols),
+            (Form::Packed | Form::Encoded, &[rows, cols]) => (rows, cols),
+            (_, shape) => {
+                let reason = format!("has the shape {shape:?}, which no {form:?} form has");
+                return Err(RuntimeError::Weight { name: decl.name.clone(), reason });
+            }
+        };
+        let encoding = source.encoding(weight);
+        if !encoding.fits(shape.1) {
+            let reason = format!("has rows of {}, which do not fit {encoding:?}", shape.1);
+            return Err(RuntimeError::Weight { name: decl.name.clone(), reason });
+        }
+        let n_lines = match form {
+            Form::Packed => PackedShape::new(encoding, shape.0, shape.1).total_lines(),
+            Form::Encoded => (shape.0 * encoding.row_bytes(shape.1)).div_ceil(64),
+            Form::Floats => (shape.1 * 4).div_ceil(64),
+        };
+        let lines = self.n_lines..self.n_lines + n_lines;
+        let name = decl.name.clone();
+        self.sections.push(Section { weight, name, form, shape, encoding, lines });
+        self.n_lines += n_lines;
+        self.known.insert((weight, form), self.sections.len() - 1);
+        Ok(self.sections.len() - 1)
+    }
+
+    /// Bytes of the image.
+    pub fn bytes(&self) -> usize {
+        self.n_lines * size_of::<Line>()
+    }
+}
+
+/// Packs every section, one after the other, and hands its lines to `sink`.
+///
+/// # Errors
+/// When a weight is not what was declared, or `sink` fails.
+pub fn pack_each(
+    layout: &Layout,
+    source: &dyn WeightSource,
+    team: &mut Team,
+    mut sink: impl FnMut(&Section, &mut dyn FnMut(&mut [Line])) -> Result<(), RuntimeError>,
+) -> Result<(), RuntimeError> {
+    for section in &layout.sections {
+        let view = source.weight(section.weight);
+        check(section, &view)?;
+        sink(section, &mut |lines| fill(section, &view, team, lines))?;
+    }
+    Ok(())
+}
+
+/// Packs every section into an image in memory.
+///
+/// # Errors
+/// When a weight is not what was declared, or memory is short.
+pub fn pack_in_memory(
+    layout: &Layout,
+    source: &dyn WeightSource,
+    team: &mut Team,
+) -> Result<Lines, RuntimeError> {
+    let mut image = Lines::zeroed(layout.n_lines, "the packed weights")?;
+    image.advise_huge_pages();
+    pack_each(layout, source, team, |section, fill| {
+        fill(&mut image.lines_mut()[section.lines.clone()]);
+        Ok(())
+    })?;
+    Ok(image)
+}
+
+/// The bytes must be what the kernels will assume.
+fn check(section: &Section, view: &WeightView<'_>) -> Result<(), RuntimeError> {
+    let (rows, cols) = section.shape;
+    let same = (view.rows, view.cols) == (rows, cols) && view.encoding == section.encoding;
+    if same && view.bytes.len() == rows * section.encoding.row_bytes(cols) {
+        return Ok(());
+    }
+    let reason = format!(
+        "is {}x{} in {:?} with {} bytes, but the graph wants {rows}x{cols} in {:?}",
+        view.rows,
+        view.cols,
+        view.encoding,
+        view.bytes.len(),
+        section.encoding
+    );
+    Err(RuntimeError::Weight { name: section.name.clone(), reason })
+}
+
+/// Writes one section's lines.
+fn fill(section: &Section, view: &WeightView<'_>, team: &mut Team, lines: &mut [Line]) {
+    match section.form {
+        Form::Floats => {
+            let floats: &mut [f32] = bytemuck::cast_slice_mut(lines);
+            section.encoding.decode(&view.bytes, &mut floats[..section.shape.1]);
+        }
+        Form::Encoded => {
+            let bytes: &mut [u8] = bytemuck::cast_slice_mut(lines);
+            bytes[..view.bytes.len()].copy_from_slice(&view.bytes);
+        }
+        Form::Packed => pack(section.packed(), view, team, lines),
+    }
+}
+
+/// Packs a matrix, its panels divided among the workers.
+fn pack(shape: PackedShape, view: &WeightView<'_>, team: &mut Team, lines: &mut [Line]) {
+    let span = Span::whole(Region::Arena);
+    let access = [Access::new(vec![], vec![(span, Split::Rows { len: shape.panel_lines * 16 })])];
+    let mut memory = Memory::new(&access, 0).with(Region::Arena, bytemuck::cast_slice_mut(lines));
+    let items = Items::shared(shape.n_panels, team.n_workers() * 8);
+    team.run(1, &PackJob { shape, view, items }, &mut memory);
+}
+
+struct PackJob<'a> {
+    shape: PackedShape,
+    view: &'a WeightView<'a>,
+    items: Items,
+}
+
+impl Job for PackJob<'_> {
+    fn items(&self, _step: usize) -> Items {
+        self.items
+    }
+
+    fn work(&self, io: Io<'_>) {
+        let panels = io.items();
+        let rows = self.view.row_bytes(self.shape.rows_of(panels.clone()));
+        self.shape.pack(panels, rows, io.line_rows(0));
+    }
+}

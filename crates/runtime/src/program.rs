@@ -1,0 +1,135 @@
+//! A program: a graph compiled for this machine, shared by all runners of the model.
+
+use crate::lower::{Lowered, lower};
+use crate::pack::pack_in_memory;
+use crate::steps::Step;
+use crate::team::{Team, cpus};
+use crate::{Lines, RuntimeError, Settings};
+use std::path::Path;
+use sterna_kernels::{Level, Line};
+use sterna_model::rewrites::{REWRITES, rewritten};
+use sterna_model::{Graph, WeightSource};
+
+/// A compiled graph with its packed weights.
+pub struct Program {
+    pub(crate) lowered: Lowered,
+    pub(crate) settings: Settings,
+    pub(crate) level: Level,
+    pub(crate) n_workers: usize,
+    pub(crate) scratch_lines: usize,
+    pub(crate) n_outputs: usize,
+    weights: Lines,
+}
+
+/// The bytes of a program and one runner of it, all planned before the first token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Packed weights.
+    pub weights: usize,
+    /// Rotation tables.
+    pub tables: usize,
+    /// Values between steps.
+    pub arena: usize,
+    /// The workers' own scratch.
+    pub scratch: usize,
+    /// Pages of keys and values; resident only once used.
+    pub kv: usize,
+    /// Logits that calls may ask for without more memory.
+    pub logits: usize,
+}
+
+impl Memory {
+    /// All of it.
+    pub fn total(&self) -> usize {
+        self.weights + self.tables + self.arena + self.scratch + self.kv + self.logits
+    }
+}
+
+impl Program {
+    /// Compiles a graph: rewrites, lowers, packs. `cache` is a file that keeps the packed weights for
+    /// the next time.
+    ///
+    /// # Errors
+    /// When a setting, an op, a weight or memory does not fit.
+    pub fn compile(
+        graph: &Graph,
+        source: &dyn WeightSource,
+        settings: &Settings,
+        cache: Option<&Path>,
+    ) -> Result<Self, RuntimeError> {
+        settings.check()?;
+        let _ = cache;
+        let level = settings.level()?;
+        let n_workers = settings.n_workers();
+        let graph = if settings.fuse {
+            let names = REWRITES.iter().map(|rewrite| rewrite.name());
+            &rewritten(graph, names).map_err(RuntimeError::Rewrite)?
+        } else {
+            graph
+        };
+        let lowered = lower(graph, source, settings)?;
+        let mut team = Team::new(n_workers, &cpus::given())?;
+        let weights = pack_in_memory(&lowered.layout, source, &mut team)?;
+        let rows = settings.max_batch_rows;
+        let scratch = |step: &dyn Step| step.scratch_lines(rows, settings.context_len);
+        let scratch_lines = lowered.steps.iter().map(|s| scratch(&*s.step)).max().unwrap_or(0);
+        Ok(Self {
+            lowered,
+            settings: settings.clone(),
+            level,
+            n_workers,
+            // A spare line keeps one worker's last line and the next one's first apart.
+            scratch_lines: scratch_lines + 2,
+            n_outputs: graph.out_features(),
+            weights,
+        })
+    }
+
+    /// The settings it was compiled with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The ISA it runs on.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// Workers of each runner's team.
+    pub fn n_workers(&self) -> usize {
+        self.n_workers
+    }
+
+    /// Logits per row.
+    pub fn n_outputs(&self) -> usize {
+        self.n_outputs
+    }
+
+    /// Entries of the vocabulary that tokens come from.
+    pub fn vocabulary(&self) -> usize {
+        self.lowered.vocabulary
+    }
+
+    /// The steps, for people: name, kind and the rows each runs on.
+    pub fn steps(&self) -> impl Iterator<Item = (&str, &'static str)> {
+        self.lowered.steps.iter().map(|s| (s.name.as_str(), s.step.kind()))
+    }
+
+    /// The bytes of this program and one runner.
+    pub fn memory(&self) -> Memory {
+        let lines = |n: usize| n * size_of::<Line>();
+        let tables = self.lowered.tables.iter().map(|t| (t.cos.len() + t.sin.len()) * 4).sum();
+        Memory {
+            weights: self.weights.bytes(),
+            tables,
+            arena: lines(self.lowered.arena_len.div_ceil(16)),
+            scratch: lines(self.scratch_lines * self.n_workers),
+            kv: lines(self.settings.n_pages() * self.lowered.kv.page_lines),
+            logits: lines(self.n_outputs.div_ceil(16)),
+        }
+    }
+
+    pub(crate) fn weights(&self) -> &[Line] {
+        self.weights.lines()
+    }
+}

@@ -1,0 +1,105 @@
+//! What a caller decides about running a model. Nothing here changes which numbers come out, except
+//! the precision of the KV cache.
+
+use crate::RuntimeError;
+use crate::team::cpus;
+use sterna_kernels::Level;
+use sterna_kernels::attention::KvNumber;
+
+/// Positions per KV page.
+pub const PAGE_LEN: usize = 32;
+
+/// How keys and values are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KvEncoding {
+    /// Rounded to half precision: half the memory.
+    #[default]
+    F16,
+    /// Exact.
+    F32,
+}
+
+impl KvEncoding {
+    /// The kernels' word for it.
+    pub fn number(self) -> KvNumber {
+        match self {
+            Self::F16 => KvNumber::F16,
+            Self::F32 => KvNumber::F32,
+        }
+    }
+}
+
+/// How a program is compiled and run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Workers; by default the physical cores that affinity mask and cgroup give the process.
+    pub threads: Option<usize>,
+    /// `scalar`, `avx2` or `avx512`; by default the best the CPU has.
+    pub isa: Option<String>,
+    /// Positions a sequence may have.
+    pub context_len: usize,
+    /// Rows (tokens of all sequences) computed at once; longer calls run in several batches.
+    pub max_batch_rows: usize,
+    /// Positions of all sequences together, rounded up to pages; by default one whole context.
+    pub kv_positions: Option<usize>,
+    /// How keys and values are kept.
+    pub kv: KvEncoding,
+    /// Whether the graph is rewritten and steps are fused. The numbers are the same.
+    pub fuse: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            threads: None,
+            isa: None,
+            context_len: 2048,
+            max_batch_rows: 512,
+            kv_positions: None,
+            kv: KvEncoding::default(),
+            fuse: true,
+        }
+    }
+}
+
+impl Settings {
+    /// The ISA to run on.
+    ///
+    /// # Errors
+    /// When the name is unknown or the CPU lacks it.
+    pub fn level(&self) -> Result<Level, RuntimeError> {
+        match &self.isa {
+            Some(name) => Level::by_name(name).map_err(RuntimeError::Isa),
+            None => Ok(Level::detect()),
+        }
+    }
+
+    /// The number of workers to run with.
+    pub fn n_workers(&self) -> usize {
+        self.threads.unwrap_or_else(cpus::default_workers)
+    }
+
+    /// Pages of the KV cache.
+    pub fn n_pages(&self) -> usize {
+        self.kv_positions.unwrap_or(self.context_len).div_ceil(PAGE_LEN)
+    }
+
+    /// Checks the numbers.
+    ///
+    /// # Errors
+    /// When one of them is zero.
+    pub fn check(&self) -> Result<(), RuntimeError> {
+        let fields = [
+            ("threads", self.threads.unwrap_or(1)),
+            ("context_len", self.context_len),
+            ("max_batch_rows", self.max_batch_rows),
+            ("kv_positions", self.kv_positions.unwrap_or(1)),
+        ];
+        match fields.into_iter().find(|&(_, value)| value == 0) {
+            None => Ok(()),
+            Some((field, value)) => {
+                Err(RuntimeError::Setting { field, value, reason: "must be at least 1".into() })
+            }
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Looks up token embeddings: decodes the encoded row of each token.
+
+use super::{Run, Step, row_tiles};
+use crate::RuntimeError;
+use crate::lower::Lowering;
+use crate::pack::Form;
+use crate::team::{Io, Items, Split};
+use std::ops::Range;
+use sterna_formats::EncodingRef;
+
+/// The step.
+pub struct Embed {
+    lines: Range<usize>,
+    encoding: EncodingRef,
+    cols: usize,
+}
+
+impl Step for Embed {
+    fn kind(&self) -> &'static str {
+        "embed"
+    }
+
+    fn items(&self, n_rows: usize, _n_workers: usize) -> Items {
+        row_tiles(n_rows)
+    }
+
+    fn work(&self, io: &Io<'_>, run: &Run<'_>, _n_rows: usize) {
+        let row_bytes = self.encoding.row_bytes(self.cols);
+        let table: &[u8] = bytemuck::cast_slice(&run.weights[self.lines.clone()]);
+        let rows = io.rows(0).chunks_exact_mut(self.cols);
+        for (&token, out) in run.batch.tokens[io.items()].iter().zip(rows) {
+            self.encoding.decode(&table[token as usize * row_bytes..][..row_bytes], out);
+        }
+    }
+}
+
+/// Lowers an `embedding` node.
+pub fn lower(l: &mut Lowering<'_>, n: usize) -> Result<(), RuntimeError> {
+    let node = &l.graph.nodes[n];
+    let table = node.weights[0];
+    let (rows, cols) = (l.rows(n), l.features(node.outputs[0]));
+    let vocabulary = l.graph.decl(table).shape[0];
+    l.vocabulary = if l.vocabulary == 0 { vocabulary } else { l.vocabulary.min(vocabulary) };
+    let step =
+        Embed { lines: l.lines(table, Form::Encoded)?, encoding: l.source.encoding(table), cols };
+    let out = l.output(node.outputs[0], rows);
+    l.emit(node.name.clone(), rows, step, vec![], vec![(out, Split::Rows { len: cols })]);
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! Gate, up and their SwiGLU in one step: the two results of a panel meet while they are in cache.
+
+use super::linear::{ActsReads, CLAIMS, Matrix};
+use super::{Batch, Run, Step, Work, prepare};
+use crate::RuntimeError;
+use crate::lower::Lowering;
+use crate::team::{Io, Items, Split};
+use sterna_kernels::ColumnsMut;
+use sterna_kernels::dot::PANEL;
+use sterna_kernels::elementwise::SwiGlu;
+
+/// The step.
+struct GateUp {
+    gate: Matrix,
+    up: Matrix,
+    reads: ActsReads,
+}
+
+impl Step for GateUp {
+    fn kind(&self) -> &'static str {
+        "gate_up"
+    }
+
+    fn items(&self, n_rows: usize, n_workers: usize) -> Items {
+        let n_panels = if n_rows == 0 { 0 } else { self.gate.shape.n_panels };
+        Items::shared(n_panels, n_workers * CLAIMS)
+    }
+
+    fn scratch_lines(&self, max_rows: usize, _context_len: usize) -> usize {
+        // A line is 16 f32: a row of one panel.
+        2 * max_rows + self.gate.scratch_lines().max(self.up.scratch_lines())
+    }
+
+    fn work(&self, io: &Io<'_>, run: &Run<'_>, n_rows: usize) {
+        let Some((panels, mut out)) = io.columns(0, n_rows) else { return };
+        let (results, scratch) = io.scratch().split_at_mut(2 * n_rows);
+        let (gate, up) = results.split_at_mut(n_rows);
+        let gate: &mut [f32] = bytemuck::cast_slice_mut(gate);
+        let up: &mut [f32] = bytemuck::cast_slice_mut(up);
+        let gate_acts = self.reads.acts(io, &self.gate, n_rows);
+        let up_acts = self.reads.acts(io, &self.up, n_rows);
+        for (p, panel) in panels.enumerate() {
+            let width = self.gate.shape.rows_of(panel..panel + 1).len();
+            let to = ColumnsMut::new(gate, n_rows, PANEL, 0..width);
+            self.gate.apply(run, panel..panel + 1, gate_acts, to, false, scratch);
+            let to = ColumnsMut::new(up, n_rows, PANEL, 0..width);
+            self.up.apply(run, panel..panel + 1, up_acts, to, false, scratch);
+            for row in 0..n_rows {
+                let (gate, up) = (&gate[row * PANEL..][..width], &up[row * PANEL..][..width]);
+                let out = &mut out.row(row)[p * PANEL..][..width];
+                run.level.run(SwiGlu { gate, up, out });
+            }
+        }
+    }
+
+    fn amount(&self, n_rows: usize, _batch: &Batch) -> Work {
+        let (gate, up) = (self.gate.amount(n_rows), self.up.amount(n_rows));
+        Work { bytes: gate.bytes + up.bytes, flops: gate.flops + up.flops }
+    }
+}
+
+/// Lowers a `linear` node of gate and up with the `swiglu` node that reads them.
+pub fn lower(l: &mut Lowering<'_>, n: usize, swiglu: usize) -> Result<(), RuntimeError> {
+    let node = &l.graph.nodes[n];
+    let rows = l.rows(n);
+    let prepared = prepare::prepared(l, node.inputs[0], rows)?;
+    let (reads, places) = ActsReads::of(l.features(node.inputs[0]), prepared);
+    let (gate, up) = (l.matrix(node.weights[0])?, l.matrix(node.weights[1])?);
+    let value = l.graph.nodes[swiglu].outputs[0];
+    let stride = l.features(value);
+    let out = l.output(value, rows);
+    let step = GateUp { gate, up, reads };
+    l.emit(node.name.clone(), rows, step, places, vec![(out, Split::Columns { first: 0, stride })]);
+    Ok(())
+}
