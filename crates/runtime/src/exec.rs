@@ -120,8 +120,8 @@ impl Runner {
         Ok(self.kv.len_at(self.kv.find(sequence)?))
     }
 
-    /// Appends the chunks' tokens to their sequences; returns the wanted logits, `[rows, n_outputs]`,
-    /// chunk by chunk in order.
+    /// Appends the chunks' tokens to their sequences; returns the wanted logits, `[rows,
+    /// n_outputs]`, chunk by chunk in order.
     ///
     /// # Errors
     /// When a sequence or token is unknown, or a context or the cache would overflow. Nothing has

@@ -1,5 +1,5 @@
-//! Which nodes are computed inside another node's steps. Pure decisions over a graph; the numbers are
-//! the same either way, because the same kernels see the same rows.
+//! Which nodes are computed inside another node's steps. Pure decisions over a graph; the numbers
+//! are the same either way, because the same kernels see the same rows.
 
 use std::collections::{HashMap, HashSet};
 use sterna_model::ops::{Attention, Linear, RmsNorm, Rope};
@@ -57,8 +57,8 @@ impl<'g> Uses<'g> {
     }
 }
 
-/// The nodes on the way from a linear layer to an attention input, nearest first: a rope, then a norm
-/// per head, each read by nobody else.
+/// The nodes on the way from a linear layer to an attention input, nearest first: a rope, then a
+/// norm per head, each read by nobody else.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HeadChain {
     /// The rotation.
@@ -163,8 +163,8 @@ fn accumulates(
     fits.then_some((add, h))
 }
 
-/// The last node that may read what `reader` reads: norms and ropes may be computed inside the nodes
-/// they feed, and so read as late as those.
+/// The last node that may read what `reader` reads: norms and ropes may be computed inside the
+/// nodes they feed, and so read as late as those.
 fn last_read(graph: &Graph, uses: &Uses<'_>, reader: usize) -> usize {
     let op = graph.nodes[reader].op.as_any();
     if !op.is::<RmsNorm>() && !op.is::<Rope>() {

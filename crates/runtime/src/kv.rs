@@ -1,7 +1,7 @@
 //! The KV cache: pages of positions, handed out to sequences from a free list.
 //!
-//! A page holds [`PAGE_LEN`] positions of every attention node and KV head. Pages are reserved before
-//! a batch runs, so a call that does not fit fails as a whole and changes nothing.
+//! A page holds [`PAGE_LEN`] positions of every attention node and KV head. Pages are reserved
+//! before a batch runs, so a call that does not fit fails as a whole and changes nothing.
 
 use crate::settings::PAGE_LEN;
 use crate::{Lines, RuntimeError};

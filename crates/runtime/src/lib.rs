@@ -1,10 +1,10 @@
 //! Runs a graph on this machine: rewrite, lower, pack, arena, KV pages, thread team, execute.
 //!
-//! In: a graph and the bytes of its weights. Out: a [`Program`], from which any number of [`Runner`]s
-//! compute logits for chunks of sequences. The numbers are defined by the encodings and the kernels'
-//! fixed orders of addition, never by how the work is divided: threads, ISA, batch composition,
-//! prefill chunking, KV pages and fusing change no bit of a logit. What can change them is the
-//! precision of the KV cache, which is a setting, and nothing else here.
+//! In: a graph and the bytes of its weights. Out: a [`Program`], from which any number of
+//! [`Runner`]s compute logits for chunks of sequences. The numbers are defined by the encodings and
+//! the kernels' fixed orders of addition, never by how the work is divided: threads, ISA, batch
+//! composition, prefill chunking, KV pages and fusing change no bit of a logit. What can change
+//! them is the precision of the KV cache, which is a setting, and nothing else here.
 #![deny(unsafe_code)]
 
 pub mod error;

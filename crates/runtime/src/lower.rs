@@ -1,8 +1,8 @@
 //! Lowering: a graph becomes a list of steps over planned buffers.
 //!
-//! Each op has one line in [`LOWERINGS`]; its function emits steps through a [`Lowering`], which keeps
-//! track of where values lie. Nodes after the last attention are row-wise, so they run only on the
-//! rows whose result is wanted: their inputs are gathered once.
+//! Each op has one line in [`LOWERINGS`]; its function emits steps through a [`Lowering`], which
+//! keeps track of where values lie. Nodes after the last attention are row-wise, so they run only
+//! on the rows whose result is wanted: their inputs are gathered once.
 
 use crate::arena::{self, Buffer};
 use crate::fuse::{self, Fusions, Uses};

@@ -1,9 +1,9 @@
 //! Packing: every weight of a program, laid out once as its kernels read it.
 //!
-//! In: the list of weights that the lowered steps use, each in the form they use it. Out: one image of
-//! lines, the same whether it is kept in memory or written to the program cache. A tensor is read from
-//! its source, packed by all workers and let go before the next, so the peak is the image plus one
-//! tensor.
+//! In: the list of weights that the lowered steps use, each in the form they use it. Out: one image
+//! of lines, the same whether it is kept in memory or written to the program cache. A tensor is
+//! read from its source, packed by all workers and let go before the next, so the peak is the image
+//! plus one tensor.
 
 use crate::team::{Access, Io, Items, Job, Memory, Region, Span, Split, Team};
 use crate::{Lines, RuntimeError};

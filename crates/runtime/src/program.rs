@@ -46,8 +46,8 @@ impl Memory {
 }
 
 impl Program {
-    /// Compiles a graph: rewrites, lowers, packs. `cache` is a file that keeps the packed weights for
-    /// the next time.
+    /// Compiles a graph: rewrites, lowers, packs. `cache` is a file that keeps the packed weights
+    /// for the next time.
     ///
     /// # Errors
     /// When a setting, an op, a weight or memory does not fit.

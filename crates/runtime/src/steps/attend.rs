@@ -1,5 +1,5 @@
-//! Attention: an item is a row and a KV head with the query heads that share it. Runs of rows of one
-//! sequence are computed together, so that cached keys are read once for several queries.
+//! Attention: an item is a row and a KV head with the query heads that share it. Runs of rows of
+//! one sequence are computed together, so that cached keys are read once for several queries.
 
 use super::append::Append;
 use super::heads::HeadPrep;

@@ -16,7 +16,8 @@ pub fn given() -> Vec<usize> {
     first
 }
 
-/// How many workers to start: the physical cores given, but no more than the cgroup's quota pays for.
+/// How many workers to start: the physical cores given, but no more than the cgroup's quota pays
+/// for.
 pub fn default_workers() -> usize {
     let cpus = given();
     let cores: HashSet<String> = cpus.iter().map(|&cpu| core_of(cpu)).collect();
@@ -25,8 +26,8 @@ pub fn default_workers() -> usize {
 
 /// Ties the calling thread to a CPU; where the system refuses, it stays where it may be.
 pub fn pin(cpu: usize) {
-    // SAFETY: cpu_set_t is plain bits, for which zeros are a value; CPU_SET ignores a CPU beyond it,
-    // and the call reads the set only.
+    // SAFETY: cpu_set_t is plain bits, for which zeros are a value; CPU_SET ignores a CPU beyond
+    // it, and the call reads the set only.
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
         libc::CPU_SET(cpu, &mut set);

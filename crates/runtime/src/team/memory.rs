@@ -1,9 +1,10 @@
-//! The memory of a job: which step reads and writes what, and the borrows handed out against claims.
+//! The memory of a job: which step reads and writes what, and the borrows handed out against
+//! claims.
 //!
 //! The rules that make it sound: (1) all workers are in the same step, because the team walks in
-//! lockstep and takes `&mut Memory`; (2) in one step no write overlaps a read or another write, which
-//! [`Access::new`] asserts; (3) the parts of a write belong to items, an item is claimed once, and an
-//! [`Io`] hands out each write at most once.
+//! lockstep and takes `&mut Memory`; (2) in one step no write overlaps a read or another write,
+//! which [`Access::new`] asserts; (3) the parts of a write belong to items, an item is claimed
+//! once, and an [`Io`] hands out each write at most once.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -58,16 +59,16 @@ pub enum Split {
         /// Columns.
         stride: usize,
     },
-    /// The span is `[rows, n_heads * width]`; item `head * rows + row` owns the head's columns of the
-    /// row, where `rows` is [`Memory`]'s.
+    /// The span is `[rows, n_heads * width]`; item `head * rows + row` owns the head's columns of
+    /// the row, where `rows` is [`Memory`]'s.
     Heads {
         /// Columns per head.
         width: usize,
         /// Heads.
         n_heads: usize,
     },
-    /// The span is pages of `page_lines` lines; item `head` owns the slot of `slot_lines` lines that
-    /// begins at line `first + head * slot_lines` of every page.
+    /// The span is pages of `page_lines` lines; item `head` owns the slot of `slot_lines` lines
+    /// that begins at line `first + head * slot_lines` of every page.
     Slots {
         /// Lines per page.
         page_lines: usize,
@@ -264,8 +265,8 @@ impl<'c> Io<'c> {
         bytemuck::cast_slice_mut(self.rows(index))
     }
 
-    /// The claimed columns of the step's `index`-th write over its first `n_rows` rows, and the blocks
-    /// of 16 columns they are; `None` where the claim has none of them.
+    /// The claimed columns of the step's `index`-th write over its first `n_rows` rows, and the
+    /// blocks of 16 columns they are; `None` where the claim has none of them.
     pub fn columns(&self, index: usize, n_rows: usize) -> Option<(Range<usize>, ColumnsMut<'c>)> {
         let (span, Split::Columns { first: first_item, stride }) = self.take(index) else {
             panic!("not split by columns")
@@ -397,9 +398,9 @@ impl SlotsMut<'_> {
         assert!(self.heads.contains(&head));
         let start = page * page_lines + first + head * slot_lines;
         assert!(start + slot_lines <= self.n_lines);
-        // SAFETY: the slot lies in the region (asserted), belongs to a claimed head (asserted; slots
-        // of different heads and pages do not overlap, by `Access::new`), and `&mut self` makes this
-        // the only borrow of it.
+        // SAFETY: the slot lies in the region (asserted), belongs to a claimed head (asserted;
+        // slots of different heads and pages do not overlap, by `Access::new`), and `&mut self`
+        // makes this the only borrow of it.
         unsafe { std::slice::from_raw_parts_mut(self.first.add(start), slot_lines) }
     }
 }

@@ -1,13 +1,13 @@
 //! The thread team: persistent workers that execute a list of steps in lockstep.
 //!
-//! In: a [`Job`] (how many items each step has, what to do with some) and the [`Memory`] it works on.
-//! The caller's thread is worker 0. All workers walk the steps together with a spinning barrier
+//! In: a [`Job`] (how many items each step has, what to do with some) and the [`Memory`] it works
+//! on. The caller's thread is worker 0. All workers walk the steps together with a spinning barrier
 //! between them, and take items from one counter, so a decode step of 200 steps wakes nobody and
 //! locks nothing. Between jobs workers spin for about a millisecond, then sleep.
 //!
-//! This folder is the runtime's only unsafe code. [`memory`] makes it safe to use: what a step reads
-//! and writes is declared and checked beforehand, and parts of a buffer are handed out only against a
-//! claim of items, which only the team can make.
+//! This folder is the runtime's only unsafe code. [`memory`] makes it safe to use: what a step
+//! reads and writes is declared and checked beforehand, and parts of a buffer are handed out only
+//! against a claim of items, which only the team can make.
 
 pub mod cpus;
 pub mod memory;
@@ -92,9 +92,10 @@ struct Shared {
     task: UnsafeCell<Option<Task>>,
 }
 
-// SAFETY: `task` is written only by the caller while no job runs (workers wait for `epoch`, which is
-// stored with Release afterwards), and read by workers only after they saw the new epoch (Acquire).
-// Its pointers stay valid while a job runs, see `Team::run`. The rest is atomics and a mutex.
+// SAFETY: `task` is written only by the caller while no job runs (workers wait for `epoch`, which
+// is stored with Release afterwards), and read by workers only after they saw the new epoch
+// (Acquire). Its pointers stay valid while a job runs, see `Team::run`. The rest is atomics and a
+// mutex.
 unsafe impl Sync for Shared {}
 // SAFETY: as above; the pointers are used only between the start and the end of `Team::run`.
 unsafe impl Send for Shared {}
@@ -107,9 +108,9 @@ pub struct Team {
 }
 
 impl Team {
-    /// A team of `n_workers`, the caller's thread among them. When they are as many as `cpus`, worker
-    /// `i` is pinned to `cpus[i]`; fewer are left to the scheduler within the process's mask, because
-    /// two programs that pin to the same first CPUs would starve each other.
+    /// A team of `n_workers`, the caller's thread among them. When they are as many as `cpus`,
+    /// worker `i` is pinned to `cpus[i]`; fewer are left to the scheduler within the process's
+    /// mask, because two programs that pin to the same first CPUs would starve each other.
     ///
     /// # Errors
     /// When the system starts no more threads.
@@ -155,8 +156,8 @@ impl Team {
         self.shared.n_workers
     }
 
-    /// Executes `n_steps` steps of a job: all items of a step are done before the next begins. `memory`
-    /// has an access declaration for each step.
+    /// Executes `n_steps` steps of a job: all items of a step are done before the next begins.
+    /// `memory` has an access declaration for each step.
     ///
     /// # Panics
     /// When a worker panicked in the job; all workers have left the job by then.
@@ -253,7 +254,8 @@ fn wait_for_job(shared: &Shared, worker: usize, seen: u64) -> u64 {
 
 /// One worker's walk through all steps of a job.
 fn walk(shared: &Shared, worker: usize, task: Task) {
-    // SAFETY: `Team::run` keeps both alive until the last barrier, which comes after every use here.
+    // SAFETY: `Team::run` keeps both alive until the last barrier, which comes after every use
+    // here.
     let (job, memory) = unsafe { (&*task.job, &*task.memory) };
     for step in 0..task.n_steps {
         if !shared.panicked.load(Ordering::Relaxed) {
