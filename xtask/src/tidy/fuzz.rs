@@ -10,7 +10,8 @@ const REQUIRED: &[&str] = &["gguf", "safetensors", "llama2c", "tokenizer_json", 
 /// Reports parsers without a target, and targets and `[[bin]]` entries without each other.
 pub fn check(tree: &Tree, found: &mut Findings) {
     let Some(manifest) = tree.file(MANIFEST) else {
-        return found.notes.push(format!("{MANIFEST} does not exist yet, targets not checked"));
+        let fix = "list there a [[bin]] for each target";
+        return found.problem(MANIFEST, 0, format!("does not exist; {fix}"));
     };
     let listed = bins(&manifest.text);
     let files: Vec<&str> =
