@@ -41,7 +41,6 @@ fn run(team: &mut Team, n_rows: usize, chunk: usize, n_steps: usize) -> Vec<f32>
     let accesses = accesses(n_rows, n_steps);
     let mut memory = Memory::new(&accesses, 0).with(Region::Arena, &mut arena);
     team.run(n_steps, &Sums { n_rows, chunk, panics_at: None }, &mut memory);
-    drop(memory);
     arena
 }
 
@@ -191,7 +190,6 @@ fn columns_and_heads_are_disjoint_and_complete() {
     let mut arena = vec![0.0f32; 490];
     let mut memory = Memory::new(&accesses, 5).with(Region::Arena, &mut arena);
     Team::new(3, &cpus::given()).unwrap().run(2, &Fill, &mut memory);
-    drop(memory);
     let written = |i: usize| i < 200 || (208..358).contains(&i) || i >= 400;
     for (i, &x) in arena.iter().enumerate() {
         assert_eq!(x, if written(i) { 1.0 } else { 0.0 }, "value {i}");
