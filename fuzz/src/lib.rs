@@ -35,3 +35,16 @@ pub fn walk(path: &std::path::Path) {
     }
     std::hint::black_box(checkpoint.summary());
 }
+
+/// Uses a tokenizer in every way.
+pub fn exercise(tokenizer: &sterna_model::Tokenizer) {
+    for parse_special in [false, true] {
+        let mut ids = tokenizer.encode_special("Hi, wörld <s> 12\n\n  a", true, parse_special);
+        ids.extend([0, 1, 2, 255, 256, 257, u32::MAX]);
+        let mut decoder = tokenizer.decoder();
+        let mut text: String = ids.iter().map(|&id| decoder.push(id)).collect();
+        text.push_str(&decoder.finish());
+        assert_eq!(text, tokenizer.decode(&ids));
+    }
+    std::hint::black_box(tokenizer.to_metadata().is_ok());
+}
