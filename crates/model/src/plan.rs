@@ -35,6 +35,9 @@ pub struct Plan {
     /// Graph rewrites in order, by their names in `REWRITES`.
     #[serde(default)]
     pub rewrites: Vec<String>,
+    /// Hidden features of the MLP, where zeros were added so that its rows fit block encodings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mlp_width: Option<u64>,
     /// What the artifact is made from.
     pub source: Source,
     /// What the user capped.
@@ -101,6 +104,7 @@ impl Plan {
             seed: 0,
             kv: "F16".into(),
             rewrites: Vec::new(),
+            mlp_width: None,
             source,
             budget: Budget::default(),
             calibration: None,
