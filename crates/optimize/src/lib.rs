@@ -19,8 +19,13 @@ pub mod recode;
 
 pub mod engine;
 pub mod judge;
+pub mod runner;
 pub mod search;
 pub mod yardstick;
+
+pub mod pipeline;
+pub mod report;
+pub mod size;
 
 #[cfg(test)]
 mod testing;
@@ -29,4 +34,5 @@ pub use budget::Budget;
 pub use draft::{Draft, Edit};
 pub use error::OptimizeError;
 pub use passes::{PASSES, Pass};
+pub use pipeline::{Outcome, Settings, optimize};
 pub use recipe::Recipe;

@@ -1,16 +1,14 @@
-//! Small seeded models and engines for tests.
+//! Small seeded models for tests.
 
-use crate::engine::{Engine, Loaded};
-use crate::error::{OptimizeError, Result};
+use crate::error::OptimizeError;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::borrow::Cow;
 use sterna_formats::EncodingRef;
 use sterna_formats::encodings::by_name;
-use sterna_measure::LanguageModel;
 use sterna_model::archs::{self, Arch};
 use sterna_model::config::Config;
 use sterna_model::ops::RopeLayout;
-use sterna_model::{Graph, WeightDecl, WeightId, WeightSource, WeightView, eval_graph};
+use sterna_model::{Graph, WeightDecl, WeightId, WeightSource, WeightView};
 
 /// A Llama of random weights in F32: dim 32, hidden 60 (which fits no block), two layers, 48
 /// tokens.
@@ -76,89 +74,6 @@ impl WeightSource for Tiny {
 
     fn encoding(&self, _id: WeightId) -> EncodingRef {
         by_name("F32").unwrap()
-    }
-}
-
-/// Runs models by their definition.
-pub struct EvalEngine;
-
-struct Evaluated {
-    graph: Graph,
-    weights: Decoded,
-    context_len: usize,
-}
-
-/// Weights decoded once.
-struct Decoded(Vec<(usize, usize, Vec<u8>)>);
-
-impl WeightSource for Decoded {
-    fn weight(&self, id: WeightId) -> WeightView<'_> {
-        let (rows, cols, bytes) = &self.0[id.0];
-        let (rows, cols) = (*rows, *cols);
-        WeightView { encoding: self.encoding(id), rows, cols, bytes: Cow::Borrowed(bytes) }
-    }
-
-    fn encoding(&self, _id: WeightId) -> EncodingRef {
-        by_name("F32").unwrap()
-    }
-}
-
-impl Engine for EvalEngine {
-    fn load(&self, graph: &Graph, weights: &dyn WeightSource) -> Result<Box<dyn Loaded>> {
-        let decode = |id| {
-            let view = weights.weight(id);
-            let bytes = view.to_f32().into_iter().flat_map(f32::to_le_bytes).collect();
-            (view.rows, view.cols, bytes)
-        };
-        let weights = Decoded(graph.weight_ids().map(decode).collect());
-        Ok(Box::new(Evaluated { graph: graph.clone(), weights, context_len: 512 }))
-    }
-
-    fn n_threads(&self) -> usize {
-        1
-    }
-
-    fn isa(&self) -> String {
-        "scalar".into()
-    }
-}
-
-impl LanguageModel for Evaluated {
-    fn vocab_len(&self) -> usize {
-        self.graph.out_features()
-    }
-
-    fn context_len(&self) -> usize {
-        self.context_len
-    }
-
-    fn score(
-        &mut self,
-        tokens: &[u32],
-        sink: &mut dyn FnMut(usize, &[f32]),
-    ) -> std::result::Result<(), String> {
-        let logits = eval_graph(&self.graph, &self.weights, tokens)?;
-        logits.chunks(self.vocab_len()).enumerate().for_each(|(at, row)| sink(at, row));
-        Ok(())
-    }
-}
-
-impl Loaded for Evaluated {
-    fn generate(
-        &mut self,
-        prompt: &[u32],
-        n: usize,
-        on_token: &mut dyn FnMut(),
-    ) -> std::result::Result<(), String> {
-        let mut tokens = prompt.to_vec();
-        for _ in 0..n {
-            let logits = eval_graph(&self.graph, &self.weights, &tokens)?;
-            let last = &logits[logits.len() - self.vocab_len()..];
-            let best = last.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
-            tokens.push(best.ok_or("no logits")?.0 as u32);
-            on_token();
-        }
-        Ok(())
     }
 }
 

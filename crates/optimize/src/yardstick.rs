@@ -19,7 +19,7 @@ pub struct Yardstick {
 }
 
 enum Kept {
-    Logits(Reference),
+    Logits(Box<Reference>),
     Model(Box<dyn Loaded>),
 }
 
@@ -46,7 +46,7 @@ impl Yardstick {
     ) -> Result<Self> {
         let n_bytes = Reference::bytes_needed(passages, baseline.vocab_len());
         let kept = if n_bytes <= max_bytes {
-            Kept::Logits(Reference::record(&mut *baseline, passages)?)
+            Kept::Logits(Box::new(Reference::record(&mut *baseline, passages)?))
         } else {
             Kept::Model(baseline)
         };

@@ -1,0 +1,256 @@
+//! The whole way: open, measure the baseline, search, build, reopen, prove, report.
+//!
+//! In: [`Settings`], an engine to run models, a clock, and whom to tell. Out: an [`Outcome`]: an
+//! artifact that was measured as it lies on disk, and its report. A budget that is missed is an
+//! outcome like any other and is shown as missed.
+
+mod build;
+mod prepare;
+mod prove;
+mod speed;
+
+use crate::budget::Budget;
+use crate::calibration::TextSettings;
+use crate::draft::Draft;
+use crate::engine::Engine;
+use crate::error::{OptimizeError, Result};
+use crate::judge::ModelJudge;
+use crate::passes::{Context, PASSES};
+use crate::progress::{Stage, Watch};
+use crate::report::{Details, Report};
+use crate::search::memory::Remembered;
+use crate::search::{Found, Goal, Search, groups};
+use crate::yardstick::Yardstick;
+pub(crate) use build::Building;
+pub(crate) use prepare::Prepared;
+pub(crate) use prove::Proof;
+use std::path::{Path, PathBuf};
+use sterna_measure::Clock;
+use sterna_model::rewrites::REWRITES;
+
+pub use prepare::describe;
+pub use speed::Effort;
+
+/// Everything that is asked for.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The model: a file or directory.
+    pub source: PathBuf,
+    /// Its tokenizer file, where the container keeps it apart.
+    pub tokenizer: Option<PathBuf>,
+    /// The folder for the artifact, the Plan, the reports and the search's state.
+    pub output: PathBuf,
+    /// The caps.
+    pub budget: Budget,
+    /// The text.
+    pub text: TextSettings,
+    /// Whether the MLP may be widened with zeros so that its rows fit.
+    pub may_pad: bool,
+    /// Whole plans measured at most.
+    pub max_checks: usize,
+    /// Bands of layers searched together; `None` is each layer alone, if time allows.
+    pub n_bands: Option<usize>,
+    /// Whether to go on from an earlier, stopped run.
+    pub resume: bool,
+    /// How long to compare speeds.
+    pub effort: Effort,
+    /// What the report says of this run.
+    pub identity: Identity,
+}
+
+impl Settings {
+    /// The defaults for a model, a folder, a calibration text and a budget.
+    pub fn new(source: PathBuf, output: PathBuf, calibration: PathBuf, budget: Budget) -> Self {
+        let text = TextSettings { seed: budget.seed, ..TextSettings::of(calibration) };
+        Self {
+            source,
+            tokenizer: None,
+            output,
+            budget,
+            text,
+            may_pad: true,
+            max_checks: 80,
+            n_bands: None,
+            resume: false,
+            effort: Effort::default(),
+            identity: Identity::default(),
+        }
+    }
+}
+
+/// What the program knows of itself and the caller.
+#[derive(Debug, Clone, Default)]
+pub struct Identity {
+    /// Version and commit of the program.
+    pub build: String,
+    /// Date and time, as [`sterna_measure::clock::timestamp_utc`] writes them.
+    pub timestamp: String,
+    /// The command, so that the report says how to reproduce it.
+    pub command: String,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The artifact.
+    pub artifact: PathBuf,
+    /// The Plan's text.
+    pub plan: PathBuf,
+    /// The report for machines.
+    pub report_json: PathBuf,
+    /// The report for people.
+    pub report_html: PathBuf,
+    /// The report.
+    pub report: Report,
+}
+
+/// Bytes kept free in the artifact for its evidence.
+pub const EVIDENCE_BYTES: usize = 8 * 1024;
+/// The share of the allowed drop that the search aims at: what it chose on calibration text does a
+/// little worse on text it has not seen.
+const AIM: f64 = 0.75;
+/// Logits of a baseline kept in memory at most.
+const MAX_LOGITS_BYTES: usize = 1 << 30;
+
+/// Optimizes a model.
+///
+/// # Errors
+/// When an input cannot be used, the model cannot be run, a file not written, or the user stops it.
+pub fn optimize(
+    settings: &Settings,
+    engine: &dyn Engine,
+    clock: &dyn Clock,
+    watch: Watch<'_>,
+) -> Result<Outcome> {
+    settings.budget.check()?;
+    std::fs::create_dir_all(&settings.output)
+        .map_err(|e| OptimizeError::failed(settings.output.display().to_string(), e))?;
+    let prepared = prepare::prepare(settings, engine, watch)?;
+    let (building, found) = search(settings, &prepared, engine, clock, watch)?;
+    let proof = prove::prove(settings, &prepared, &building, engine, clock, watch)?;
+    watch.step(Stage::Report, 0, 1, "writing")?;
+    let details = Details::collect(settings, &prepared, &building, &found, &proof);
+    let report = Report { run: proof.run(settings, &prepared, engine)?, details };
+    let artifact = build::finish(settings, &prepared, &building, &report)?;
+    let report = Report {
+        run: prove::with_artifact(report.run, &artifact, settings.budget.max_size)?,
+        ..report
+    };
+    let (report_json, report_html) = report.write(&settings.output)?;
+    watch.step(Stage::Report, 1, 1, "done")?;
+    let plan = settings.output.join("plan.toml");
+    Ok(Outcome { artifact, plan, report_json, report_html, report })
+}
+
+/// Searches until what is built is within the size; gives the draft built.
+fn search<'p>(
+    settings: &Settings,
+    prepared: &'p Prepared,
+    engine: &dyn Engine,
+    clock: &dyn Clock,
+    watch: Watch<'_>,
+) -> Result<(Building<'p>, Found)> {
+    let base = base_draft(settings, prepared)?;
+    watch.step(Stage::Baseline, 0, 2, "running the baseline on calibration text")?;
+    let yardstick = |passages| {
+        let baseline = engine.load(&prepared.model.graph, &prepared.model)?;
+        Yardstick::new(baseline, passages, MAX_LOGITS_BYTES)
+    };
+    let full = yardstick(&prepared.texts.calibration)?;
+    watch.step(Stage::Baseline, 1, 2, "running the baseline on its first part")?;
+    let quick = yardstick(&prepared.texts.quick)?;
+    watch.step(Stage::Baseline, 2, 2, "done")?;
+    let mut judge = ModelJudge { engine, draft: base.clone(), quick, full };
+    let state = settings.output.join("state.jsonl");
+    let mut judge =
+        Remembered::in_file(&mut judge, &state, &prepared.key(settings), settings.resume)?;
+    let mut excess = 0;
+    loop {
+        let goal = goal(settings, prepared, &base, excess)?;
+        let (draft, found) = run_passes(settings, &base, goal, &mut judge, clock, watch)?;
+        let building = build::build(settings, prepared, draft, watch)?;
+        let over = settings
+            .budget
+            .max_size
+            .map_or(0, |max| (building.bytes + EVIDENCE_BYTES as u64).saturating_sub(max));
+        if over == 0 {
+            return Ok((building, found));
+        }
+        // The Plan's text was longer than thought; at most a few hundred bytes, so this ends.
+        excess += over;
+    }
+}
+
+/// The draft that encodings are chosen for: the model, padded if that may be.
+fn base_draft<'p>(settings: &Settings, prepared: &'p Prepared) -> Result<Draft<'p>> {
+    let model = &prepared.model;
+    let mut draft = Draft::new(&model.graph, model);
+    let may_pad = settings.may_pad.then_some((model.arch, &model.config));
+    let mut context = Context { may_pad, ..Context::default() };
+    PASSES.iter().try_for_each(|pass| pass.apply(&mut draft, &mut context))?;
+    Ok(draft)
+}
+
+fn run_passes<'p>(
+    settings: &Settings,
+    base: &Draft<'p>,
+    goal: Goal,
+    judge: &mut Remembered<'_>,
+    clock: &dyn Clock,
+    watch: Watch<'_>,
+) -> Result<(Draft<'p>, Found)> {
+    let mut draft = base.clone();
+    let search_settings = crate::search::Settings {
+        goal,
+        allow: settings.budget.allow.clone(),
+        max_checks: settings.max_checks,
+        time_budget: settings.budget.time,
+        n_bands: settings.n_bands,
+    };
+    let mut search = Search { settings: search_settings, judge, clock, watch };
+    let rewrites: Vec<&str> = REWRITES.iter().map(|rewrite| rewrite.name()).collect();
+    let mut context =
+        Context { chooser: Some(&mut search), rewrites: &rewrites, ..Context::default() };
+    PASSES.iter().try_for_each(|pass| pass.apply(&mut draft, &mut context))?;
+    let found = context.found.expect("mixed was given a chooser");
+    Ok((draft, found))
+}
+
+/// What the search is to reach: a size if one is capped, else a drop.
+fn goal(settings: &Settings, prepared: &Prepared, base: &Draft<'_>, excess: u64) -> Result<Goal> {
+    let budget = &settings.budget;
+    let fixed = build::fixed_bytes(prepared, base) + EVIDENCE_BYTES as u64 + excess;
+    let by_size = budget.max_size.map(|max| max.saturating_sub(fixed));
+    let by_memory = budget.max_memory.map(|max| max.saturating_sub(prepared.overhead_bytes()));
+    let limit = [by_size, by_memory].into_iter().flatten().min();
+    match (limit, budget.max_drop_percent) {
+        (Some(limit), _) => Ok(Goal::Bytes(limit)),
+        (None, Some(drop)) => Ok(Goal::DropPercent(drop * AIM)),
+        (None, None) => Err(OptimizeError::Input("the budget caps nothing".into())),
+    }
+}
+
+/// The artifact's name in the output folder.
+fn artifact_path(settings: &Settings, prepared: &Prepared) -> PathBuf {
+    let safe = |c: char| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' };
+    let name: String = prepared.model.name.chars().map(safe).collect();
+    settings.output.join(format!("{}.sterna.gguf", name.trim_start_matches('.')))
+}
+
+/// Candidates of a plan with nothing changed, for the report's size of what is grouped.
+pub(crate) fn n_pairs(draft: &Draft<'_>, budget: &Budget, n_bands: usize) -> (usize, usize) {
+    let groups = groups::of(draft, &budget.allow, n_bands);
+    let n_pairs = groups.iter().map(|group| group.candidates.len() - 1).sum();
+    (groups.len(), n_pairs)
+}
+
+/// Writes a text file beside its place and renames it into it.
+pub(crate) fn write_text(path: &Path, text: &str) -> Result<()> {
+    let beside = path.with_extension("part");
+    let failed = |e| OptimizeError::failed(format!("writing {}", path.display()), e);
+    std::fs::write(&beside, text).map_err(failed)?;
+    std::fs::rename(&beside, path).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+//! From a draft to a file: first one without evidence, which is measured, then the same with it.
+
+use super::{EVIDENCE_BYTES, Prepared, Settings, artifact_path, write_text};
+use crate::draft::Draft;
+use crate::error::{OptimizeError, Result};
+use crate::progress::{Stage, Watch};
+use crate::report::Report;
+use crate::size;
+use std::path::PathBuf;
+use sterna_formats::{OpenOptions, Value};
+use sterna_measure::quality::Passages;
+use sterna_model::plan::{Budget as PlanBudget, Text};
+use sterna_model::{Artifact, Model, Plan, WeightSource};
+
+/// A draft as it was written, not yet proven. Its file is removed when this is dropped.
+pub struct Building<'p> {
+    /// What was written.
+    pub draft: Draft<'p>,
+    /// How it is made.
+    pub plan: Plan,
+    /// Hash of its tensors.
+    pub content_hash: String,
+    /// The file, under a name of its own.
+    pub path: PathBuf,
+    /// Its length.
+    pub bytes: u64,
+}
+
+impl Drop for Building<'_> {
+    fn drop(&mut self) {
+        // It may never have been written; there is nobody left to tell.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Bytes of a file besides the matrices that the search is about: metadata, the list of tensors,
+/// vectors, and a Plan as long as one can get.
+pub fn fixed_bytes(prepared: &Prepared, base: &Draft<'_>) -> u64 {
+    let graph = base.graph();
+    let whole = size::file_bytes(&prepared.model.metadata, graph, base);
+    let matrices: usize = base
+        .matrices()
+        .map(|(id, decl)| crate::fit::bytes_of(decl, base.encoding(id)).next_multiple_of(32))
+        .sum();
+    // Per tensor a line of the Plan: its quoted name, ` = "IQ4_NL"` and the line's end.
+    let plan: usize = base.matrices().map(|(_, decl)| decl.name.len() + 16).sum();
+    // The Plan's other lines, keys, content hash, file type.
+    const REST_BYTES: usize = 1400;
+    whole - matrices as u64 + (plan + REST_BYTES) as u64
+}
+
+/// Writes the draft.
+pub fn build<'p>(
+    settings: &Settings,
+    prepared: &Prepared,
+    draft: Draft<'p>,
+    watch: Watch<'_>,
+) -> Result<Building<'p>> {
+    let plan = plan(settings, prepared, &draft);
+    let path = artifact_path(settings, prepared).with_extension("building");
+    let model = model_as_edited(settings, prepared, &draft)?;
+    let mut outcome = Ok(());
+    let content_hash = Artifact::write(&path, &model, &draft, &plan, "{}", &mut |done, total| {
+        let step = watch.step(Stage::Build, done as usize, total as usize, "bytes");
+        if outcome.is_ok() {
+            outcome = step;
+        }
+    })?;
+    let bytes = std::fs::metadata(&path).map_err(|e| OptimizeError::failed("the artifact", e))?;
+    let building = Building { draft, plan, content_hash, path, bytes: bytes.len() };
+    // After a stop, dropping the building removes the file.
+    outcome.map(|()| building)
+}
+
+/// Writes the proven artifact with its evidence in its place, and its Plan beside it.
+pub fn finish(
+    settings: &Settings,
+    prepared: &Prepared,
+    building: &Building<'_>,
+    report: &Report,
+) -> Result<PathBuf> {
+    let path = artifact_path(settings, prepared);
+    let model = model_as_edited(settings, prepared, &building.draft)?;
+    let evidence = report.evidence(EVIDENCE_BYTES);
+    let hash =
+        Artifact::write(&path, &model, &building.draft, &building.plan, &evidence, &mut |_, _| {})?;
+    assert_eq!(hash, building.content_hash, "the same draft is written twice");
+    write_text(&settings.output.join("plan.toml"), &building.plan.print())?;
+    Ok(path)
+}
+
+/// The model with the draft's widths: what the file says of itself.
+fn model_as_edited(settings: &Settings, prepared: &Prepared, draft: &Draft<'_>) -> Result<Model> {
+    let options = OpenOptions { tokenizer: settings.tokenizer.clone() };
+    let mut model = Model::open_with(prepared.model.path(), &options)?;
+    if let Some(config) = draft.config() {
+        model.graph = model.arch.graph(config).map_err(OptimizeError::Input)?;
+        let key = format!("{}.feed_forward_length", model.arch.name());
+        model.metadata.set(key, Value::U32(config.ffn_dim as u32));
+        model.config = config.clone();
+    }
+    Ok(model)
+}
+
+fn plan(settings: &Settings, prepared: &Prepared, draft: &Draft<'_>) -> Plan {
+    let budget = &settings.budget;
+    let text = |passages: &Passages| {
+        let workload = passages.workload();
+        let hash = format!("blake3:{}", workload.hash());
+        Text { name: workload.name().into(), hash, tokens: workload.n_tokens() as u64 }
+    };
+    let name = |id| draft.graph().decl(id).name.clone();
+    let encodings = draft.edits().map(|(id, edit)| (name(id), edit.encoding.name().to_owned()));
+    let rewrites = sterna_model::rewrites::REWRITES.iter().map(|r| r.name().to_owned());
+    Plan {
+        seed: budget.seed,
+        rewrites: rewrites.collect(),
+        mlp_width: draft.config().map(|config| config.ffn_dim as u64),
+        budget: PlanBudget {
+            max_drop: budget.max_drop_percent.map(|percent| percent / 100.0),
+            max_size: budget.max_size,
+            max_memory: budget.max_memory,
+            target_bpw: None,
+        },
+        calibration: Some(text(&prepared.texts.calibration)),
+        held_out: Some(text(&prepared.texts.heldout)),
+        encodings: encodings.collect(),
+        ..Plan::unchanged(prepared.source.clone())
+    }
+}

@@ -1,0 +1,191 @@
+//! How fast the artifact is beside its baseline: interleaved runs of both.
+
+use crate::engine::Loaded;
+use crate::error::Result;
+use crate::progress::{Stage, Watch};
+use crate::report::{Race, Series};
+use std::time::Duration;
+use sterna_measure::compare::{self, Comparison, timed};
+use sterna_measure::{Clock, Figure, MeasureError, Samples, Unit};
+
+/// How long to compare.
+#[derive(Debug, Clone, Copy)]
+pub struct Effort {
+    /// Rounds of each comparison at most; four runs each. 0 leaves the comparison out.
+    pub max_rounds: usize,
+    /// Prompt tokens of a prefill run.
+    pub n_prompt: usize,
+    /// Tokens of a decode run.
+    pub n_generate: usize,
+    /// Requests whose tokens are timed one by one, per model.
+    pub n_requests: usize,
+}
+
+impl Default for Effort {
+    fn default() -> Self {
+        Self { max_rounds: 30, n_prompt: 128, n_generate: 32, n_requests: 24 }
+    }
+}
+
+impl Effort {
+    /// Leaves speed out; its figures say so.
+    pub fn none() -> Self {
+        Self { max_rounds: 0, ..Self::default() }
+    }
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub struct Speed {
+    /// For the report's metrics.
+    pub figures: Vec<Figure>,
+    /// The raw distributions.
+    pub series: Vec<Series>,
+    /// The verdicts.
+    pub races: Vec<Race>,
+}
+
+/// Why there are no speeds.
+const LEFT_OUT: &str = "the speed comparison was left out by the settings";
+
+/// Compares a baseline and an artifact.
+pub fn measure(
+    baseline: &mut dyn Loaded,
+    artifact: &mut dyn Loaded,
+    tokens: &[u32],
+    effort: Effort,
+    clock: &dyn Clock,
+    watch: Watch<'_>,
+) -> Result<Speed> {
+    let mut speed = Speed::default();
+    let room = baseline.context_len().min(artifact.context_len());
+    let n_prompt = effort.n_prompt.min(room / 2).min(tokens.len()).max(1);
+    let n_generate = effort.n_generate.min(room.saturating_sub(n_prompt + 1)).max(2);
+    for (name, n_prompt, n_generate) in
+        [("prefill", n_prompt, 0), ("decode", 8.min(n_prompt), n_generate)]
+    {
+        if effort.max_rounds == 0 {
+            speed.leave_out(name)?;
+            continue;
+        }
+        watch.step(Stage::Verify, 2, 4, &format!("comparing {name} speed"))?;
+        let settings = compare::Settings {
+            max_rounds: effort.max_rounds,
+            min_rounds: effort.max_rounds.min(10),
+            ..compare::Settings::default()
+        };
+        let prompt = &tokens[..n_prompt];
+        let comparison = compare::compare(
+            &mut timed(clock, || cost(baseline, prompt, n_generate, watch)),
+            &mut timed(clock, || cost(artifact, prompt, n_generate, watch)),
+            &settings,
+        );
+        // A stop inside of a run comes back as its failure.
+        watch.check()?;
+        speed.add(name, n_prompt, n_generate, &comparison?)?;
+    }
+    if effort.max_rounds > 0 {
+        let prompt = &tokens[..n_prompt.min(32)];
+        speed.time_tokens(baseline, artifact, prompt, n_generate, effort, clock, watch)?;
+    }
+    Ok(speed)
+}
+
+fn cost(
+    model: &mut dyn Loaded,
+    prompt: &[u32],
+    n: usize,
+    watch: Watch<'_>,
+) -> std::result::Result<(), String> {
+    watch.check().map_err(|e| e.to_string())?;
+    match n {
+        0 => model.score(prompt, &mut |_, _| {}),
+        n => model.generate(prompt, n, &mut || {}),
+    }
+}
+
+impl Speed {
+    fn leave_out(&mut self, name: &str) -> std::result::Result<(), MeasureError> {
+        let figure = format!("{name}_time_ratio");
+        self.figures.push(Figure::unavailable(&figure, Unit::Ratio, "A/B", LEFT_OUT)?);
+        Ok(())
+    }
+
+    fn add(
+        &mut self,
+        name: &str,
+        n_prompt: usize,
+        n_generate: usize,
+        comparison: &Comparison,
+    ) -> std::result::Result<(), MeasureError> {
+        let work = match n_generate {
+            0 => format!("{n_prompt} prompt tokens, fresh sequence"),
+            n => format!("{n} tokens generated after {n_prompt} of prompt, prompt included"),
+        };
+        let n_tokens = if n_generate == 0 { n_prompt } else { n_prompt + n_generate };
+        for (who, costs) in [("baseline", &comparison.a), ("artifact", &comparison.b)] {
+            let rates = costs.raw().iter().map(|seconds| n_tokens as f64 / seconds).collect();
+            let figure = format!("{who}_{name}_tokens_per_s");
+            let samples = Samples::new(&figure, rates)?;
+            let method = format!("{work}; interleaved with the other model");
+            self.figures.push(Figure::measured(&figure, Unit::TokensPerSecond, &method, &samples)?);
+        }
+        let method = format!("time of the artifact over the baseline's: {work}");
+        self.figures.push(comparison.figure(&format!("{name}_time_ratio"), &method)?);
+        let line = comparison.line().replace("B/A", "artifact/baseline");
+        let line = line.replace("A is faster", "the baseline is faster");
+        let line = line.replace("B is faster", "the artifact is faster");
+        self.races.push(Race { name: name.into(), line });
+        Ok(())
+    }
+
+    /// Times every token of some requests, the models taking turns.
+    #[allow(clippy::too_many_arguments)]
+    fn time_tokens(
+        &mut self,
+        baseline: &mut dyn Loaded,
+        artifact: &mut dyn Loaded,
+        prompt: &[u32],
+        n: usize,
+        effort: Effort,
+        clock: &dyn Clock,
+        watch: Watch<'_>,
+    ) -> Result<()> {
+        let mut gaps = [Vec::new(), Vec::new()];
+        let mut firsts = [Vec::new(), Vec::new()];
+        for round in 0..effort.n_requests {
+            watch.step(Stage::Verify, 3, 4, "timing tokens one by one")?;
+            for turn in 0..2 {
+                let who = (round + turn) % 2;
+                let mut times: Vec<Duration> = vec![clock.now()];
+                let mut note = || times.push(clock.now());
+                match who {
+                    0 => baseline.generate(prompt, n, &mut note),
+                    _ => artifact.generate(prompt, n, &mut note),
+                }
+                .map_err(|why| MeasureError::Failed { what: "generating".into(), why })?;
+                let ms = |pair: &[Duration]| (pair[1] - pair[0]).as_secs_f64() * 1e3;
+                let mut spans = times.windows(2).map(ms);
+                firsts[who].extend(spans.next());
+                gaps[who].extend(spans);
+            }
+        }
+        self.add_times(
+            "ttft_ms",
+            &format!("first token after {} of prompt", prompt.len()),
+            firsts,
+        )?;
+        self.add_times("itl_ms", "time between tokens", gaps)
+    }
+
+    fn add_times(&mut self, name: &str, method: &str, [a, b]: [Vec<f64>; 2]) -> Result<()> {
+        for (who, values) in [("baseline", &a), ("artifact", &b)] {
+            let figure = format!("{who}_{name}");
+            let samples = Samples::new(&figure, values.clone())?;
+            let method = format!("{method}, models taking turns");
+            self.figures.push(Figure::measured(&figure, Unit::Milliseconds, &method, &samples)?);
+        }
+        self.series.push(Series { name: name.into(), unit: "ms".into(), baseline: a, artifact: b });
+        Ok(())
+    }
+}

@@ -1,0 +1,152 @@
+//! The whole pipeline on the trained model that lies beside the project, cut to seconds.
+
+use super::*;
+use crate::budget::parse_allow;
+use crate::passes::rtn;
+use crate::progress::{Progress, Silent};
+use crate::recipe::Recipe;
+use crate::runner::RuntimeEngine;
+use std::sync::atomic::{AtomicBool, Ordering};
+use sterna_formats::Metadata;
+use sterna_measure::clock::RealClock;
+use sterna_model::{Artifact, Model, WeightSource, write_gguf};
+
+/// The folder of real data: `STERNA_DATA`, else `shared/data` above the project.
+fn data() -> Option<PathBuf> {
+    let given = std::env::var_os("STERNA_DATA").map(PathBuf::from);
+    let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|a| a.join("shared/data"));
+    let found = given.into_iter().chain(above).find(|path| path.join("tinyllamas").is_dir());
+    if found.is_none() {
+        eprintln!("skipped: no folder shared/data above the project, and STERNA_DATA is not set");
+    }
+    found
+}
+
+fn quick(data: &Path, output: &Path, budget: Budget) -> Settings {
+    let model = data.join("tinyllamas/stories260K.bin");
+    let text = data.join("tinystories/tinystories_sample_2MiB.txt");
+    let budget = Budget { allow: parse_allow("Q8_0,Q5_0,Q4_0").unwrap(), ..budget };
+    let mut settings = Settings::new(model, output.into(), text, budget);
+    settings.text.n_calibration = 12;
+    settings.text.n_evaluation = 16;
+    settings.text.max_tokens = 48;
+    settings.text.quick_tokens = 250;
+    settings.max_checks = 10;
+    settings.n_bands = Some(1);
+    settings.effort = Effort::none();
+    settings
+}
+
+fn engine() -> RuntimeEngine {
+    let settings = sterna_runtime::Settings {
+        threads: Some(1),
+        context_len: 64,
+        ..sterna_runtime::Settings::default()
+    };
+    RuntimeEngine::new(settings).unwrap()
+}
+
+fn run(settings: &Settings) -> Result<Outcome> {
+    let stop = AtomicBool::new(false);
+    optimize(settings, &engine(), &RealClock::new(), Watch { progress: &Silent, stop: &stop })
+}
+
+#[test]
+fn a_size_budget_is_kept_by_a_file_that_says_so() {
+    // proves A1 (size), A3 (the evidence rides along and reads back)
+    let Some(data) = data() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let max_size = Some(300_000);
+    let settings = quick(&data, folder.path(), Budget { max_size, ..Budget::default() });
+    let outcome = run(&settings).unwrap();
+    let bytes = std::fs::metadata(&outcome.artifact).unwrap().len();
+    assert!(bytes <= 300_000, "{bytes}");
+    let artifact = Artifact::open(&outcome.artifact).unwrap();
+    artifact.verify_content().unwrap();
+    assert_eq!(artifact.plan.print(), std::fs::read_to_string(&outcome.plan).unwrap());
+    assert_eq!(artifact.plan.mlp_width, Some(192));
+    let evidence = Report::from_value(&artifact.evidence).unwrap();
+    assert_eq!(evidence.details.model.name, "stories260K");
+    let json = std::fs::read_to_string(&outcome.report_json).unwrap();
+    let report = Report::from_value(&serde_json::from_str(&json).unwrap()).unwrap();
+    assert_eq!(report, outcome.report);
+    let file = report.run.metric("file_bytes").unwrap();
+    assert_eq!(file.value(), Some(bytes as f64));
+    let left: Vec<String> = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.contains("part") || name.contains("building"))
+        .collect();
+    assert_eq!(left, Vec::<String>::new());
+    let html = std::fs::read_to_string(&outcome.report_html).unwrap();
+    assert!(html.contains("172 = 5 x 32 + 12") && html.contains("blk.0.ffn_down.weight"));
+    // The same settings make the same weights.
+    let again = tempfile::tempdir().unwrap();
+    let settings = Settings { output: again.path().into(), ..settings };
+    let second = Artifact::open(&run(&settings).unwrap().artifact).unwrap();
+    assert_eq!(second.content_hash, artifact.content_hash);
+}
+
+/// Stops the run when a stage begins.
+struct StopAt<'a>(Stage, &'a AtomicBool);
+
+impl Progress for StopAt<'_> {
+    fn step(&self, stage: Stage, _done: usize, _total: usize, _note: &str) {
+        if stage == self.0 {
+            self.1.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+#[test]
+fn a_stop_leaves_nothing_half_written_and_resume_goes_on() {
+    let Some(data) = data() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let budget = Budget { max_drop_percent: Some(20.0), ..Budget::default() };
+    let mut settings = quick(&data, folder.path(), budget);
+    for stage in [Stage::Sensitivity, Stage::Build, Stage::Verify] {
+        let stop = AtomicBool::new(false);
+        let progress = StopAt(stage, &stop);
+        let watch = Watch { progress: &progress, stop: &stop };
+        let outcome = optimize(&settings, &engine(), &RealClock::new(), watch);
+        assert!(matches!(outcome, Err(OptimizeError::Cancelled)), "{stage:?}");
+        let names: Vec<_> =
+            std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(names, ["state.jsonl"], "{stage:?}");
+        settings.resume = true;
+    }
+    let state = || std::fs::read_to_string(folder.path().join("state.jsonl")).unwrap();
+    let before = state();
+    let outcome = run(&settings).unwrap();
+    assert_eq!(state(), before, "everything was measured before the stop");
+    assert!(outcome.report.run.grade().is_some());
+}
+
+#[test]
+fn a_file_is_as_large_as_foretold() {
+    let Some(data) = data() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let model = Model::open(&data.join("tinyllamas/stories260K.bin")).unwrap();
+    for name in ["F32", "F16", "Q8_0", "Q4_0"] {
+        let mut draft = Draft::new(&model.graph, &model);
+        rtn::encode_all(&mut draft, &Recipe::named(name).unwrap().pure()).unwrap();
+        let path = folder.path().join(name);
+        write_gguf(&path, &model, &draft, &Metadata::default(), &mut |_, _| {}).unwrap();
+        let foretold = crate::size::file_bytes(&model.metadata, &model.graph, &draft);
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), foretold, "{name}");
+        assert_eq!(draft.encoding(sterna_model::WeightId(0)).name(), name);
+    }
+}
+
+#[test]
+fn a_dry_run_says_what_would_be_done_and_writes_nothing() {
+    let Some(data) = data() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let budget = Budget { max_drop_percent: Some(1.0), ..Budget::default() };
+    let text = describe(&quick(&data, &folder.path().join("out"), budget)).unwrap();
+    assert!(text.contains("8 tensor groups, 40 measurements"), "{text}");
+    assert!(text.contains("172 hidden features are stored as 192"), "{text}");
+    assert!(!folder.path().join("out").exists());
+    let error = describe(&quick(&data, folder.path(), Budget::default())).unwrap_err();
+    assert!(error.to_string().contains("--max-drop 1%"));
+}

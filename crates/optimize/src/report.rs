@@ -1,0 +1,111 @@
+//! The report of an optimization: every number with where it came from, as JSON, HTML and text.
+//!
+//! In: a run in `measure`'s schema, and [`Details`] of the search. Out: `report.json` (that schema,
+//! with the details under `optimize`), `report.html` (self-contained), a page of text, and the
+//! evidence that rides in the artifact: the same JSON without the bulky lists.
+
+mod details;
+mod html;
+mod plots;
+mod text;
+
+use crate::error::{OptimizeError, Result};
+use crate::pipeline::write_text;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use sterna_measure::RunReport;
+
+pub use details::{Details, ModelFacts, Point, Race, Sensitivity, Series, TensorRow};
+
+/// A run and what is peculiar to optimizing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// Metrics, targets, machine, workload.
+    pub run: RunReport,
+    /// Search, tensors, distributions.
+    pub details: Details,
+}
+
+/// The key of the details in the JSON.
+const DETAILS_KEY: &str = "optimize";
+
+impl Report {
+    /// The report as JSON text.
+    ///
+    /// # Errors
+    /// When two metrics share a name.
+    pub fn to_json(&self) -> Result<String> {
+        let value = self.to_value()?;
+        Ok(serde_json::to_string_pretty(&value).expect("plain data") + "\n")
+    }
+
+    fn to_value(&self) -> Result<Value> {
+        let mut value: Value = serde_json::from_str(&self.run.to_json()?).expect("own JSON");
+        let details = serde_json::to_value(&self.details).expect("plain data");
+        value.as_object_mut().expect("a struct").insert(DETAILS_KEY.into(), details);
+        Ok(value)
+    }
+
+    /// Reads a report or an artifact's evidence; every figure is checked again.
+    ///
+    /// # Errors
+    /// When it is neither, or claims what does not follow from its numbers.
+    pub fn from_value(value: &Value) -> Result<Self> {
+        let bad = |why: String| OptimizeError::Input(format!("the report: {why}"));
+        let mut run = value.clone();
+        let details = run.as_object_mut().and_then(|fields| fields.shift_remove(DETAILS_KEY));
+        let details = details.ok_or_else(|| bad("it is not of an optimization".into()))?;
+        let details = serde_json::from_value(details).map_err(|e| bad(e.to_string()))?;
+        Ok(Self { run: RunReport::from_json(&run.to_string())?, details })
+    }
+
+    /// Writes `report.json` and `report.html` into a folder.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn write(&self, folder: &Path) -> Result<(PathBuf, PathBuf)> {
+        let (json, html) = (folder.join("report.json"), folder.join("report.html"));
+        write_text(&json, &self.to_json()?)?;
+        write_text(&html, &html::render(self)?)?;
+        Ok((json, html))
+    }
+
+    /// The report without its bulky lists, in at most `max_bytes`: metrics that are not about the
+    /// budget go before it would be longer.
+    pub fn evidence(&self, max_bytes: usize) -> String {
+        let mut short = self.clone();
+        short.details = short.details.without_lists();
+        loop {
+            let text = short.to_value().expect("names were unique before").to_string();
+            let wanted: Vec<String> =
+                short.run.targets.iter().map(|target| target.name().to_owned()).collect();
+            let spare =
+                short.run.metrics.iter().rposition(|m| !wanted.iter().any(|w| w == m.name()));
+            match spare {
+                Some(index) if text.len() > max_bytes => {
+                    short.run.metrics.remove(index);
+                }
+                _ => return text,
+            }
+        }
+    }
+}
+
+/// `report.html` of a report or an artifact's evidence.
+///
+/// # Errors
+/// When it is neither.
+pub fn html(evidence: &Value) -> Result<String> {
+    html::render(&Report::from_value(evidence)?)
+}
+
+/// A page of text of a report or an artifact's evidence.
+///
+/// # Errors
+/// When it is neither.
+pub fn text(evidence: &Value) -> Result<String> {
+    Ok(text::render(&Report::from_value(evidence)?))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+//! `report.html`: one self-contained page. The words and their order are in the template; what is
+//! here puts numbers into readable form.
+
+use super::details::Point;
+use super::{Report, plots, text};
+use crate::error::{OptimizeError, Result};
+use minijinja::value::Serde;
+use minijinja::{Environment, Value, context};
+use sterna_measure::Figure;
+use sterna_measure::figure::short;
+use sterna_measure::report::{Status, Target};
+
+/// The page.
+const TEMPLATE: &str = include_str!("report.html");
+
+/// Renders the page.
+///
+/// # Errors
+/// Never, but for a broken template.
+pub fn render(report: &Report) -> Result<String> {
+    let mut environment = Environment::new();
+    let failed = |error: minijinja::Error| OptimizeError::failed("report.html", error);
+    environment.add_filter("bytes", bytes);
+    environment.add_filter("short", short);
+    environment.add_filter("thousands", thousands);
+    environment.add_template("report.html", TEMPLATE).map_err(failed)?;
+    let template = environment.get_template("report.html").map_err(failed)?;
+    template.render(page(report)).map_err(failed)
+}
+
+/// Everything that the template names.
+fn page(report: &Report) -> Value {
+    let (run, details) = (&report.run, &report.details);
+    let (word, meaning) = text::verdict(report);
+    let held_out: Vec<&Point> = details.held_out.iter().collect();
+    let mut tried: Vec<&Point> = details.tried.iter().collect();
+    tried.sort_by_key(|point| point.bytes);
+    let histograms: Vec<Value> = details
+        .series
+        .iter()
+        .map(|series| context! { name => series.name.clone(), plot => plots::latency(series) })
+        .collect();
+    context! {
+        run => Value::from(Serde(run)),
+        details => Value::from(Serde(details)),
+        verdict => context! { word => word, class => word.replace(' ', "-"), meaning => meaning },
+        targets => run.targets.iter().map(target).collect::<Vec<_>>(),
+        headlines => headlines(report),
+        metrics => run.metrics.iter().map(metric).collect::<Vec<_>>(),
+        front_held_out => plots::front(&held_out, "On held-out text"),
+        front_tried => plots::front(&tried, "Plans measured on calibration text"),
+        layers => plots::layers(&details.tensors),
+        histograms => histograms,
+    }
+}
+
+/// The few numbers that people look for first.
+fn headlines(report: &Report) -> Vec<Value> {
+    const NAMES: [(&str, &str); 6] = [
+        ("file_bytes", "file"),
+        ("size_ratio", "times smaller"),
+        ("perplexity_drop_percent", "perplexity rise"),
+        ("top1_agreement", "same favourite token"),
+        ("prefill_time_ratio", "prefill time, of baseline's"),
+        ("decode_time_ratio", "decode time, of baseline's"),
+    ];
+    let find = |(name, label): &(&str, &str)| {
+        let figure = report.run.metric(name)?;
+        let mut shown = metric(figure);
+        if let Some(value) = figure.value() {
+            let text = match *name {
+                "file_bytes" => bytes(value),
+                "perplexity_drop_percent" => format!("{value:+.2}%"),
+                "top1_agreement" => format!("{:.1}%", value * 100.0),
+                _ => format!("{value:.2}×"),
+            };
+            shown = context! { value => text, ..shown };
+        }
+        Some(context! { label => *label, figure => shown })
+    };
+    NAMES.iter().filter_map(find).collect()
+}
+
+fn metric(figure: &Figure) -> Value {
+    let interval = figure.ci95().map(|i| format!("{} to {}", short(i.low), short(i.high)));
+    context! {
+        name => figure.name(),
+        value => figure.value().map(short),
+        unit => figure.unit().name(),
+        interval => interval,
+        n => figure.n(),
+        source => figure.source().name(),
+        method => figure.method(),
+        reason => figure.reason(),
+        p95 => figure.p95().map(short),
+        p99 => figure.p99().map(short),
+    }
+}
+
+fn target(target: &Target) -> Value {
+    let class = match target.status() {
+        Status::Met => "met",
+        Status::Missed => "missed",
+        Status::NotEvaluated => "not-evaluated",
+    };
+    context! { line => target.line(), class => class }
+}
+
+/// Bytes as people say them, with the exact count where it is short.
+fn bytes(value: f64) -> String {
+    match value {
+        v if v >= 1e9 => format!("{:.2} GB", v / 1e9),
+        v if v >= 1e6 => format!("{:.2} MB", v / 1e6),
+        v if v >= 1e3 => format!("{:.1} kB", v / 1e3),
+        v => format!("{v:.0} B"),
+    }
+}
+
+/// `1234567` as `1 234 567`.
+fn thousands(value: u64) -> String {
+    let digits = value.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push('\u{202f}');
+        }
+        text.push(digit);
+    }
+    text
+}

@@ -1,0 +1,46 @@
+//! The report as a page of text, for terminals.
+
+use super::Report;
+use sterna_measure::report::Status;
+
+/// The budget in a word, and what it means.
+pub fn verdict(report: &Report) -> (&'static str, &'static str) {
+    match report.run.grade() {
+        Some(Status::Met) => ("met", "every cap is kept, by measurement on held-out text"),
+        Some(Status::Missed) => ("missed", "at least one cap is not kept"),
+        Some(Status::NotEvaluated) => ("not evaluated", "not every cap could be measured"),
+        None => ("no budget", "nothing was capped that could be judged"),
+    }
+}
+
+/// The page.
+pub fn render(report: &Report) -> String {
+    let details = &report.details;
+    let (word, meaning) = verdict(report);
+    let mut text = format!(
+        "{}  {} parameters, {}\nbudget   {}\nverdict  {word}: {meaning}\n",
+        details.model.name, details.model.n_parameters, details.model.architecture, details.budget
+    );
+    for target in &report.run.targets {
+        text += &format!("         {}\n", target.line());
+    }
+    text += "\n";
+    for metric in &report.run.metrics {
+        text += &format!("{}\n", metric.line());
+    }
+    for race in &details.races {
+        text += &format!("{}: {}\n", race.name, race.line);
+    }
+    if !details.held_out.is_empty() {
+        text += "\nheld-out text            bytes      KL/token    drop %\n";
+    }
+    for point in &details.held_out {
+        let (label, bytes) = (&point.label, point.bytes);
+        text +=
+            &format!("{label:<20.20} {bytes:>10} {:>12.6} {:>9.3}\n", point.kl, point.drop_percent);
+    }
+    for note in &details.notes {
+        text += &format!("note: {note}\n");
+    }
+    text
+}

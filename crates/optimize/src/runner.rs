@@ -1,0 +1,123 @@
+//! The real engine: models run by the runtime, as they will be for users.
+
+use crate::engine::{Engine, Loaded};
+use crate::error::{OptimizeError, Result};
+use std::sync::Arc;
+use sterna_measure::LanguageModel;
+use sterna_measure::quality::logits::argmax;
+use sterna_model::{Graph, WeightSource};
+use sterna_runtime::{Chunk, Logits, Program, Runner, RuntimeError, SequenceId, Settings};
+
+/// Logits that one call hands over at most: 64 MiB of floats.
+const MAX_LOGITS: usize = 16 << 20;
+
+/// Runs models with the runtime, all with the same settings.
+#[derive(Debug, Clone)]
+pub struct RuntimeEngine {
+    settings: Settings,
+    isa: &'static str,
+}
+
+impl RuntimeEngine {
+    /// An engine; `settings.context_len` bounds the documents that can be measured.
+    ///
+    /// # Errors
+    /// When the CPU lacks the ISA, or a number is zero.
+    pub fn new(settings: Settings) -> Result<Self> {
+        let bad = |error: RuntimeError| OptimizeError::Input(error.to_string());
+        settings.check().map_err(bad)?;
+        let isa = settings.level().map_err(bad)?.name();
+        Ok(Self { settings, isa })
+    }
+}
+
+impl Engine for RuntimeEngine {
+    fn load(&self, graph: &Graph, weights: &dyn WeightSource) -> Result<Box<dyn Loaded>> {
+        let failed = |error| OptimizeError::failed("preparing the model", error);
+        let program = Program::compile(graph, weights, &self.settings, None).map_err(failed)?;
+        let runner = Runner::new(Arc::new(program)).map_err(failed)?;
+        Ok(Box::new(Running { runner, vocab_len: graph.out_features() }))
+    }
+
+    fn n_threads(&self) -> usize {
+        self.settings.n_workers()
+    }
+
+    fn isa(&self) -> String {
+        self.isa.to_owned()
+    }
+}
+
+/// A model in a runner, one sequence at a time.
+pub struct Running {
+    runner: Runner,
+    vocab_len: usize,
+}
+
+impl Running {
+    /// Over a runner of its own.
+    pub fn new(runner: Runner) -> Self {
+        let vocab_len = runner.program().n_outputs();
+        Self { runner, vocab_len }
+    }
+
+    /// Runs `work` on a fresh sequence, which ends whatever comes of it.
+    fn with_sequence(
+        &mut self,
+        work: impl FnOnce(&mut Runner, SequenceId) -> std::result::Result<(), RuntimeError>,
+    ) -> std::result::Result<(), String> {
+        let sequence = self.runner.new_sequence();
+        let outcome = work(&mut self.runner, sequence);
+        let freed = self.runner.free(sequence);
+        outcome.and(freed).map_err(|error| error.to_string())
+    }
+}
+
+impl LanguageModel for Running {
+    fn vocab_len(&self) -> usize {
+        self.vocab_len
+    }
+
+    fn context_len(&self) -> usize {
+        self.runner.program().settings().context_len
+    }
+
+    fn score(
+        &mut self,
+        tokens: &[u32],
+        sink: &mut dyn FnMut(usize, &[f32]),
+    ) -> std::result::Result<(), String> {
+        let vocab_len = self.vocab_len;
+        let n_rows = (MAX_LOGITS / vocab_len).clamp(1, 512);
+        self.with_sequence(|runner, sequence| {
+            for (piece, tokens) in tokens.chunks(n_rows).enumerate() {
+                let chunk = Chunk { sequence, tokens, logits: Logits::All };
+                let logits = runner.forward(&[chunk])?;
+                for (row, logits) in logits.chunks_exact(vocab_len).enumerate() {
+                    sink(piece * n_rows + row, logits);
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Loaded for Running {
+    fn generate(
+        &mut self,
+        prompt: &[u32],
+        n: usize,
+        on_token: &mut dyn FnMut(),
+    ) -> std::result::Result<(), String> {
+        self.with_sequence(|runner, sequence| {
+            let mut next = Vec::new();
+            for _ in 0..n {
+                let tokens = if next.is_empty() { prompt } else { &next };
+                let chunk = Chunk { sequence, tokens, logits: Logits::Last };
+                next = vec![argmax(runner.forward(&[chunk])?) as u32];
+                on_token();
+            }
+            Ok(())
+        })
+    }
+}
