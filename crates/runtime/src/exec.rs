@@ -5,9 +5,10 @@
 //! allocates nothing.
 
 use crate::kv::{KvCache, SequenceId};
+use crate::profile::{ClockFn, Profile, Recorder};
 use crate::steps::{Batch, Part, Planned, Rows, Run};
 use crate::team::{Io, Items, Job, Memory, Region, Team, cpus};
-use crate::{Lines, Program, RuntimeError};
+use crate::{Lines, Program, RuntimeError, program};
 use std::sync::Arc;
 
 /// Which rows of a chunk the caller wants logits of.
@@ -61,6 +62,7 @@ pub struct Runner {
     batch: Batch,
     /// The place in the cache's list of each chunk's sequence.
     places: Vec<usize>,
+    recorder: Option<Recorder>,
 }
 
 impl Runner {
@@ -83,12 +85,28 @@ impl Runner {
             wanted: Vec::with_capacity(rows),
         };
         let places = Vec::with_capacity(rows);
-        Ok(Self { program, team, kv, arena, scratch, logits, batch, places })
+        Ok(Self { program, team, kv, arena, scratch, logits, batch, places, recorder: None })
     }
 
     /// The program it runs.
     pub fn program(&self) -> &Arc<Program> {
         &self.program
+    }
+
+    /// The bytes it and its program take; logits as far as calls have grown them.
+    pub fn memory(&self) -> program::Memory {
+        program::Memory { logits: self.logits.bytes(), ..self.program.memory() }
+    }
+
+    /// Starts to collect a profile, with this clock.
+    pub fn start_profile(&mut self, clock: ClockFn) {
+        self.recorder = Some(Recorder::new(clock, self.program.lowered.steps.len()));
+    }
+
+    /// Ends the profile and returns it; empty if none was started.
+    pub fn end_profile(&mut self) -> Profile {
+        let recorder = self.recorder.take();
+        recorder.map(|r| r.profile(&self.program.lowered.steps)).unwrap_or_default()
     }
 
     /// A new, empty sequence.
@@ -140,7 +158,12 @@ impl Runner {
         let mut at = Cursor { chunk: 0, token: 0 };
         let mut done = 0;
         while self.fill(chunks, &mut at) {
+            let start = self.recorder.as_ref().map(Recorder::time);
             self.run_batch(done);
+            if let (Some(recorder), Some(start)) = (&mut self.recorder, start) {
+                let wall = recorder.time().saturating_sub(start);
+                recorder.end(&self.program.lowered.steps, &self.batch, wall);
+            }
             done += self.batch.wanted.len();
             for part in &self.batch.parts {
                 self.kv.advance(part.sequence, part.n_rows);
@@ -219,7 +242,11 @@ impl Runner {
             .with(Region::Logits, logits)
             .with(Region::Kv, kv)
             .with_scratch(self.scratch.lines_mut());
-        let job = Walk { steps: &lowered.steps, run, n_workers: program.n_workers };
+        let recorder = self.recorder.as_ref();
+        if let Some(recorder) = recorder {
+            recorder.start();
+        }
+        let job = Walk { steps: &lowered.steps, run, n_workers: program.n_workers, recorder };
         self.team.run(lowered.steps.len(), &job, &mut memory);
     }
 }
@@ -235,6 +262,7 @@ struct Walk<'a> {
     steps: &'a [Planned],
     run: Run<'a>,
     n_workers: usize,
+    recorder: Option<&'a Recorder>,
 }
 
 impl Walk<'_> {
@@ -252,5 +280,11 @@ impl Job for Walk<'_> {
     fn work(&self, io: Io<'_>) {
         let planned = &self.steps[io.step()];
         planned.step.work(&io, &self.run, self.n_rows(planned.rows));
+    }
+
+    fn finished(&self, step: usize) {
+        if let Some(recorder) = self.recorder {
+            recorder.finished(step);
+        }
     }
 }

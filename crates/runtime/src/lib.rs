@@ -26,15 +26,21 @@ pub mod arena;
 
 pub mod kv;
 
+pub mod cache;
 pub mod pack;
 
 pub mod program;
 
 pub mod exec;
+pub mod profile;
+pub mod sample;
 
+pub use cache::Cache;
 pub use error::RuntimeError;
 pub use exec::{Chunk, Logits, Runner};
 pub use kv::SequenceId;
+pub use profile::Profile;
 pub use program::{Memory, Program};
 pub use region::Lines;
+pub use sample::{Sampler, SamplerSettings};
 pub use settings::{KvEncoding, Settings};

@@ -1,11 +1,10 @@
 //! A program: a graph compiled for this machine, shared by all runners of the model.
 
+use crate::cache::{Cache, Image, load_or_pack};
 use crate::lower::{Lowered, lower};
-use crate::pack::pack_in_memory;
 use crate::steps::Step;
 use crate::team::{Team, cpus};
-use crate::{Lines, RuntimeError, Settings};
-use std::path::Path;
+use crate::{RuntimeError, Settings};
 use sterna_kernels::{Level, Line};
 use sterna_model::rewrites::{REWRITES, rewritten};
 use sterna_model::{Graph, WeightSource};
@@ -18,7 +17,8 @@ pub struct Program {
     pub(crate) n_workers: usize,
     pub(crate) scratch_lines: usize,
     pub(crate) n_outputs: usize,
-    weights: Lines,
+    weights: Image,
+    warnings: Vec<String>,
 }
 
 /// The bytes of a program and one runner of it, all planned before the first token.
@@ -55,10 +55,9 @@ impl Program {
         graph: &Graph,
         source: &dyn WeightSource,
         settings: &Settings,
-        cache: Option<&Path>,
+        cache: Option<&Cache>,
     ) -> Result<Self, RuntimeError> {
         settings.check()?;
-        let _ = cache;
         let level = settings.level()?;
         let n_workers = settings.n_workers();
         let graph = if settings.fuse {
@@ -68,8 +67,8 @@ impl Program {
             graph
         };
         let lowered = lower(graph, source, settings)?;
-        let mut team = Team::new(n_workers, &cpus::given())?;
-        let weights = pack_in_memory(&lowered.layout, source, &mut team)?;
+        let team = || Team::new(n_workers, &cpus::given());
+        let (weights, warning) = load_or_pack(cache, &lowered.layout, source, team)?;
         let rows = settings.max_batch_rows;
         let scratch = |step: &dyn Step| step.scratch_lines(rows, settings.context_len);
         let scratch_lines = lowered.steps.iter().map(|s| scratch(&*s.step)).max().unwrap_or(0);
@@ -82,6 +81,7 @@ impl Program {
             scratch_lines: scratch_lines + 2,
             n_outputs: graph.out_features(),
             weights,
+            warnings: warning.into_iter().collect(),
         })
     }
 
@@ -115,12 +115,22 @@ impl Program {
         self.lowered.steps.iter().map(|s| (s.name.as_str(), s.step.kind()))
     }
 
+    /// Whether the packed weights are a file that other processes share.
+    pub fn is_shared(&self) -> bool {
+        self.weights.is_shared()
+    }
+
+    /// What did not go as asked, as sentences.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
     /// The bytes of this program and one runner.
     pub fn memory(&self) -> Memory {
         let lines = |n: usize| n * size_of::<Line>();
         let tables = self.lowered.tables.iter().map(|t| (t.cos.len() + t.sin.len()) * 4).sum();
         Memory {
-            weights: self.weights.bytes(),
+            weights: self.lowered.layout.bytes(),
             tables,
             arena: lines(self.lowered.arena_len.div_ceil(16)),
             scratch: lines(self.scratch_lines * self.n_workers),

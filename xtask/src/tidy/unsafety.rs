@@ -9,6 +9,7 @@ const ADDRESSES: &[&str] = &[
     "crates/formats/src/mmap.rs",
     "crates/formats/tests/common/counting.rs",
     "crates/runtime/src/team/",
+    "crates/runtime/tests/common/counting.rs",
 ];
 
 /// Reports `unsafe` elsewhere, and without a `SAFETY:` comment.
