@@ -132,10 +132,7 @@ pub fn optimize(
     let details = Details::collect(settings, &prepared, &building, &found, &proof);
     let report = Report { run: proof.run(settings, &prepared, engine)?, details };
     let artifact = build::finish(settings, &prepared, &building, &report)?;
-    let report = Report {
-        run: prove::with_artifact(report.run, &artifact, settings.budget.max_size)?,
-        ..report
-    };
+    let report = Report { run: prove::with_artifact(report.run, &artifact)?, ..report };
     let (report_json, report_html) = report.write(&settings.output)?;
     watch.step(Stage::Report, 1, 1, "done")?;
     let plan = settings.output.join("plan.toml");
@@ -169,10 +166,8 @@ fn search<'p>(
         let goal = goal(settings, prepared, &base, excess)?;
         let (draft, found) = run_passes(settings, &base, goal, &mut judge, clock, watch)?;
         let building = build::build(settings, prepared, draft, watch)?;
-        let over = settings
-            .budget
-            .max_size
-            .map_or(0, |max| (building.bytes + EVIDENCE_BYTES as u64).saturating_sub(max));
+        let max_size = settings.budget.max_size.unwrap_or(u64::MAX);
+        let over = building.bytes.saturating_sub(max_size);
         if over == 0 {
             return Ok((building, found));
         }

@@ -70,8 +70,8 @@ impl Report {
         Ok((json, html))
     }
 
-    /// The report without its bulky lists, in at most `max_bytes`: metrics that are not about the
-    /// budget go before it would be longer.
+    /// The report without its bulky lists, in exactly `max_bytes`: metrics that are not about the
+    /// budget go before it would be longer, and spaces fill what is left.
     pub fn evidence(&self, max_bytes: usize) -> String {
         let mut short = self.clone();
         short.details = short.details.without_lists();
@@ -85,10 +85,15 @@ impl Report {
                 Some(index) if text.len() > max_bytes => {
                     short.run.metrics.remove(index);
                 }
-                _ => return text,
+                _ => return padded(&text, max_bytes),
             }
         }
     }
+}
+
+/// JSON with spaces after it, so that a file is as long with its evidence as it was foretold.
+pub(crate) fn padded(json: &str, n_bytes: usize) -> String {
+    format!("{json:<n_bytes$}")
 }
 
 /// `report.html` of a report or an artifact's evidence.

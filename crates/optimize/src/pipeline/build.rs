@@ -1,10 +1,11 @@
-//! From a draft to a file: first one without evidence, which is measured, then the same with it.
+//! From a draft to a file: first one with room for evidence, which is measured, then the same with
+//! the evidence in its place.
 
 use super::{EVIDENCE_BYTES, Prepared, Settings, artifact_path, write_text};
 use crate::draft::Draft;
 use crate::error::{OptimizeError, Result};
 use crate::progress::{Stage, Watch};
-use crate::report::Report;
+use crate::report::{Report, padded};
 use crate::size;
 use std::path::PathBuf;
 use sterna_formats::{OpenOptions, Value};
@@ -59,13 +60,15 @@ pub fn build<'p>(
     let plan = plan(settings, prepared, &draft);
     let path = artifact_path(settings, prepared).with_extension("building");
     let model = model_as_edited(settings, prepared, &draft)?;
+    let evidence = padded("{}", EVIDENCE_BYTES);
     let mut outcome = Ok(());
-    let content_hash = Artifact::write(&path, &model, &draft, &plan, "{}", &mut |done, total| {
-        let step = watch.step(Stage::Build, done as usize, total as usize, "bytes");
-        if outcome.is_ok() {
-            outcome = step;
-        }
-    })?;
+    let content_hash =
+        Artifact::write(&path, &model, &draft, &plan, &evidence, &mut |done, total| {
+            let step = watch.step(Stage::Build, done as usize, total as usize, "bytes");
+            if outcome.is_ok() {
+                outcome = step;
+            }
+        })?;
     let bytes = std::fs::metadata(&path).map_err(|e| OptimizeError::failed("the artifact", e))?;
     let building = Building { draft, plan, content_hash, path, bytes: bytes.len() };
     // After a stop, dropping the building removes the file.
@@ -85,6 +88,8 @@ pub fn finish(
     let hash =
         Artifact::write(&path, &model, &building.draft, &building.plan, &evidence, &mut |_, _| {})?;
     assert_eq!(hash, building.content_hash, "the same draft is written twice");
+    let bytes = std::fs::metadata(&path).map_err(|e| OptimizeError::failed("the artifact", e))?;
+    assert_eq!(bytes.len(), building.bytes, "evidence has the length foretold");
     write_text(&settings.output.join("plan.toml"), &building.plan.print())?;
     Ok(path)
 }

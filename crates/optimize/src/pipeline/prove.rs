@@ -15,7 +15,7 @@ use crate::yardstick::{Reading, Yardstick};
 use std::path::Path;
 use sterna_formats::encodings::by_name;
 use sterna_measure::machine::Machine;
-use sterna_measure::memory::{Process, file_bytes, pss};
+use sterna_measure::memory::{Process, pss};
 use sterna_measure::quality::Scores;
 use sterna_measure::report::{Artefact, Bound, MachineSummary, RunReport, Target, WorkloadSummary};
 use sterna_measure::{Clock, Figure, MeasureError, Unit};
@@ -153,13 +153,13 @@ fn perplexities(who: &str, scores: &Scores) -> Result<Vec<Figure>> {
 }
 
 fn size_figures(prepared: &Prepared, building: &Building<'_>) -> Result<Vec<Figure>> {
-    let method = "length of the artifact's file with Plan and room for evidence";
+    let method = "length of the artifact's file, Plan and evidence included";
     let bytes = building.bytes as f64;
     let source = prepared.source_bytes() as f64;
     let weights = building.draft.weight_bytes() as f64;
     let n = prepared.model.graph.n_parameters() as f64;
     Ok(vec![
-        Figure::read("artifact_tensor_file_bytes", Unit::Bytes, method, bytes)?,
+        Figure::read("file_bytes", Unit::Bytes, method, bytes)?,
         Figure::computed(
             "baseline_file_bytes",
             Unit::Bytes,
@@ -169,7 +169,7 @@ fn size_figures(prepared: &Prepared, building: &Building<'_>) -> Result<Vec<Figu
         Figure::computed(
             "size_ratio",
             Unit::Ratio,
-            "baseline_file_bytes over artifact_tensor_file_bytes",
+            "baseline_file_bytes over file_bytes",
             source / bytes,
         )?,
         Figure::computed(
@@ -211,6 +211,7 @@ impl Proof {
         let mut targets = Vec::new();
         let wanted = [
             ("perplexity_drop_percent_high", budget.max_drop_percent, Unit::Percent),
+            ("file_bytes", budget.max_size.map(|b| b as f64), Unit::Bytes),
             ("artifact_pss_bytes", budget.max_memory.map(|b| b as f64), Unit::Bytes),
         ];
         for (name, wanted, unit) in wanted {
@@ -246,15 +247,9 @@ impl Proof {
     }
 }
 
-/// The run with the artifact's own length, judged, and its hash.
-pub fn with_artifact(mut run: RunReport, path: &Path, max_size: Option<u64>) -> Result<RunReport> {
+/// The run with the artifact as it lies in its place, and its hash.
+pub fn with_artifact(mut run: RunReport, path: &Path) -> Result<RunReport> {
     let io = |e| OptimizeError::failed(path.display().to_string(), e);
-    run.metrics.push(file_bytes(path)?);
-    if let Some(max) = max_size {
-        let name = "file_bytes";
-        let target = Target::judge(name, Bound::AtMost, max as f64, Unit::Bytes, &run.metrics)?;
-        run.targets.push(target);
-    }
     run.artefacts.push(Artefact::of(path).map_err(io)?);
     Ok(run)
 }

@@ -6,6 +6,7 @@ use crate::passes::rtn;
 use crate::progress::{Progress, Silent};
 use crate::recipe::Recipe;
 use crate::runner::RuntimeEngine;
+use expect_test::expect;
 use std::sync::atomic::{AtomicBool, Ordering};
 use sterna_formats::Metadata;
 use sterna_measure::clock::RealClock;
@@ -64,7 +65,70 @@ fn a_size_budget_is_kept_by_a_file_that_says_so() {
     let artifact = Artifact::open(&outcome.artifact).unwrap();
     artifact.verify_content().unwrap();
     assert_eq!(artifact.plan.print(), std::fs::read_to_string(&outcome.plan).unwrap());
-    assert_eq!(artifact.plan.mlp_width, Some(192));
+    expect![[r#"
+        version = 1
+        seed = 24301
+        kv = "F16"
+        rewrites = ["fuse_qkv", "fuse_gate_up"]
+        mlp_width = 192
+
+        [source]
+        name = "stories260K"
+        architecture = "llama"
+        content = "blake3:2a59bd8c86f8dbe12cd14d03f2b5a94ed5718a1ef656f4f8cf1a1234c317da49"
+
+        [budget]
+        max_size = 300000
+
+        [calibration]
+        name = "tinystories_sample_2MiB.txt (calibration)"
+        hash = "blake3:3cdff920cf2adc6a09941d585755d350c4acaad347c4a0b9ee91e292bc489a6b"
+        tokens = 564
+
+        [held_out]
+        name = "tinystories_sample_2MiB.txt (held out)"
+        hash = "blake3:53d9cae7694417d967c2658ba4930a6c6f82a775f46188a9e7094e411a9faa1a"
+        tokens = 752
+
+        [encodings]
+        "blk.0.attn_k.weight" = "Q8_0"
+        "blk.0.attn_output.weight" = "Q5_0"
+        "blk.0.attn_q.weight" = "Q8_0"
+        "blk.0.attn_v.weight" = "Q8_0"
+        "blk.0.ffn_down.weight" = "Q5_0"
+        "blk.0.ffn_gate.weight" = "Q8_0"
+        "blk.0.ffn_up.weight" = "Q8_0"
+        "blk.1.attn_k.weight" = "Q8_0"
+        "blk.1.attn_output.weight" = "Q5_0"
+        "blk.1.attn_q.weight" = "Q8_0"
+        "blk.1.attn_v.weight" = "Q8_0"
+        "blk.1.ffn_down.weight" = "Q5_0"
+        "blk.1.ffn_gate.weight" = "Q8_0"
+        "blk.1.ffn_up.weight" = "Q8_0"
+        "blk.2.attn_k.weight" = "Q8_0"
+        "blk.2.attn_output.weight" = "Q5_0"
+        "blk.2.attn_q.weight" = "Q8_0"
+        "blk.2.attn_v.weight" = "Q8_0"
+        "blk.2.ffn_down.weight" = "Q5_0"
+        "blk.2.ffn_gate.weight" = "Q8_0"
+        "blk.2.ffn_up.weight" = "Q8_0"
+        "blk.3.attn_k.weight" = "Q8_0"
+        "blk.3.attn_output.weight" = "Q5_0"
+        "blk.3.attn_q.weight" = "Q8_0"
+        "blk.3.attn_v.weight" = "Q8_0"
+        "blk.3.ffn_down.weight" = "Q5_0"
+        "blk.3.ffn_gate.weight" = "Q8_0"
+        "blk.3.ffn_up.weight" = "Q8_0"
+        "blk.4.attn_k.weight" = "Q8_0"
+        "blk.4.attn_output.weight" = "Q5_0"
+        "blk.4.attn_q.weight" = "Q8_0"
+        "blk.4.attn_v.weight" = "Q8_0"
+        "blk.4.ffn_down.weight" = "Q5_0"
+        "blk.4.ffn_gate.weight" = "Q8_0"
+        "blk.4.ffn_up.weight" = "Q8_0"
+        "token_embd.weight" = "Q8_0"
+    "#]]
+    .assert_eq(&artifact.plan.print());
     let evidence = Report::from_value(&artifact.evidence).unwrap();
     assert_eq!(evidence.details.model.name, "stories260K");
     let json = std::fs::read_to_string(&outcome.report_json).unwrap();
@@ -149,4 +213,19 @@ fn a_dry_run_says_what_would_be_done_and_writes_nothing() {
     assert!(!folder.path().join("out").exists());
     let error = describe(&quick(&data, folder.path(), Budget::default())).unwrap_err();
     assert!(error.to_string().contains("--max-drop 1%"));
+}
+
+#[test]
+fn text_that_the_search_has_seen_is_refused_as_a_judge() {
+    // proves B8 (eval text inside calibration is refused)
+    let Some(data) = data() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let budget = Budget { max_drop_percent: Some(1.0), ..Budget::default() };
+    let mut settings = quick(&data, folder.path(), budget);
+    settings.text.evaluation = Some(settings.text.calibration.clone());
+    let error = run(&settings).unwrap_err().to_string();
+    assert!(error.contains("that are also in the calibration text"), "{error}");
+    let names: Vec<_> =
+        std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names, Vec::<std::ffi::OsString>::new());
 }

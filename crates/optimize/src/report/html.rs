@@ -33,7 +33,8 @@ fn page(report: &Report) -> Value {
     let (run, details) = (&report.run, &report.details);
     let (word, meaning) = text::verdict(report);
     let held_out: Vec<&Point> = details.held_out.iter().collect();
-    let mut tried: Vec<&Point> = details.tried.iter().collect();
+    // The plan that changes nothing has no divergence and would stretch the axes.
+    let mut tried: Vec<&Point> = details.tried.iter().filter(|point| point.kl > 0.0).collect();
     tried.sort_by_key(|point| point.bytes);
     let histograms: Vec<Value> = details
         .series
@@ -103,7 +104,7 @@ fn target(target: &Target) -> Value {
         Status::Missed => "missed",
         Status::NotEvaluated => "not-evaluated",
     };
-    context! { line => target.line(), class => class }
+    context! { line => text::target(target), class => class }
 }
 
 /// Bytes as people say them, with the exact count where it is short.

@@ -77,7 +77,9 @@ pub fn front(points: &[&Point], title: &str) -> Option<String> {
             .axis_style(INK)
             .label_style(words(12))
             .axis_desc_style(words(13))
+            .x_label_formatter(&|x| format!("{x:.0}"))
             .y_label_formatter(&|y| format!("{y:.0e}"))
+            .y_labels(6)
             .draw()?;
         for point in points.iter().filter(|p| p.kind == "tried") {
             let at = (kb(point), point.kl.max(floor));
@@ -95,7 +97,8 @@ pub fn front(points: &[&Point], title: &str) -> Option<String> {
             let anchor = Pos::new(if is_right { HPos::Right } else { HPos::Left }, VPos::Bottom);
             let offset = (if is_right { -6 } else { 6 }, -8);
             let style = words(12).pos(anchor);
-            let label = EmptyElement::at(at) + Text::new(point.label.clone(), offset, style);
+            let name = if point.kind == "chosen" { "the plan chosen" } else { &point.label };
+            let label = EmptyElement::at(at) + Text::new(name.to_owned(), offset, style);
             chart.draw_series([label])?;
         }
         Ok(())
@@ -104,9 +107,14 @@ pub fn front(points: &[&Point], title: &str) -> Option<String> {
 
 /// The colour of an encoding: warm is many bits, cold is few.
 fn color(tensor: &TensorRow) -> RGBColor {
-    let share = ((tensor.bits.min(16.0) - 2.0) / 14.0).clamp(0.0, 1.0);
-    // Neighbouring encodings of equal bits differ a little in hue.
-    let hue = 0.58 - 0.52 * share.sqrt() + (rank(&tensor.to) % 3) as f64 * 0.015;
+    // Most choices lie between 3 and 8.5 bits, so most hues do too.
+    let hue = match tensor.bits {
+        bits if bits > 16.0 => 0.0,
+        bits if bits > 8.5 => 0.07,
+        bits => 0.72 - 0.55 * ((bits - 3.0) / 5.5).clamp(0.0, 1.0),
+    };
+    // Encodings of equal bits differ a little.
+    let hue = hue + (rank(&tensor.to) % 3) as f64 * 0.015;
     let (r, g, b) = HSLColor(hue, 0.55, 0.56).rgb();
     RGBColor(r, g, b)
 }
@@ -170,8 +178,9 @@ pub fn latency(series: &Series) -> Option<String> {
         return None;
     }
     all.sort_by(f64::total_cmp);
-    // The last percent is one preempted token; the table has its size.
-    let (low, high) = (all[0], all[(all.len() - 1) * 99 / 100]);
+    // A token that waited for another process says nothing of the model; the table has its size.
+    let (low, median) = (all[0], all[all.len() / 2]);
+    let high = all[(all.len() - 1) * 99 / 100].min(3.0 * median);
     let width = ((high - low) / N_BINS as f64).max(high * 1e-3).max(1e-9);
     let bins = |values: &[f64]| {
         let mut shares = [0.0; N_BINS + 1];

@@ -1,7 +1,8 @@
 //! The report as a page of text, for terminals.
 
 use super::Report;
-use sterna_measure::report::Status;
+use sterna_measure::figure::short;
+use sterna_measure::report::{Status, Target};
 
 /// The budget in a word, and what it means.
 pub fn verdict(report: &Report) -> (&'static str, &'static str) {
@@ -13,6 +14,16 @@ pub fn verdict(report: &Report) -> (&'static str, &'static str) {
     }
 }
 
+/// A target in words, its numbers short: `missed: file_bytes 1234 bytes, wanted at most 1000`.
+pub fn target(target: &Target) -> String {
+    let line = target.line();
+    let word = |word: &str| match word.parse::<f64>() {
+        Ok(number) if word.contains('.') => short(number),
+        _ => word.to_owned(),
+    };
+    line.split(' ').map(word).collect::<Vec<_>>().join(" ")
+}
+
 /// The page.
 pub fn render(report: &Report) -> String {
     let details = &report.details;
@@ -22,7 +33,7 @@ pub fn render(report: &Report) -> String {
         details.model.name, details.model.n_parameters, details.model.architecture, details.budget
     );
     for target in &report.run.targets {
-        text += &format!("         {}\n", target.line());
+        text += &format!("         {}\n", self::target(target));
     }
     text += "\n";
     for metric in &report.run.metrics {
