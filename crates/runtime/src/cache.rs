@@ -4,9 +4,9 @@
 //! shared by all processes of the model. Loading reads the header, the trailer and a sample, never
 //! the whole. A file that is not what it should be is packed again.
 //!
-//! The file: a header of 4096 bytes (magic, version, lines, key, checksum), the lines of the image, a
-//! trailer line with the checksum of a sample of lines. The key covers the source, every section, and
-//! what each packed format makes of a fixed pattern: a changed format never reads old files.
+//! The file: a header of 4096 bytes (magic, version, lines, key, checksum), the lines of the image,
+//! a trailer line with the checksum of a sample of lines. The key covers the source, every section,
+//! and what each packed format makes of a fixed pattern: a changed format never reads old files.
 
 use crate::RuntimeError;
 use crate::pack::{Form, Layout, pack_each};
@@ -108,8 +108,8 @@ impl Image {
     }
 }
 
-/// The packed weights from the cache, where they are put first if they are not there. When the cache
-/// cannot be written they are packed in memory, and the sentence says why.
+/// The packed weights from the cache, where they are put first if they are not there. When the
+/// cache cannot be written they are packed in memory, and the sentence says why.
 ///
 /// # Errors
 /// When a weight is not what was declared, or memory is short.

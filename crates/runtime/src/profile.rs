@@ -1,7 +1,7 @@
 //! Where the time of a program goes: wall time, bytes and operations of every step.
 //!
-//! Worker 0 asks the clock after each barrier, so a step's time is that of the slowest worker and the
-//! times sum to the walls of the batches, less what surrounds them.
+//! Worker 0 asks the clock after each barrier, so a step's time is that of the slowest worker and
+//! the times sum to the walls of the batches, less what surrounds them.
 
 use crate::steps::{Batch, Planned, Work};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,5 +1,5 @@
-//! Memory is planned: what becomes resident stays within what was announced. Alone in its binary, so
-//! that no other test uses memory meanwhile.
+//! Memory is planned: what becomes resident stays within what was announced. Alone in its binary,
+//! so that no other test uses memory meanwhile.
 
 mod common;
 

@@ -99,7 +99,8 @@ impl Access {
             let others = &writes[..i];
             assert!(others.iter().all(|(other, _)| !other.overlaps(write)), "{write:?} twice");
             if let Split::Slots { page_lines, first, slot_lines, n_heads } = *split {
-                assert!(first + slot_lines * n_heads <= page_lines);
+                let end = slot_lines.saturating_mul(n_heads).saturating_add(first);
+                assert!(end <= page_lines);
             }
         }
         assert!(writes.len() <= 32);
@@ -120,8 +121,9 @@ impl Piece {
 
     /// The start and length of a span, checked against the region.
     fn part(self, span: &Span) -> (*mut f32, usize) {
-        let len = if span.len == usize::MAX { self.len - span.start } else { span.len };
-        assert!(span.start + len <= self.len, "{span:?} exceeds a region of {}", self.len);
+        let rest = self.len.checked_sub(span.start).expect("a span begins in its region");
+        let len = if span.len == usize::MAX { rest } else { span.len };
+        assert!(len <= rest, "{span:?} exceeds a region of {}", self.len);
         // SAFETY: `start` lies within the region.
         (unsafe { self.first.add(span.start) }, len)
     }
@@ -244,7 +246,7 @@ impl<'c> Io<'c> {
     pub fn rows(&self, index: usize) -> &'c mut [f32] {
         let (span, Split::Rows { len }) = self.take(index) else { panic!("not split by rows") };
         let (first, units) = self.memory.part(span);
-        assert!(self.items.end * len <= units);
+        assert!(self.items.end.saturating_mul(len) <= units);
         // SAFETY: the rows lie in the span; they belong to claimed items, so nobody else has them,
         // and `take` gives them to this claim once.
         unsafe {
@@ -279,7 +281,7 @@ impl<'c> Io<'c> {
         let blocks = start - first_item..end - first_item;
         let columns = blocks.start * 16..(blocks.end * 16).min(stride);
         let (first, units) = self.memory.part(span);
-        assert!(n_rows * stride <= units);
+        assert!(n_rows.saturating_mul(stride) <= units);
         // SAFETY: the rows lie in the span; the columns belong to claimed items, so nobody else has
         // them, and `take` gives them to this claim once.
         Some((blocks, unsafe { ColumnsMut::from_raw(first, n_rows, stride, columns) }))
@@ -292,7 +294,7 @@ impl<'c> Io<'c> {
         };
         let (first, units) = self.memory.part(span);
         let rows = self.memory.rows;
-        assert!(rows * n_heads * width <= units);
+        assert!(rows.saturating_mul(n_heads).saturating_mul(width) <= units);
         let items = self.items();
         assert!(items.end <= n_heads * rows);
         HeadsMut { first, width, n_heads, rows, items, life: PhantomData }
@@ -396,9 +398,10 @@ impl SlotsMut<'_> {
     pub fn get(&mut self, page: usize, head: usize) -> &mut [Line] {
         let Split::Slots { page_lines, first, slot_lines, .. } = self.split else { unreachable!() };
         assert!(self.heads.contains(&head));
+        assert!(page < self.n_lines / page_lines);
         let start = page * page_lines + first + head * slot_lines;
-        assert!(start + slot_lines <= self.n_lines);
-        // SAFETY: the slot lies in the region (asserted), belongs to a claimed head (asserted;
+        // SAFETY: the page lies in the region (asserted) and the slot in the page (by
+        // `Access::new`), it belongs to a claimed head (asserted;
         // slots of different heads and pages do not overlap, by `Access::new`), and `&mut self`
         // makes this the only borrow of it.
         unsafe { std::slice::from_raw_parts_mut(self.first.add(start), slot_lines) }

@@ -53,7 +53,7 @@ pub trait Job: Sync {
     fn items(&self, step: usize) -> Items;
     /// Does the claimed items of a step.
     fn work(&self, io: Io<'_>);
-    /// Called on worker 0 when a step is done, while others may be in the next; it must not panic.
+    /// Called on worker 0 when a step is done, while others may be in the next.
     fn finished(&self, step: usize) {
         let _ = step;
     }
@@ -260,16 +260,22 @@ fn walk(shared: &Shared, worker: usize, task: Task) {
     for step in 0..task.n_steps {
         if !shared.panicked.load(Ordering::Relaxed) {
             let part = AssertUnwindSafe(|| work(shared, worker, step, job, memory));
-            if let Err(panic) = catch_unwind(part) {
-                shared.panicked.store(true, Ordering::Relaxed);
-                let mut first = shared.panic.lock().unwrap_or_else(PoisonError::into_inner);
-                first.get_or_insert(panic);
-            }
+            catch(shared, part);
         }
         barrier(shared);
         if worker == 0 {
-            job.finished(step);
+            catch(shared, AssertUnwindSafe(|| job.finished(step)));
         }
+    }
+}
+
+/// Runs a part of a job. A panic is kept for the caller: unwinding through `Team::run` would end
+/// the borrows that other workers still use.
+fn catch(shared: &Shared, part: AssertUnwindSafe<impl FnOnce()>) {
+    if let Err(panic) = catch_unwind(part) {
+        shared.panicked.store(true, Ordering::Relaxed);
+        let mut first = shared.panic.lock().unwrap_or_else(PoisonError::into_inner);
+        first.get_or_insert(panic);
     }
 }
 

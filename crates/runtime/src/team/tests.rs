@@ -113,6 +113,26 @@ fn idle_threads_cost_no_cpu() {
 }
 
 #[test]
+fn a_panic_after_a_step_reaches_the_caller() {
+    struct Late;
+    impl Job for Late {
+        fn items(&self, _step: usize) -> Items {
+            Items { count: 8, chunk: 1 }
+        }
+        fn work(&self, _io: Io<'_>) {}
+        fn finished(&self, step: usize) {
+            assert!(step != 2, "step 2 is unlucky");
+        }
+    }
+    let mut team = Team::new(2, &cpus::given()).unwrap();
+    let accesses = accesses(8, 4);
+    let mut memory = Memory::new(&accesses, 0);
+    let caught = catch_unwind(AssertUnwindSafe(|| team.run(4, &Late, &mut memory)));
+    assert_eq!(*caught.unwrap_err().downcast::<&str>().unwrap(), "step 2 is unlucky");
+    assert_eq!(run(&mut team, 5, 1, 3).len(), 10);
+}
+
+#[test]
 #[should_panic(expected = "is read as well")]
 fn a_step_cannot_read_what_it_writes() {
     let span = |start| Span { region: Region::Arena, start, len: 10 };
