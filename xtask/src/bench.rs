@@ -64,6 +64,8 @@ pub fn run(args: &Args) -> Result<bool> {
         println!("writing {}", source.display());
         model_file::write(&source, &setup.workload_name, &setup.workload)?;
     }
+    println!("measuring the ceilings of this machine");
+    let facts = table::Facts::of(&setup)?;
     let mut results = Vec::new();
     for encoding in &setup.workload.encodings {
         let file = encoded(&setup, &source, encoding)?;
@@ -71,7 +73,6 @@ pub fn run(args: &Args) -> Result<bool> {
             results.push(race::run(&setup, encoding, &file, *test)?);
         }
     }
-    let facts = table::Facts::of(&setup)?;
     let json = setup.folder.join("race.json");
     std::fs::write(&json, serde_json::to_string_pretty(&table::json(&facts, &results))?)
         .with_context(|| format!("cannot write {}", json.display()))?;

@@ -35,7 +35,8 @@ pub fn output_of(command: &mut Command) -> Result<String> {
     let shown = format!("{command:?}");
     let output = command.output().with_context(|| format!("cannot start {shown}"))?;
     if !output.status.success() {
-        bail!("{shown} failed:\n{}", String::from_utf8_lossy(&output.stderr).trim_end());
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("{shown} ended with {}:\n{}", output.status, said.trim_end());
     }
     String::from_utf8(output.stdout).with_context(|| format!("{shown} printed no UTF-8"))
 }

@@ -69,9 +69,14 @@ fn tokens_per_second(setup: &Setup, is_ours: bool, file: &Path, test: Test) -> R
         command.arg(flag).arg(n.to_string());
     }
     let shown = format!("{command:?}");
-    let output = root::output_of(&mut command)?;
+    let hint = if is_ours { "sterna failed" } else { AMX_HINT };
+    let output = root::output_of(&mut command).context(hint)?;
     speed_in(&output, n_prompt, n_gen).with_context(|| format!("{shown} printed:\n{output}"))
 }
+
+/// Seen with llama.cpp of 2026 on a virtual machine whose CPU has AMX.
+const AMX_HINT: &str = "llama.cpp failed; if it crashed and the CPU has AMX, build it with \
+    CMAKE_C_FLAGS and CMAKE_CXX_FLAGS of \"-mno-amx-tile -mno-amx-int8 -mno-amx-bf16\"";
 
 /// `avg_ts` of the entry with these counts.
 fn speed_in(output: &str, n_prompt: usize, n_gen: usize) -> Result<f64> {

@@ -33,7 +33,7 @@ impl Facts {
     /// When an engine does not answer.
     pub fn of(setup: &Setup) -> Result<Self> {
         let mut doctor = Command::new(&setup.sterna);
-        let doctor = root::output_of(doctor.args(["doctor", "--json"]))?;
+        let doctor = root::output_of(doctor.args(["doctor", "--measure", "--json"]))?;
         let doctor: Value = serde_json::from_str(&doctor).context("doctor printed no JSON")?;
         let ceilings = find(&doctor, "ceilings");
         let machine = Machine::detect();
