@@ -105,7 +105,8 @@ pub fn describe(settings: &Settings) -> Result<String> {
          budget       {}\n\
          calibration  {} documents, {} tokens; {} of them for ranking tensors\n\
          held out     {} documents, {} tokens\n\
-         search       {n_groups} tensor groups, {n_pairs} measurements, then at most {} whole plans\n\
+         search       {n_groups} tensor groups, {n_pairs} measurements, then at most {} whole \
+         plans\n\
          writes       {}\n",
         model.name,
         model.arch.name(),

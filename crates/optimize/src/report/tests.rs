@@ -17,10 +17,34 @@ fn report(drop: f64, n_metrics: usize) -> Report {
     for i in 0..n_metrics {
         metrics.push(Figure::read(&format!("m{i}"), Unit::Count, "counted", i as f64).unwrap());
     }
-    let target = |bound, wanted| {
-        let name = "perplexity_drop_percent";
-        Target::judge(name, bound, wanted, Unit::Percent, &metrics).unwrap()
-    };
+    Report { run: run(metrics), details: details() }
+}
+
+fn run(metrics: Vec<Figure>) -> RunReport {
+    let name = "perplexity_drop_percent";
+    let target = Target::judge(name, Bound::AtMost, 1.0, Unit::Percent, &metrics).unwrap();
+    RunReport {
+        run_id: "r1".into(),
+        timestamp: "2026-11-21T12:00:00Z".into(),
+        machine: MachineSummary {
+            id: "m1".into(),
+            cpu: "a <CPU>".into(),
+            cores: 2,
+            threads: 2,
+            isa: "avx2".into(),
+            ram_bytes: 8_000_000_000,
+            gpu: None,
+        },
+        build: "sterna 0.1.0".into(),
+        seed: 7,
+        workload: WorkloadSummary { name: "w".into(), hash: "h".into(), sizes: Default::default() },
+        targets: vec![target],
+        metrics,
+        artefacts: vec![],
+    }
+}
+
+fn details() -> Details {
     let point = |label: &str, kind: &str, bytes, kl| Point {
         label: label.into(),
         kind: kind.into(),
@@ -30,67 +54,42 @@ fn report(drop: f64, n_metrics: usize) -> Report {
         drop_percent_ci95: None,
         n: 900,
     };
-    Report {
-        run: RunReport {
-            run_id: "r1".into(),
-            timestamp: "2026-11-21T12:00:00Z".into(),
-            machine: MachineSummary {
-                id: "m1".into(),
-                cpu: "a <CPU>".into(),
-                cores: 2,
-                threads: 2,
-                isa: "avx2".into(),
-                ram_bytes: 8_000_000_000,
-                gpu: None,
-            },
-            build: "sterna 0.1.0".into(),
-            seed: 7,
-            workload: WorkloadSummary {
-                name: "w".into(),
-                hash: "h".into(),
-                sizes: Default::default(),
-            },
-            targets: vec![target(Bound::AtMost, 1.0)],
-            metrics,
-            artefacts: vec![],
+    Details {
+        model: ModelFacts {
+            name: "tiny".into(),
+            architecture: "llama".into(),
+            n_parameters: 12_345,
+            n_layers: 1,
         },
-        details: Details {
-            model: ModelFacts {
-                name: "tiny".into(),
-                architecture: "llama".into(),
-                n_parameters: 12_345,
-                n_layers: 1,
-            },
-            budget: "perplexity rises at most 1%".into(),
-            command: "sterna optimize tiny --max-drop 1%".into(),
-            hashes: vec![("plan".into(), "blake3:0".into())],
-            tried: vec![point("knapsack", "tried", 900, 0.02)],
-            held_out: vec![
-                point("baseline", "baseline", 4000, 0.0),
-                point("artifact", "chosen", 1000, 0.01),
-            ],
-            tensors: vec![TensorRow {
-                name: "blk.0.ffn_up.weight".into(),
-                role: "MLP up".into(),
-                layer: Some(0),
-                shape: [64, 32],
-                from: "F32".into(),
-                to: "Q8_0".into(),
-                bits: 8.5,
-                bytes: 2176,
-                why: "mixed".into(),
-            }],
-            fits: vec![],
-            sensitivities: vec![],
-            series: vec![Series {
-                name: "itl_ms".into(),
-                unit: "ms".into(),
-                baseline: vec![1.0, 1.5, 1.2],
-                artifact: vec![0.5, 0.6, 0.55],
-            }],
-            races: vec![],
-            notes: vec!["a <b>remark</b>".into()],
-        },
+        budget: "perplexity rises at most 1%".into(),
+        command: "sterna optimize tiny --max-drop 1%".into(),
+        hashes: vec![("plan".into(), "blake3:0".into())],
+        tried: vec![point("knapsack", "tried", 900, 0.02)],
+        held_out: vec![
+            point("baseline", "baseline", 4000, 0.0),
+            point("artifact", "chosen", 1000, 0.01),
+        ],
+        tensors: vec![TensorRow {
+            name: "blk.0.ffn_up.weight".into(),
+            role: "MLP up".into(),
+            layer: Some(0),
+            shape: [64, 32],
+            from: "F32".into(),
+            to: "Q8_0".into(),
+            bits: 8.5,
+            bytes: 2176,
+            why: "mixed".into(),
+        }],
+        fits: vec![],
+        sensitivities: vec![],
+        series: vec![Series {
+            name: "itl_ms".into(),
+            unit: "ms".into(),
+            baseline: vec![1.0, 1.5, 1.2],
+            artifact: vec![0.5, 0.6, 0.55],
+        }],
+        races: vec![],
+        notes: vec!["a <b>remark</b>".into()],
     }
 }
 
