@@ -86,8 +86,7 @@ fn file_size(file: &Source) -> Size {
 
 fn line_sizes(file: &Source) -> Vec<Size> {
     // Golden text in tests is as wide as it is; there only code counts.
-    let is_test = file.path.contains("/tests/") || file.path.ends_with("tests.rs");
-    let width = |line: &str, code: &str| match is_test {
+    let width = |line: &str, code: &str| match is_test(file) {
         true => code.split_whitespace().collect::<Vec<_>>().join(" ").chars().count(),
         false => line.chars().count(),
     };
@@ -99,6 +98,10 @@ fn line_sizes(file: &Source) -> Vec<Size> {
         size: width(line, code),
     });
     long.filter(|s| s.size > MAX_COLUMNS).collect()
+}
+
+fn is_test(file: &Source) -> bool {
+    file.path.contains("/tests/") || file.path.ends_with("tests.rs")
 }
 
 /// Functions with their lines, from the signature to the closing brace. The code is formatted, so a
@@ -114,7 +117,10 @@ fn function_sizes(file: &Source) -> Vec<Size> {
             l.len() - l.trim_start().len() == indent
                 && (l[indent.min(l.len())..].starts_with('}') || l.ends_with([';', '}']))
         };
-        let n_lines = lines[start..].iter().position(ends).map_or(1, |n| n + 1);
+        let all = lines[start..].iter().position(ends).map_or(1, |n| n + 1);
+        // Golden text in tests is no code.
+        let is_blank = |l: &&&str| is_test(file) && l.trim().is_empty();
+        let n_lines = all - lines[start..start + all].iter().filter(is_blank).count();
         let key = format!("{}::{name}", file.path);
         sizes.push(Size { path: file.path.clone(), line: start + 1, key, size: n_lines });
     }
