@@ -39,7 +39,7 @@ impl TextSettings {
             n_calibration: 128,
             n_evaluation: 256,
             max_tokens: 512,
-            quick_tokens: 8192,
+            quick_tokens: 4096,
             seed: 0x5eed,
         }
     }

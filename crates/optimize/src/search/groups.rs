@@ -55,9 +55,13 @@ pub fn of(draft: &Draft<'_>, allow: &[EncodingRef], n_bands: usize) -> Vec<Group
 fn group(draft: &Draft<'_>, allow: &[EncodingRef], weights: Vec<WeightId>) -> Group {
     let (graph, source) = (draft.graph(), draft.encoding(weights[0]));
     let cols = fit::cols_of(graph.decl(weights[0]));
+    // BF16 is as large as F16 and keeps three bits fewer of each weight.
+    let has_f16 = allow.iter().any(|encoding| encoding.name() == "F16");
     let may_be = |encoding: &&EncodingRef| {
         let is_smaller = encoding.bits() < source.bits();
-        allow.contains(encoding) && encoding.fits(cols) && encoding.can_encode() && is_smaller
+        let is_beaten = encoding.name() == "BF16" && has_f16;
+        let is_allowed = allow.contains(encoding) && encoding.can_encode();
+        is_allowed && encoding.fits(cols) && is_smaller && !is_beaten
     };
     let mut encodings = vec![source];
     encodings.extend(ENCODINGS.iter().filter(may_be));
