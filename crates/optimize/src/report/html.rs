@@ -73,6 +73,8 @@ fn headlines(report: &Report) -> Vec<Value> {
                 "file_bytes" => bytes(value),
                 "perplexity_drop_percent" => format!("{value:+.2}%"),
                 "top1_agreement" => format!("{:.1}%", value * 100.0),
+                // An interval around 1 says that nobody can tell.
+                _ if figure.ci95().is_some_and(|i| i.contains(1.0)) => "no change".into(),
                 _ => format!("{value:.2}×"),
             };
             shown = context! { value => text, ..shown };
