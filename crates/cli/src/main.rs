@@ -1,3 +1,45 @@
-//! Sterna: the one binary.
+//! The one binary: arguments in, a command run, an exit code out.
+//!
+//! Exit codes: 0 done; 1 the world failed (disk full, no permission, a budget missed); 2 the input is
+//! wrong (a damaged file, an unknown flag): the message says which and what to do.
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod commands;
+mod compute;
+mod interrupt;
+mod probes;
+mod scoring;
+mod show;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+/// Fits a neural model to the machine you have, proves that it still works, and runs it.
+#[derive(Parser)]
+#[command(name = "sterna", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(after_help = "Examples:
+  sterna inspect model.gguf                 what is in the file
+  sterna run model.gguf \"Once upon a time\"  text from a model
+  sterna quantize in.gguf out.gguf Q4_K_M   direct encoding, no search
+  sterna optimize ./model-dir --calib text.txt --max-drop 1%
+                                            search, build, prove; writes report.html
+  sterna doctor                             why is it slow on this machine?
+
+STERNA_ISA=scalar|avx2|avx512 and STERNA_THREADS=N choose how to compute; results never depend on
+either.")]
+struct Cli {
+    #[command(subcommand)]
+    command: commands::Command,
+}
+
+fn main() -> ExitCode {
+    // A closed pipe (`sterna inspect .. | head`) ends the program quietly.
+    let cli = Cli::parse();
+    match commands::run(cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(show::exit_code(&error))
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! `sterna eval`: score a text with a model, alone or against a baseline.
+
+use crate::compute::ComputeArgs;
+use crate::scoring::Scorer;
+use crate::show::{self, bad_input};
+use anyhow::Context;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use sterna_measure::quality::{Passages, Reference, Scoring, paired_drop, score};
+use sterna_measure::workload::TextRecipe;
+use sterna_measure::{Figure, LanguageModel};
+use sterna_model::Tokenizer;
+
+/// Score a text: mean negative log-likelihood (nats per token and per byte), perplexity with its
+/// standard error; with --baseline also KL divergence, top-1 flips and the drop in perplexity.
+///
+/// The text is cut into documents at --separator; each is scored alone after a BOS. --windows N
+/// scores as llama-perplexity does instead.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The model.
+    model: PathBuf,
+    /// The text, UTF-8.
+    #[arg(long, short = 'f', value_name = "FILE")]
+    text: PathBuf,
+    /// Where one document ends and the next begins, e.g. '<|endoftext|>' [default: one document].
+    #[arg(long)]
+    separator: Option<String>,
+    /// Score at most so many documents.
+    #[arg(long, visible_alias = "limit")]
+    documents: Option<usize>,
+    /// Leave out the first so many documents.
+    #[arg(long, default_value_t = 0)]
+    skip_documents: usize,
+    /// Cut each document at so many characters.
+    #[arg(long)]
+    max_chars: Option<usize>,
+    /// Cut each document at so many tokens, the BOS included.
+    #[arg(long)]
+    max_tokens: Option<usize>,
+    /// Score as llama-perplexity does: one stream in windows of N tokens, second halves scored.
+    #[arg(long, value_name = "N", conflicts_with_all = ["separator", "max_tokens"])]
+    windows: Option<usize>,
+    /// Another model of the same vocabulary to compare with.
+    #[arg(long, value_name = "MODEL")]
+    baseline: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    compute: ComputeArgs,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When a file cannot be read, the text is empty, or vocabularies differ.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let text = std::fs::read_to_string(&args.text)
+        .with_context(|| format!("reading {}", args.text.display()))?;
+    let mut model = Scorer::open(&args.model, &args.compute)?;
+    let passages = passages(&args, &text, model.tokenizer()?)?;
+    let longest = passages.iter().map(|p| p.tokens.len()).max().unwrap_or(0);
+    model.check_context(longest)?;
+    let figures = match &args.baseline {
+        None => score(&mut model, &passages)?.figures()?,
+        Some(path) => {
+            let mut baseline = Scorer::open(path, &args.compute)?;
+            baseline.check_context(longest)?;
+            compare(&mut baseline, &mut model, &passages)?
+        }
+    };
+    show_figures(&figures, args.json)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn compare(
+    baseline: &mut Scorer,
+    model: &mut Scorer,
+    passages: &Passages,
+) -> anyhow::Result<Vec<Figure>> {
+    if baseline.vocab_len() != model.vocab_len() {
+        return Err(bad_input(format!(
+            "the baseline has a vocabulary of {} and the model one of {}; they cannot be compared \
+             token by token",
+            baseline.vocab_len(),
+            model.vocab_len()
+        )));
+    }
+    let reference = Reference::record(baseline, passages)?;
+    let divergence = reference.divergence(model)?;
+    let mut figures = divergence.scores().figures()?;
+    figures.extend(paired_drop(reference.scores(), divergence.scores())?.figures()?);
+    figures.extend(divergence.figures()?);
+    Ok(figures)
+}
+
+fn passages(args: &Args, text: &str, tokenizer: &Tokenizer) -> anyhow::Result<Passages> {
+    let bos = tokenizer.bos().filter(|_| tokenizer.add_bos());
+    let n_bos = usize::from(bos.is_some());
+    let recipe = TextRecipe {
+        separator: args.separator.clone(),
+        max_documents: args.documents,
+        skip_documents: args.skip_documents,
+        max_chars: args.max_chars,
+        max_tokens: args.max_tokens.map(|n| n.saturating_sub(n_bos)),
+    };
+    let name = args.text.file_name().map_or("text".into(), |n| n.to_string_lossy());
+    let workload =
+        recipe.workload(&name, text, &mut |part| tokenizer.encode(part, false), &|token| {
+            tokenizer.token_bytes(token).len()
+        })?;
+    let scoring = match args.windows {
+        Some(n_ctx) => Scoring::Windows { n_ctx, bos },
+        None => Scoring::Documents { bos, n_unscored: 0 },
+    };
+    Ok(Passages::new(&workload, scoring)?)
+}
+
+/// Figures as lines or JSON.
+pub fn show_figures(figures: &[Figure], json: bool) -> anyhow::Result<()> {
+    if json {
+        return show::json(&figures);
+    }
+    for figure in figures {
+        println!("{}", figure.line());
+    }
+    Ok(())
+}

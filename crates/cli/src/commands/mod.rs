@@ -1,0 +1,55 @@
+//! The commands, one file each: a `struct Args` with its help, and a `run`.
+
+mod bench;
+mod convert;
+mod doctor;
+mod eval;
+mod inspect;
+mod optimize;
+mod quantize;
+mod report;
+mod run;
+
+use std::process::ExitCode;
+
+/// Every command, in the order of `--help`.
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// Show what a model file holds: architecture, tensors, encodings, metadata.
+    #[command(alias = "show")]
+    Inspect(inspect::Args),
+    /// Convert a model to a GGUF file, keeping its numbers or rounding them to F16.
+    Convert(convert::Args),
+    /// Encode a model's weights directly, without a search.
+    Quantize(quantize::Args),
+    /// Generate text.
+    Run(run::Args),
+    /// Score a text: perplexity, nats per token and byte, divergence from a baseline.
+    Eval(eval::Args),
+    /// Measure speed: prompt processing and generation, as llama-bench does.
+    Bench(bench::Args),
+    /// Search for the best plan within a budget, build it, and prove it.
+    Optimize(optimize::Args),
+    /// Show the plan and the evidence an artifact carries.
+    Report(report::Args),
+    /// Say what this machine can do, and what makes it slow.
+    Doctor(doctor::Args),
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// A sentence for the user.
+pub fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Inspect(args) => inspect::run(args),
+        Command::Convert(args) => convert::run(args),
+        Command::Quantize(args) => quantize::run(args),
+        Command::Run(args) => run::run(args),
+        Command::Eval(args) => eval::run(args),
+        Command::Bench(args) => bench::run(args),
+        Command::Optimize(args) => optimize::run(args),
+        Command::Report(args) => report::run(args),
+        Command::Doctor(args) => doctor::run(args),
+    }
+}

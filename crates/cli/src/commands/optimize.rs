@@ -1,0 +1,210 @@
+//! `sterna optimize`: search, build, prove.
+
+use crate::compute::ComputeArgs;
+use crate::interrupt;
+use crate::show::{self, bad_input};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use sterna_measure::clock::{RealClock, timestamp_utc};
+use sterna_model::Model;
+use sterna_optimize::budget::{parse_allow, parse_bytes, parse_duration, parse_percent};
+use sterna_optimize::pipeline::{self, Effort, Identity, Settings};
+use sterna_optimize::progress::{Progress, Stage, Watch};
+use sterna_optimize::runner::RuntimeEngine;
+use sterna_optimize::{Budget, report};
+
+/// Find the best plan within a budget, build the artifact, and prove it on text the search never
+/// saw. Writes artifact, plan.toml, report.html and report.json into a folder.
+///
+/// The drop is the rise of perplexity on held-out text against the model as given; it counts as
+/// kept when the upper end of its 95% interval is within the budget.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  sterna optimize model.gguf --calib text.txt --max-drop 1%
+  sterna optimize ./model-dir --calib a.txt --eval b.txt --max-size 700MB --out best")]
+pub struct Args {
+    /// The model: GGUF, Hugging Face directory, safetensors or llama2.c .bin.
+    model: PathBuf,
+    /// Text the search may look at: documents separated by <|endoftext|>, blank lines, or JSON lines.
+    #[arg(long, value_name = "FILE")]
+    calib: Option<PathBuf>,
+    /// Text to judge by [default: documents of --calib that the search is not shown].
+    #[arg(long, value_name = "FILE")]
+    eval: Option<PathBuf>,
+    /// Perplexity may rise by this much, e.g. 1%.
+    #[arg(long, visible_alias = "quality-floor", value_name = "PERCENT")]
+    max_drop: Option<String>,
+    /// The artifact may have this many bytes, e.g. 700MB.
+    #[arg(long, visible_alias = "target-size", value_name = "BYTES")]
+    max_size: Option<String>,
+    /// The loaded model may take this much memory, e.g. 1GB.
+    #[arg(long, value_name = "BYTES")]
+    max_memory: Option<String>,
+    /// Encodings that may be used, e.g. Q8_0,Q4_0 or int8,int4.
+    #[arg(long, value_name = "LIST")]
+    allow: Option<String>,
+    /// Stop searching after this long, e.g. 30m, and build the best found.
+    #[arg(long, value_name = "TIME")]
+    time_budget: Option<String>,
+    /// How thorough: development, balanced or production.
+    #[arg(long, default_value = "balanced", value_parser = ["development", "balanced", "production"])]
+    level: String,
+    /// Calibration documents at most.
+    #[arg(long, value_name = "N")]
+    calib_samples: Option<usize>,
+    /// Tokens of a document at most.
+    #[arg(long, value_name = "N")]
+    calib_seqlen: Option<usize>,
+    /// Seed of everything random.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Never widen the MLP with zeros to make its rows fit block encodings.
+    #[arg(long)]
+    no_pad: bool,
+    /// The folder to write into.
+    #[arg(long, short = 'o', default_value = "sterna-out", value_name = "FOLDER")]
+    out: PathBuf,
+    /// Go on from an earlier run in the same folder.
+    #[arg(long)]
+    resume: bool,
+    /// Say what would be done, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Print the report as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    compute: ComputeArgs,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When an input cannot be used, or the user stops it.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let settings = settings(&args)?;
+    if args.dry_run {
+        println!("{}", pipeline::describe(&settings)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    interrupt::listen()?;
+    let model_context = Model::open(&args.model)?.config.context_len;
+    let mut run_settings = args.compute.settings(model_context)?;
+    // Documents are cut to this: a longer context would only take memory.
+    run_settings.context_len = run_settings.context_len.min(settings.text.max_tokens + 8);
+    let engine = RuntimeEngine::new(run_settings)?;
+    let bars = Bars::new();
+    let watch = Watch { progress: &bars, stop: &interrupt::STOP };
+    let outcome = pipeline::optimize(&settings, &engine, &RealClock::new(), watch);
+    bars.finish();
+    let outcome = outcome?;
+    let json: serde_json::Value = serde_json::from_str(&outcome.report.to_json()?)?;
+    if args.json {
+        show::json(&json)?;
+    } else {
+        print!("{}", report::text(&json)?);
+        println!("\nartifact  {}", outcome.artifact.display());
+        println!("plan      {}", outcome.plan.display());
+        println!("report    {}", outcome.report_html.display());
+        println!("          {}", outcome.report_json.display());
+    }
+    let missed = json["targets"]
+        .as_array()
+        .is_some_and(|targets| targets.iter().any(|target| target["status"] != "met"));
+    Ok(if missed { ExitCode::from(1) } else { ExitCode::SUCCESS })
+}
+
+fn settings(args: &Args) -> anyhow::Result<Settings> {
+    let Some(calibration) = args.calib.clone() else {
+        return Err(bad_input(
+            "a search needs text to look at: give --calib FILE, some hundred kilobytes of what the \
+             model will read (documents separated by <|endoftext|> or blank lines)",
+        ));
+    };
+    let mut budget = Budget {
+        max_drop_percent: args.max_drop.as_deref().map(parse_percent).transpose()?,
+        max_size: args.max_size.as_deref().map(parse_bytes).transpose()?,
+        max_memory: args.max_memory.as_deref().map(parse_bytes).transpose()?,
+        time: args.time_budget.as_deref().map(parse_duration).transpose()?,
+        ..Budget::default()
+    };
+    if let Some(allow) = &args.allow {
+        budget.allow = parse_allow(allow)?;
+    }
+    budget.seed = args.seed.unwrap_or(budget.seed);
+    budget.check()?;
+    let mut settings = Settings::new(args.model.clone(), args.out.clone(), calibration, budget);
+    settings.tokenizer = args.compute.tokenizer.clone();
+    settings.text.evaluation = args.eval.clone();
+    settings.may_pad = !args.no_pad;
+    settings.resume = args.resume;
+    apply_level(&mut settings, &args.level);
+    settings.text.n_calibration = args.calib_samples.unwrap_or(settings.text.n_calibration);
+    settings.text.max_tokens = args.calib_seqlen.unwrap_or(settings.text.max_tokens);
+    settings.identity = Identity {
+        build: format!("sterna {}", env!("CARGO_PKG_VERSION")),
+        timestamp: timestamp_utc(),
+        command: std::env::args().collect::<Vec<_>>().join(" "),
+    };
+    Ok(settings)
+}
+
+/// The three levels differ in how much is measured, never in what counts as kept.
+fn apply_level(settings: &mut Settings, level: &str) {
+    match level {
+        "development" => {
+            settings.text.n_calibration = 24;
+            settings.text.n_evaluation = 48;
+            settings.text.quick_tokens = 1024;
+            settings.max_checks = 12;
+            settings.effort = Effort { max_rounds: 6, ..settings.effort };
+        }
+        "production" => {
+            settings.text.n_calibration = 512;
+            settings.text.n_evaluation = 1024;
+            settings.text.quick_tokens = 32_768;
+            settings.max_checks = 200;
+        }
+        _ => {}
+    }
+}
+
+/// A bar per stage, with time left.
+struct Bars(Mutex<Option<(Stage, ProgressBar)>>);
+
+impl Bars {
+    fn new() -> Self {
+        Self(Mutex::new(None))
+    }
+
+    fn finish(&self) {
+        if let Some((_, bar)) = self.0.lock().expect("no holder panics").take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Progress for Bars {
+    fn step(&self, stage: Stage, done: usize, total: usize, note: &str) {
+        let mut current = self.0.lock().expect("no holder panics");
+        if current.as_ref().is_none_or(|(at, _)| *at != stage) {
+            if let Some((_, bar)) = current.take() {
+                bar.finish();
+            }
+            let style = ProgressStyle::with_template(
+                "{prefix:12} {bar:30} {pos}/{len} {eta:>4} left  {msg}",
+            )
+            .expect("the template is a constant");
+            let bar = ProgressBar::new(total as u64).with_style(style);
+            bar.set_prefix(stage.name());
+            *current = Some((stage, bar));
+        }
+        if let Some((_, bar)) = &*current {
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+            bar.set_message(note.to_owned());
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! A model opened to be run: what `run`, `eval` and `bench` share.
+
+use crate::compute::ComputeArgs;
+use crate::show::bad_input;
+use anyhow::Context;
+use std::path::Path;
+use std::sync::Arc;
+use sterna_formats::{FormatError, OpenOptions};
+use sterna_kernels::Level;
+use sterna_measure::LanguageModel;
+use sterna_measure::clock::{Clock, RealClock};
+use sterna_measure::profile::{OpProfile, Profile};
+use sterna_model::{Model, Tokenizer};
+use sterna_runtime::{Chunk, KvEncoding, Logits, Program, Runner, SequenceId};
+
+/// A model with a runner of its own.
+pub struct Scorer {
+    model: Model,
+    program: Arc<Program>,
+    runner: Runner,
+}
+
+/// What a model costs to run.
+pub struct Cost {
+    /// Bytes of its weights as stored.
+    pub weight_bytes: u64,
+    /// Its weights.
+    pub n_params: u64,
+    /// Weight bytes read to generate one token: all matrices but the embedding's other rows.
+    pub read_bytes_per_token: u64,
+    /// Multiply-accumulates of the linear layers without the head, per prompt token.
+    pub linear_macs_per_token: f64,
+    /// Whether most of that runs on integers.
+    pub is_quantized: bool,
+}
+
+impl Scorer {
+    /// Opens and prepares a model.
+    ///
+    /// # Errors
+    /// When it cannot be read or run.
+    pub fn open(path: &Path, compute: &ComputeArgs) -> anyhow::Result<Self> {
+        let options = OpenOptions { tokenizer: compute.tokenizer.clone() };
+        let model = Model::open_with(path, &options)?;
+        for warning in &model.warnings {
+            eprintln!("warning: {warning}");
+        }
+        let settings = compute.settings(model.config.context_len)?;
+        let cache = compute.program_cache(&model)?;
+        let program = Program::compile(&model.graph, &model, &settings, cache.as_ref())
+            .with_context(|| format!("preparing {}", path.display()))?;
+        for warning in program.warnings() {
+            eprintln!("warning: {warning}");
+        }
+        let program = Arc::new(program);
+        let runner = Runner::new(program.clone())?;
+        Ok(Self { model, program, runner })
+    }
+
+    /// The tokenizer.
+    ///
+    /// # Errors
+    /// When the model has none.
+    pub fn tokenizer(&self) -> Result<&Tokenizer, FormatError> {
+        self.model.tokenizer()
+    }
+
+    /// Refuses sequences that do not fit.
+    ///
+    /// # Errors
+    /// When `n_tokens` is more than the context.
+    pub fn check_context(&self, n_tokens: usize) -> anyhow::Result<()> {
+        let context_len = self.context_len();
+        if n_tokens <= context_len {
+            return Ok(());
+        }
+        Err(bad_input(format!(
+            "{n_tokens} tokens do not fit the context of {context_len}; shorten the text or raise \
+             --ctx-size"
+        )))
+    }
+
+    /// A fresh sequence to extend token by token.
+    pub fn generation(&mut self) -> Generation<'_> {
+        let sequence = self.runner.new_sequence();
+        Generation { scorer: self, sequence }
+    }
+
+    /// What it costs to run.
+    pub fn cost(&self) -> Cost {
+        Cost::of(&self.model)
+    }
+
+    /// Where the time of one run goes, by kind of step, longest first.
+    ///
+    /// # Errors
+    /// When the run fails.
+    pub fn profile(
+        &mut self,
+        run: impl FnOnce(&mut Self) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Profile> {
+        let clock = RealClock::new();
+        self.runner.start_profile(Box::new(move || clock.now()));
+        let result = run(self);
+        let profile = self.runner.end_profile();
+        result?;
+        let ops = profile.steps.iter().map(|step| OpProfile {
+            name: step.kind.to_owned(),
+            n_calls: profile.n_batches as u64,
+            seconds: step.time.as_secs_f64(),
+            bytes: step.bytes as u64,
+            flops: step.flops as u64,
+        });
+        Ok(Profile::new(profile.wall.as_secs_f64(), ops.collect())?)
+    }
+
+    /// The ISA in use.
+    pub fn level(&self) -> Level {
+        self.program.level()
+    }
+
+    /// Threads in use.
+    pub fn n_threads(&self) -> usize {
+        self.program.n_workers()
+    }
+
+    /// The encoding of the KV cache.
+    pub fn kv_name(&self) -> &'static str {
+        match self.program.settings().kv {
+            KvEncoding::F16 => "f16",
+            KvEncoding::F32 => "f32",
+        }
+    }
+
+    /// Its architecture, size and main encoding.
+    pub fn describe(&self) -> String {
+        let n = self.cost().n_params as f64;
+        let size = if n >= 1e9 { format!("{:.1}B", n / 1e9) } else { format!("{:.1}M", n / 1e6) };
+        let (mut most, mut bytes) = ("", 0);
+        for id in self.model.graph.weight_ids() {
+            let Some(tensor) = self.model.tensor(id) else { continue };
+            if tensor.n_bytes > bytes {
+                (most, bytes) =
+                    (sterna_model::WeightSource::encoding(&self.model, id).name(), tensor.n_bytes);
+            }
+        }
+        format!("{} {size} {most}", self.model.arch.name())
+    }
+}
+
+impl Cost {
+    fn of(model: &Model) -> Self {
+        use sterna_model::{Role, WeightSource};
+        let mut cost = Cost {
+            weight_bytes: 0,
+            n_params: 0,
+            read_bytes_per_token: 0,
+            linear_macs_per_token: 0.0,
+            is_quantized: false,
+        };
+        let mut quantized_macs = 0.0;
+        for id in model.graph.weight_ids() {
+            let decl = model.graph.decl(id);
+            let (rows, cols) = decl.matrix();
+            let encoding = model.encoding(id);
+            let bytes = (rows * encoding.row_bytes(cols)) as u64;
+            cost.weight_bytes += bytes;
+            cost.n_params += (rows * cols) as u64;
+            let is_head = decl.role == Role::Head;
+            let is_embedding = decl.role == Role::TokenEmbedding;
+            if !is_embedding || model.config.tied {
+                cost.read_bytes_per_token += bytes;
+            }
+            if decl.role.is_matrix() && !is_head && !is_embedding {
+                let macs = (rows * cols) as f64;
+                cost.linear_macs_per_token += macs;
+                quantized_macs += if encoding.grid().is_some() { macs } else { 0.0 };
+            }
+        }
+        cost.is_quantized = quantized_macs > cost.linear_macs_per_token / 2.0;
+        cost
+    }
+}
+
+impl LanguageModel for Scorer {
+    fn vocab_len(&self) -> usize {
+        self.program.n_outputs()
+    }
+
+    fn context_len(&self) -> usize {
+        self.program.settings().context_len
+    }
+
+    fn score(&mut self, tokens: &[u32], sink: &mut dyn FnMut(usize, &[f32])) -> Result<(), String> {
+        let vocab = self.vocab_len();
+        let sequence = self.runner.new_sequence();
+        // Rows of logits are large: score in pieces, so that memory stays bounded.
+        let mut done = 0;
+        let mut result = Ok(());
+        for piece in tokens.chunks(256) {
+            let chunk = Chunk { sequence, tokens: piece, logits: Logits::All };
+            match self.runner.forward(&[chunk]) {
+                Ok(logits) => {
+                    logits.chunks(vocab).enumerate().for_each(|(i, row)| sink(done + i, row));
+                }
+                Err(error) => {
+                    result = Err(error.to_string());
+                    break;
+                }
+            }
+            done += piece.len();
+        }
+        self.runner.free(sequence).map_err(|error| error.to_string())?;
+        result
+    }
+}
+
+/// A sequence being extended.
+pub struct Generation<'a> {
+    scorer: &'a mut Scorer,
+    sequence: SequenceId,
+}
+
+impl Generation<'_> {
+    /// Appends tokens and returns the logits after the last.
+    ///
+    /// # Errors
+    /// When the context is full.
+    pub fn push(&mut self, tokens: &[u32]) -> anyhow::Result<&[f32]> {
+        let chunk = Chunk { sequence: self.sequence, tokens, logits: Logits::Last };
+        Ok(self.scorer.runner.forward(&[chunk])?)
+    }
+}
+
+impl Drop for Generation<'_> {
+    fn drop(&mut self) {
+        // The sequence is this generation's own, so it is there.
+        let _ = self.scorer.runner.free(self.sequence);
+    }
+}

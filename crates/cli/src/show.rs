@@ -1,0 +1,65 @@
+//! How results look: tables, JSON, sizes, exit codes.
+
+use comfy_table::{Table, presets};
+use sterna_formats::FormatError;
+use sterna_measure::MeasureError;
+use sterna_optimize::OptimizeError;
+
+/// An error whose cause is the user's input; the program ends with code 2.
+#[derive(Debug)]
+pub struct BadInput(pub String);
+
+impl std::fmt::Display for BadInput {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BadInput {}
+
+/// A [`BadInput`] as an error.
+pub fn bad_input(message: impl Into<String>) -> anyhow::Error {
+    anyhow::Error::new(BadInput(message.into()))
+}
+
+/// 2 where the input is wrong, else 1.
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.chain().any(is_input) { 2 } else { 1 }
+}
+
+fn is_input(error: &(dyn std::error::Error + 'static)) -> bool {
+    let optimize = error.downcast_ref::<OptimizeError>();
+    let measure = error.downcast_ref::<MeasureError>();
+    let io = error.downcast_ref::<std::io::Error>();
+    error.is::<BadInput>()
+        || error.is::<FormatError>()
+        || matches!(optimize, Some(OptimizeError::Input(_) | OptimizeError::Format(_)))
+        || matches!(measure, Some(MeasureError::Data(_)))
+        || io.is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound)
+}
+
+/// An empty table with these headings.
+pub fn table(headings: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(headings);
+    table
+}
+
+/// Bytes in the unit people read: `1.2 MB` (powers of ten).
+pub fn bytes(n: u64) -> String {
+    match n {
+        0..1_000 => format!("{n} B"),
+        1_000..1_000_000 => format!("{:.1} kB", n as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", n as f64 / 1e6),
+        _ => format!("{:.2} GB", n as f64 / 1e9),
+    }
+}
+
+/// Prints a value as JSON.
+///
+/// # Errors
+/// When it has none.
+pub fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string_pretty(value)?);
+    Ok(())
+}

@@ -1,0 +1,41 @@
+//! Mistakes a user makes: one sentence that helps, exit code 2, nothing lost.
+
+use crate::{refused, tiny};
+
+#[test]
+fn mistakes_get_a_sentence_and_code_2() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let at = folder.path();
+    tiny::write(at, "tiny.gguf", &tiny::SMALL);
+    std::fs::write(at.join("text.txt"), "hello there").expect("writable");
+    std::fs::write(at.join("junk.gguf"), b"GGUF but not really").expect("writable");
+    std::fs::write(at.join("page.gguf"), "<!DOCTYPE html><html>not found</html>")
+        .expect("writable");
+    let cases: &[(&[&str], &str)] = &[
+        (&["inspect", "missing.gguf"], "missing.gguf"),
+        (&["inspect", "junk.gguf"], "junk.gguf"),
+        (&["inspect", "page.gguf"], "HTML"),
+        (&["run", "tiny.gguf", "hi", "--temp", "-1"], "temperature"),
+        (&["run", "tiny.gguf", "hi", "--isa", "avx1024"], "avx1024"),
+        (&["run", "tiny.gguf", "hi", "--threads", "0"], "--threads"),
+        (&["quantize", "tiny.gguf", "out.gguf", "Q4_9"], "Q4_9"),
+        (&["quantize", "tiny.gguf", "tiny.gguf", "Q8_0"], "--force"),
+        (
+            &["quantize", "tiny.gguf", "out.gguf", "Q8_0", "--tensor-type", "nothing=Q4_0"],
+            "nothing",
+        ),
+        (&["eval", "tiny.gguf", "--text", "missing.txt"], "missing.txt"),
+        (&["bench", "tiny.gguf", "-p", "0", "-n", "0"], "nothing to measure"),
+        (&["report", "tiny.gguf"], "tiny.gguf"),
+        (&["optimize", "tiny.gguf"], "--calib"),
+        (&["frobnicate"], "frobnicate"),
+        (&["run", "tiny.gguf", "--tempo", "1"], "--temp"),
+    ];
+    for (args, word) in cases {
+        let said = refused(at, args);
+        assert!(said.contains(word), "sterna {args:?} said: {said}");
+    }
+    let kept = sterna_formats::Checkpoint::open(&at.join("tiny.gguf"));
+    assert!(kept.is_ok(), "the model survived every mistake");
+    assert!(!at.join("out.gguf").exists(), "nothing half-written is left");
+}

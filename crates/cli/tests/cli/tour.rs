@@ -1,0 +1,119 @@
+//! The README's tour: inspect, convert, quantize, run, eval, bench, optimize, report, doctor.
+
+use crate::{ok, sterna_with, tiny};
+use serde_json::Value;
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|e| panic!("{e} in {text}"))
+}
+
+#[test]
+fn a_model_is_inspected_converted_quantized_and_compared() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let at = folder.path();
+    tiny::write(at, "tiny.gguf", &tiny::SMALL);
+    std::fs::write(at.join("text.txt"), tiny::text(6)).expect("writable");
+    let seen = ok(at, &["inspect", "tiny.gguf", "--tensors"]);
+    assert!(seen.contains("blk.1.ffn_down.weight") && seen.contains("2 layers"), "{seen}");
+
+    ok(at, &["convert", "tiny.gguf", "f16.gguf", "--outtype", "F16"]);
+    ok(at, &["quantize", "tiny.gguf", "q8.gguf", "Q8_0"]);
+    let (f16, q8) = (size(at, "f16.gguf"), size(at, "q8.gguf"));
+    // proves K-9: half precision halves the bytes of the matrices.
+    assert!(f16 < size(at, "tiny.gguf") * 6 / 10 && q8 < f16);
+
+    let args = ["eval", "q8.gguf", "--text", "text.txt", "--separator", "<|endoftext|>"];
+    let figures = json(&ok(at, &[&args[..], &["--baseline", "tiny.gguf", "--json"]].concat()));
+    let value = |name: &str| {
+        let all = figures.as_array().expect("a list of figures");
+        let figure = all.iter().find(|f| f["name"].as_str().is_some_and(|n| n.contains(name)));
+        figure.unwrap_or_else(|| panic!("no {name} in {figures}"))["value"].as_f64()
+    };
+    // proves S-1: the divergence that int8 costs is measured and small.
+    let kl = value("kl").expect("a measured divergence");
+    assert!((0.0..0.01).contains(&kl), "KL divergence {kl}");
+}
+
+fn size(at: &std::path::Path, name: &str) -> u64 {
+    std::fs::metadata(at.join(name)).expect("written").len()
+}
+
+// proves A-15 (its core): the tokens never depend on ISA or threads.
+#[test]
+fn text_is_the_same_on_every_isa_and_thread_count() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let at = folder.path();
+    tiny::write(at, "tiny.gguf", &tiny::WIDE);
+    ok(at, &["quantize", "tiny.gguf", "q4.gguf", "Q4_K"]);
+    let args = ["run", "q4.gguf", "the cat", "-n", "24", "--seed", "5", "--ignore-eos", "-q"];
+    let wanted = ok(at, &args);
+    assert!(wanted.starts_with("the cat") && wanted.len() > 20, "{wanted}");
+    for isa in ["scalar", "avx2", "avx512"] {
+        for threads in ["1", "2", "3"] {
+            let env = [("STERNA_ISA", isa), ("STERNA_THREADS", threads)];
+            let output = sterna_with(at, &args, &env);
+            if !output.status.success() {
+                let why = String::from_utf8_lossy(&output.stderr).into_owned();
+                assert!(why.contains("CPU lacks"), "{why}");
+                eprintln!("skipped {isa}: {why}");
+                continue;
+            }
+            assert_eq!(String::from_utf8_lossy(&output.stdout), wanted, "{isa}, {threads} threads");
+        }
+    }
+}
+
+#[test]
+fn speeds_are_reported_in_llama_bench_words() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let at = folder.path();
+    tiny::write(at, "tiny.gguf", &tiny::SMALL);
+    let rows = json(&ok(at, &["bench", "tiny.gguf", "-p", "16", "-n", "8", "-r", "3", "--json"]));
+    let rows = rows.as_array().expect("a list");
+    assert_eq!(rows.len(), 2);
+    for row in rows {
+        assert_eq!(row["samples_ts"].as_array().map(Vec::len), Some(3), "{row}");
+        assert!(row["avg_ts"].as_f64().is_some_and(|x| x > 0.0), "{row}");
+    }
+}
+
+// proves C-34 (in part), B-20.
+#[test]
+fn doctor_names_what_it_sees() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let text = ok(folder.path(), &["doctor", "--quick", "--threads", "999"]);
+    assert!(text.contains("SLOW  threads"), "{text}");
+    let facts = json(&ok(folder.path(), &["doctor", "--quick", "--json"]));
+    assert!(facts["machine"]["n_online"].as_u64().is_some_and(|n| n > 0), "{facts}");
+}
+
+#[test]
+fn optimize_builds_an_artifact_that_carries_its_evidence() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let at = folder.path();
+    tiny::write(at, "tiny.gguf", &tiny::SMALL);
+    std::fs::write(at.join("text.txt"), tiny::text(60)).expect("writable");
+    ok(
+        at,
+        &[
+            "optimize",
+            "tiny.gguf",
+            "--calib",
+            "text.txt",
+            "--max-drop",
+            "5%",
+            "--out",
+            "best",
+            "--level",
+            "development",
+        ],
+    );
+    assert!(size(at, "best/tiny.sterna.gguf") < size(at, "tiny.gguf"));
+    let plan = ok(at, &["report", "best/tiny.sterna.gguf", "--plan"]);
+    assert!(plan.contains("[encodings]"), "{plan}");
+    let evidence = json(&ok(at, &["report", "best/tiny.sterna.gguf", "--json", "--check"]));
+    assert!(evidence["metrics"].as_array().is_some_and(|m| !m.is_empty()), "{evidence}");
+    let html = std::fs::read_to_string(at.join("best/report.html")).expect("a report");
+    assert!(html.contains("<svg") && !html.contains("http://cdn"), "self-contained, with plots");
+    ok(at, &["run", "best/tiny.sterna.gguf", "the", "-n", "4", "-q"]);
+}
