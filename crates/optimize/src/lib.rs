@@ -16,6 +16,7 @@ pub mod mixes;
 pub mod passes;
 pub mod recipe;
 pub mod recode;
+pub mod scan;
 
 pub mod engine;
 pub mod judge;

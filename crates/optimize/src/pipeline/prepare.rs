@@ -7,6 +7,7 @@ use crate::engine::Engine;
 use crate::error::{OptimizeError, Result};
 use crate::fit;
 use crate::progress::{Stage, Watch};
+use crate::scan;
 use crate::search::groups;
 use sterna_formats::OpenOptions;
 use sterna_measure::memory::{Process, pss};
@@ -53,6 +54,7 @@ pub fn prepare(settings: &Settings, engine: &dyn Engine, watch: Watch<'_>) -> Re
     watch.step(Stage::Prepare, 0, 3, "opening the model")?;
     let model = open(settings)?;
     watch.step(Stage::Prepare, 1, 3, "reading its weights")?;
+    scan::finite(&model.graph, &model)?;
     let source = Source::of(&model);
     let weight_bytes = model.graph.memory(&model).total();
     let before = pss(Process::Own)?.value();
