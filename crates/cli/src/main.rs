@@ -1,7 +1,7 @@
 //! The one binary: arguments in, a command run, an exit code out.
 //!
-//! Exit codes: 0 done; 1 the world failed (disk full, no permission, a budget missed); 2 the input is
-//! wrong (a damaged file, an unknown flag): the message says which and what to do.
+//! Exit codes: 0 done; 1 the world failed (disk full, no permission, a budget missed); 2 the input
+//! is wrong (a damaged file, an unknown flag): the message says which and what to do.
 #![forbid(unsafe_code)]
 
 mod commands;

@@ -147,8 +147,8 @@ fn quota(machine: &Machine) -> Finding {
     };
     if quota < machine.n_online as f64 {
         let text = format!(
-            "the cgroup allows {quota:.2} CPUs of {}; threads beyond are throttled in bursts: raise \
-             cpu.max",
+            "the cgroup allows {quota:.2} CPUs of {}; threads beyond are throttled in bursts: \
+             raise cpu.max",
             machine.n_online
         );
         return finding("cgroup", false, text);

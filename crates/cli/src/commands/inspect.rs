@@ -66,8 +66,8 @@ fn understood(checkpoint: Checkpoint, print_graph: bool) -> anyhow::Result<ExitC
         Ok(model) => {
             let c = &model.config;
             println!(
-                "model: {} ({}), {} layers, width {}, ffn {}, {} heads ({} KV) of {}, vocabulary {}, \
-                 context {}",
+                "model: {} ({}), {} layers, width {}, ffn {}, {} heads ({} KV) of {}, vocabulary \
+                 {}, context {}",
                 model.name,
                 model.arch.name(),
                 c.n_layers,

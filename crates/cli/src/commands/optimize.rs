@@ -27,7 +27,8 @@ use sterna_optimize::{Budget, report};
 pub struct Args {
     /// The model: GGUF, Hugging Face directory, safetensors or llama2.c .bin.
     model: PathBuf,
-    /// Text the search may look at: documents separated by <|endoftext|>, blank lines, or JSON lines.
+    /// Text the search may look at: documents separated by <|endoftext|>, blank lines, or JSON
+    /// lines.
     #[arg(long, value_name = "FILE")]
     calib: Option<PathBuf>,
     /// Text to judge by [default: documents of --calib that the search is not shown].
@@ -49,7 +50,8 @@ pub struct Args {
     #[arg(long, value_name = "TIME")]
     time_budget: Option<String>,
     /// How thorough: development, balanced or production.
-    #[arg(long, default_value = "balanced", value_parser = ["development", "balanced", "production"])]
+    #[arg(long, default_value = "balanced")]
+    #[arg(value_parser = ["development", "balanced", "production"])]
     level: String,
     /// Calibration documents at most.
     #[arg(long, value_name = "N")]
