@@ -12,13 +12,19 @@ pub struct Shape {
     pub layers: usize,
     pub heads: usize,
     pub kv_heads: usize,
+    /// Standard deviation of the matrices' values.
+    pub deviation: f32,
+    /// The same for the token embedding.
+    pub embedding: f32,
 }
 
 /// Rows of 64 and 128: every 32-block encoding fits, no 256-block one does.
-pub const SMALL: Shape = Shape { dim: 64, ffn: 128, layers: 2, heads: 4, kv_heads: 2 };
+pub const SMALL: Shape =
+    Shape { dim: 64, ffn: 128, layers: 2, heads: 4, kv_heads: 2, deviation: 0.15, embedding: 0.15 };
 
-/// Rows of 256 and 512: every encoding fits.
-pub const WIDE: Shape = Shape { dim: 256, ffn: 512, layers: 2, heads: 4, kv_heads: 2 };
+/// Rows of 256 and 512: every encoding fits. The deviation is what models are initialized with.
+pub const WIDE: Shape =
+    Shape { dim: 256, ffn: 512, layers: 2, heads: 4, kv_heads: 2, deviation: 0.02, embedding: 1.0 };
 
 /// Seeded, roughly normal numbers.
 pub struct Rng(pub u64);
@@ -44,11 +50,10 @@ pub fn write(folder: &Path, name: &str, shape: &Shape) -> PathBuf {
     let mut rng = Rng(42);
     for decl in &decls {
         let n: usize = decl.shape.iter().product();
-        // Deviation 1/sqrt(cols) keeps activations near one, as training does; norms are one.
-        let scale = 1.5 / (decl.shape[decl.shape.len() - 1] as f32).sqrt();
         let value = |rng: &mut Rng| match decl.shape.len() {
             1 => 1.0 + 0.05 * rng.normal(),
-            _ => scale * rng.normal(),
+            _ if decl.name == "token_embd.weight" => shape.embedding * rng.normal(),
+            _ => shape.deviation * rng.normal(),
         };
         let bytes: Vec<u8> = (0..n).flat_map(|_| value(&mut rng).to_le_bytes()).collect();
         writer.write_tensor(&bytes).expect("bytes of the declared length");

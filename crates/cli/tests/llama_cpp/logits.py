@@ -27,6 +27,9 @@ def main() -> None:
     params = lib.llama_context_default_params()
     params.n_ctx = max(map(len, sequences))
     params.n_batch = params.n_ubatch = params.n_ctx
+    # The KV cache exact and attention in f32 on both sides: what is compared is the encodings.
+    params.type_k = params.type_v = 0
+    params.flash_attn_type = 0
     params.n_threads = params.n_threads_batch = n_threads
     n_vocab = lib.llama_n_vocab(lib.llama_model_get_vocab(model))
     with open(out_path, "wb") as out:

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use sterna_model::Model;
-use sterna_runtime::{Chunk, Logits, Program, Runner, Settings};
+use sterna_runtime::{Chunk, KvEncoding, Logits, Program, Runner, Settings};
 
 /// The peer, if this machine has it.
 struct Peer {
@@ -66,7 +66,7 @@ fn sterna(args: &[&str]) {
 
 fn our_logits(model: &Path, sequences: &[Vec<u32>]) -> Vec<f32> {
     let model = Model::open(model).expect("a model");
-    let settings = Settings { context_len: 512, ..Settings::default() };
+    let settings = Settings { context_len: 512, kv: KvEncoding::F32, ..Settings::default() };
     let program = Program::compile(&model.graph, &model, &settings, None).expect("runnable");
     let mut runner = Runner::new(Arc::new(program)).expect("runnable");
     let mut all = Vec::new();
