@@ -56,6 +56,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let mut draft = Draft::new(&model.graph, &model);
     encode_all(&mut draft, &recipe)?;
+    // An encoder makes nonsense of NaN and infinity, and the result would look like a model.
+    sterna_optimize::scan::finite(&model.graph, &model)?;
     let progress = bytes_bar();
     write_gguf(&args.out, &model, &draft, &Metadata::default(), &mut |done, total| {
         progress.set_length(total);
