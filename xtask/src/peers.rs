@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Names the folder with llama.cpp's tools, here and in tests.
-const LLAMA_CPP: &str = "STERNA_LLAMA_CPP";
+const PEERS_DIR: &str = "STERNA_PEERS_DIR";
 
 /// The environment in which the tests that compare with peers run instead of being skipped.
 ///
@@ -16,7 +16,7 @@ const LLAMA_CPP: &str = "STERNA_LLAMA_CPP";
 pub fn environment(fetch: bool) -> Result<Vec<(&'static str, PathBuf)>> {
     let tools = find(fetch)?;
     let library = tools.join("libggml-base.so");
-    let mut variables = vec![(LLAMA_CPP, tools)];
+    let mut variables = vec![(PEERS_DIR, tools)];
     if library.is_file() {
         variables.push(("STERNA_LIBGGML", library));
     }
@@ -33,18 +33,18 @@ pub fn environment(fetch: bool) -> Result<Vec<(&'static str, PathBuf)>> {
 /// # Errors
 /// When there is none and it may not be fetched, or the build fails.
 pub fn find(fetch: bool) -> Result<PathBuf> {
-    if let Some(folder) = std::env::var_os(LLAMA_CPP).map(PathBuf::from) {
+    if let Some(folder) = std::env::var_os(PEERS_DIR).map(PathBuf::from) {
         if has_bench(&folder) {
             return Ok(folder);
         }
-        bail!("{LLAMA_CPP}={} has no llama-bench; correct or unset it", folder.display());
+        bail!("{PEERS_DIR}={} has no llama-bench; correct or unset it", folder.display());
     }
     let peers = root::target_dir().join("peers");
     let built = peers.join("build/bin");
     if !has_bench(&built) {
         if !fetch {
             bail!(
-                "llama.cpp is not here; set {LLAMA_CPP} to a folder with llama-bench, or let \
+                "llama.cpp is not here; set {PEERS_DIR} to a folder with llama-bench, or let \
                  `--fetch` download and build it (about 15 minutes)"
             );
         }

@@ -74,11 +74,11 @@ fn stories260k_as_gguf_is_the_same_model() {
     llama_cpp_scores_stories(&gguf);
 }
 
-/// Only where `STERNA_LLAMA_CPP` names a folder with llama.cpp's programs. A wrong tensor, token or
+/// Only where `STERNA_PEERS_DIR` names a folder with llama.cpp's programs. A wrong tensor, token or
 /// rotation would make the perplexity of plain stories tens or hundreds; it measured 4.25.
 fn llama_cpp_scores_stories(gguf: &Path) {
-    let Some(bin) = std::env::var_os("STERNA_LLAMA_CPP") else {
-        return println!("skipped: STERNA_LLAMA_CPP is not set");
+    let Some(bin) = std::env::var_os("STERNA_PEERS_DIR") else {
+        return println!("skipped: STERNA_PEERS_DIR is not set");
     };
     let Some(text) = data("tinystories/tinystories_sample_2MiB.txt") else { return };
     let stories = std::fs::read_to_string(text).unwrap();
