@@ -9,6 +9,10 @@ use std::process::Command;
 /// Names the folder with llama.cpp's tools, here and in tests.
 const PEERS_DIR: &str = "STERNA_PEERS_DIR";
 
+/// The source package that has all of llama.cpp, and the Python that reads its logits.
+const PACKAGE: &str = "llama_cpp_python-";
+const ARCHIVE: &str = ".tar.gz";
+
 /// The environment in which the tests that compare with peers run instead of being skipped.
 ///
 /// # Errors
@@ -23,6 +27,10 @@ pub fn environment(fetch: bool) -> Result<Vec<(&'static str, PathBuf)>> {
     let python = root::target_dir().join("peers/venv/bin/python");
     if std::env::var_os("STERNA_PEERS").is_none() && python.is_file() {
         variables.push(("STERNA_PEERS", python));
+    }
+    let peers = root::target_dir().join("peers");
+    if let Ok(sources) = entry(&peers, |n| n.starts_with(PACKAGE) && !n.ends_with(ARCHIVE)) {
+        variables.push(("PYTHONPATH", peers.join(sources)));
     }
     Ok(variables)
 }
@@ -67,14 +75,15 @@ fn build(peers: &Path) -> Result<()> {
     };
     let python = peers.join("venv/bin/python");
     run(Path::new("python3"), &["-m", "venv", "venv"])?;
-    let packages = ["scikit-build-core", "cmake", "ninja", "gguf", "numpy"];
-    run(&python, &[&["-m", "pip", "install", "-q"][..], &packages[..]].concat())?;
+    let builders = ["scikit-build-core", "cmake", "ninja"];
+    let readers = ["gguf", "numpy", "diskcache", "jinja2", "typing-extensions"];
+    run(&python, &[&["-m", "pip", "install", "-q"][..], &builders[..], &readers[..]].concat())?;
     let download = ["-m", "pip", "download", "-q", "--no-binary", ":all:", "--no-deps"];
     let package = ["--no-build-isolation", "llama-cpp-python"];
     run(&python, &[&download[..], &package[..]].concat())?;
-    let archive = entry(peers, |n| n.starts_with("llama_cpp_python") && n.ends_with(".tar.gz"))?;
+    let archive = entry(peers, |n| n.starts_with(PACKAGE) && n.ends_with(ARCHIVE))?;
     run(Path::new("tar"), &["xzf", &archive])?;
-    let source = archive.trim_end_matches(".tar.gz").to_owned() + "/vendor/llama.cpp";
+    let source = archive.trim_end_matches(ARCHIVE).to_owned() + "/vendor/llama.cpp";
     let cmake = peers.join("venv/bin/cmake");
     let options = ["-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON", "-DLLAMA_CURL=OFF"];
     run(&cmake, &[&["-B", "build", "-S", &source][..], &options[..]].concat())?;
