@@ -1,4 +1,4 @@
-//! Agreement with llama.cpp, in both directions. Opt-in: set STERNA_LLAMA_CPP to a folder with
+//! Agreement with llama.cpp, in both directions. Opt-in: set STERNA_PEERS_DIR to a folder with
 //! llama-quantize and libllama.so (see CONTRIBUTING.md), STERNA_PEERS to a Python with numpy, and
 //! PYTHONPATH to the llama-cpp-python sources.
 
@@ -19,8 +19,8 @@ struct Peer {
 
 impl Peer {
     fn find() -> Option<Self> {
-        let Some(folder) = std::env::var_os("STERNA_LLAMA_CPP") else {
-            println!("skipped: STERNA_LLAMA_CPP does not name a folder with llama.cpp's programs");
+        let Some(folder) = std::env::var_os("STERNA_PEERS_DIR") else {
+            println!("skipped: STERNA_PEERS_DIR does not name a folder with llama.cpp's programs");
             return None;
         };
         let python = std::env::var("STERNA_PEERS").unwrap_or_else(|_| "python3".into());
