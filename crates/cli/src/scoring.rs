@@ -11,13 +11,14 @@ use sterna_measure::LanguageModel;
 use sterna_measure::clock::{Clock, RealClock};
 use sterna_measure::profile::{OpProfile, Profile};
 use sterna_model::{Model, Tokenizer};
+use sterna_optimize::runner::Running;
 use sterna_runtime::{Chunk, KvEncoding, Logits, Program, Runner, SequenceId};
 
 /// A model with a runner of its own.
 pub struct Scorer {
     model: Model,
     program: Arc<Program>,
-    runner: Runner,
+    running: Running,
 }
 
 /// What a model costs to run.
@@ -53,8 +54,8 @@ impl Scorer {
             eprintln!("warning: {warning}");
         }
         let program = Arc::new(program);
-        let runner = Runner::new(program.clone())?;
-        Ok(Self { model, program, runner })
+        let running = Running::new(Runner::new(program.clone())?);
+        Ok(Self { model, program, running })
     }
 
     /// The tokenizer.
@@ -82,7 +83,7 @@ impl Scorer {
 
     /// A fresh sequence to extend token by token.
     pub fn generation(&mut self) -> Generation<'_> {
-        let sequence = self.runner.new_sequence();
+        let sequence = self.running.runner().new_sequence();
         Generation { scorer: self, sequence }
     }
 
@@ -100,9 +101,9 @@ impl Scorer {
         run: impl FnOnce(&mut Self) -> anyhow::Result<()>,
     ) -> anyhow::Result<Profile> {
         let clock = RealClock::new();
-        self.runner.start_profile(Box::new(move || clock.now()));
+        self.running.runner().start_profile(Box::new(move || clock.now()));
         let result = run(self);
-        let profile = self.runner.end_profile();
+        let profile = self.running.runner().end_profile();
         result?;
         let ops = profile.steps.iter().map(|step| OpProfile {
             name: step.kind.to_owned(),
@@ -192,26 +193,7 @@ impl LanguageModel for Scorer {
     }
 
     fn score(&mut self, tokens: &[u32], sink: &mut dyn FnMut(usize, &[f32])) -> Result<(), String> {
-        let vocab = self.vocab_len();
-        let sequence = self.runner.new_sequence();
-        // Rows of logits are large: score in pieces, so that memory stays bounded.
-        let mut done = 0;
-        let mut result = Ok(());
-        for piece in tokens.chunks(256) {
-            let chunk = Chunk { sequence, tokens: piece, logits: Logits::All };
-            match self.runner.forward(&[chunk]) {
-                Ok(logits) => {
-                    logits.chunks(vocab).enumerate().for_each(|(i, row)| sink(done + i, row));
-                }
-                Err(error) => {
-                    result = Err(error.to_string());
-                    break;
-                }
-            }
-            done += piece.len();
-        }
-        self.runner.free(sequence).map_err(|error| error.to_string())?;
-        result
+        self.running.score(tokens, sink)
     }
 }
 
@@ -228,13 +210,13 @@ impl Generation<'_> {
     /// When the context is full.
     pub fn push(&mut self, tokens: &[u32]) -> anyhow::Result<&[f32]> {
         let chunk = Chunk { sequence: self.sequence, tokens, logits: Logits::Last };
-        Ok(self.scorer.runner.forward(&[chunk])?)
+        Ok(self.scorer.running.runner().forward(&[chunk])?)
     }
 }
 
 impl Drop for Generation<'_> {
     fn drop(&mut self) {
         // The sequence is this generation's own, so it is there.
-        let _ = self.scorer.runner.free(self.sequence);
+        let _ = self.scorer.running.runner().free(self.sequence);
     }
 }

@@ -61,6 +61,11 @@ impl Running {
         Self { runner, vocab_len }
     }
 
+    /// The runner, to extend sequences of one's own.
+    pub fn runner(&mut self) -> &mut Runner {
+        &mut self.runner
+    }
+
     /// Runs `work` on a fresh sequence, which ends whatever comes of it.
     fn with_sequence(
         &mut self,

@@ -4,7 +4,7 @@ use crate::show;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use sterna_formats::{Array, Checkpoint, Metadata, TensorInfo, Value};
+use sterna_formats::{Checkpoint, Metadata, TensorInfo, Value};
 use sterna_model::Model;
 
 /// Show what a model file holds: architecture, sizes, encodings, tensors, metadata. Tensor data is
@@ -148,7 +148,7 @@ fn tensor_table(tensors: &[TensorInfo]) -> comfy_table::Table {
 /// A value in at most a line.
 fn shorten(value: &Value) -> String {
     if let Value::Array(array) = value {
-        return format!("array of {}", array_len(array));
+        return format!("array of {}", array.len());
     }
     let text = match value {
         Value::Str(text) => format!("{text:?}"),
@@ -157,24 +157,6 @@ fn shorten(value: &Value) -> String {
     match text.char_indices().nth(200) {
         Some((end, _)) => format!("{}... ({} characters)", &text[..end], text.chars().count()),
         None => text,
-    }
-}
-
-fn array_len(array: &Array) -> usize {
-    match array {
-        Array::U8(v) => v.len(),
-        Array::I8(v) => v.len(),
-        Array::U16(v) => v.len(),
-        Array::I16(v) => v.len(),
-        Array::U32(v) => v.len(),
-        Array::I32(v) => v.len(),
-        Array::F32(v) => v.len(),
-        Array::Bool(v) => v.len(),
-        Array::Str(v) => v.len(),
-        Array::Nested(v) => v.len(),
-        Array::U64(v) => v.len(),
-        Array::I64(v) => v.len(),
-        Array::F64(v) => v.len(),
     }
 }
 
