@@ -33,7 +33,7 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    // A closed pipe (`sterna inspect .. | head`) ends the program quietly.
+    end_quietly_on_closed_pipes();
     let cli = Cli::parse();
     match commands::run(cli.command) {
         Ok(code) => code,
@@ -42,4 +42,15 @@ fn main() -> ExitCode {
             ExitCode::from(show::exit_code(&error))
         }
     }
+}
+
+/// `sterna inspect .. | head` closes our output early, which `println!` takes for a panic.
+fn end_quietly_on_closed_pipes() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if info.payload_as_str().is_some_and(|text| text.contains("Broken pipe")) {
+            std::process::exit(0);
+        }
+        usual(info);
+    }));
 }

@@ -2,6 +2,24 @@
 
 use crate::{refused, tiny};
 
+// Output that nobody reads to its end is no error and no panic.
+#[test]
+fn a_closed_pipe_ends_quietly() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    tiny::write(folder.path(), "tiny.gguf", &tiny::SMALL);
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_sterna"))
+        .args(["inspect", "tiny.gguf", "--json"])
+        .current_dir(folder.path())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("the binary was built");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && stderr.is_empty(), "{stderr}");
+}
+
 #[test]
 fn mistakes_get_a_sentence_and_code_2() {
     let folder = tempfile::tempdir().expect("a temporary folder");
