@@ -2,6 +2,8 @@
 
 use crate::{ok, sterna_with, tiny};
 use serde_json::Value;
+use std::borrow::Cow;
+use sterna_model::{Model, WeightSource};
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|e| panic!("{e} in {text}"))
@@ -116,4 +118,58 @@ fn optimize_builds_an_artifact_that_carries_its_evidence() {
     let html = std::fs::read_to_string(at.join("best/report.html")).expect("a report");
     assert!(html.contains("<svg") && !html.contains("http://cdn"), "self-contained, with plots");
     ok(at, &["run", "best/tiny.sterna.gguf", "the", "-n", "4", "-q"]);
+}
+
+// proves P-1 (as far as weights go): a weight, and rows of it, are views of the mapped file.
+#[test]
+fn weights_are_views_of_the_file() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = tiny::write(folder.path(), "tiny.gguf", &tiny::SMALL);
+    let model = Model::open(&path).expect("our own file");
+    let file = model.checkpoint().files()[0].bytes().as_ptr_range();
+    let id = model.graph.find_weight("blk.1.ffn_up.weight").expect("it was declared");
+    let view = model.weight(id);
+    assert!(matches!(view.bytes, Cow::Borrowed(_)), "nothing is copied");
+    assert!(file.contains(&view.bytes.as_ptr()), "it points into the mapping");
+    let rows = view.row_bytes(3..5);
+    assert_eq!(rows.as_ptr(), view.bytes[3 * rows.len() / 2..].as_ptr());
+}
+
+// proves C-33 (in part): at run time the binary needs what every Linux has, and nothing else.
+#[test]
+fn the_binary_needs_only_libc() {
+    let Ok(output) = std::process::Command::new("ldd").arg(env!("CARGO_BIN_EXE_sterna")).output()
+    else {
+        println!("skipped: this machine has no ldd");
+        return;
+    };
+    let listed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let base = ["linux-vdso", "libgcc_s", "libm.so", "libc.so", "ld-linux", "libpthread", "libdl"];
+    for line in listed.lines() {
+        assert!(base.iter().any(|name| line.contains(name)), "an unexpected library: {line}");
+    }
+}
+
+// proves B-10 (the bound's shape): quantizing holds a tensor at a time, not the model.
+#[test]
+fn quantizing_holds_one_tensor_at_a_time() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let shape = tiny::Shape { layers: 24, dim: 512, ffn: 1536, ..tiny::WIDE };
+    tiny::write(folder.path(), "deep.gguf", &shape);
+    let script = format!(
+        "{} quantize deep.gguf q8.gguf Q8_0 & pid=$!; peak=0; while kill -0 $pid 2>/dev/null; do \
+         now=$(awk '/^VmHWM/ {{print $2}}' /proc/$pid/status 2>/dev/null); peak=${{now:-$peak}}; \
+         done; wait $pid; echo $peak",
+        env!("CARGO_BIN_EXE_sterna")
+    );
+    let output = std::process::Command::new("sh")
+        .args(["-c", &script])
+        .current_dir(folder.path())
+        .output()
+        .expect("a shell");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let peak_kb: u64 = text.lines().last().and_then(|n| n.trim().parse().ok()).unwrap_or(0);
+    let model_kb = size(folder.path(), "deep.gguf") / 1024;
+    assert!(peak_kb > 0, "the peak was read: {text}");
+    assert!(peak_kb < model_kb / 2, "peak {peak_kb} kB for a model of {model_kb} kB");
 }
