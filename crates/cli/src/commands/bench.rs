@@ -7,7 +7,7 @@ use crate::show::{self, bad_input};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use sterna_measure::LanguageModel;
-use sterna_measure::clock::{Clock, RealClock};
+use sterna_measure::clock::{Clock, RealClock, timestamp_utc};
 use sterna_measure::latency::{BenchResult, BenchSubject, markdown};
 
 /// Measure prompt processing (-p) and generation (-n), with random tokens, as llama-bench does.
@@ -68,7 +68,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 n_prompt,
                 n_gen,
                 0,
-                String::new(),
+                timestamp_utc(),
                 &seconds,
             )?;
             shares.push(share(&model, &result, n_gen > 0));

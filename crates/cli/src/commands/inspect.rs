@@ -4,7 +4,8 @@ use crate::show;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use sterna_formats::{Checkpoint, Metadata, TensorInfo, Value};
+use sterna_formats::summary::Share;
+use sterna_formats::{Checkpoint, Metadata, Stored, TensorInfo, Value};
 use sterna_model::Model;
 
 /// Show what a model file holds: architecture, sizes, encodings, tensors, metadata. Tensor data is
@@ -95,40 +96,22 @@ fn understood(checkpoint: Checkpoint, print_graph: bool) -> anyhow::Result<ExitC
     }
 }
 
-/// Per encoding: tensors, values, bytes.
-fn by_encoding(tensors: &[TensorInfo]) -> BTreeMap<String, (usize, u64, u64)> {
-    let mut sums: BTreeMap<String, (usize, u64, u64)> = BTreeMap::new();
-    for tensor in tensors {
-        let sum = sums.entry(tensor.stored.to_string()).or_default();
-        sum.0 += 1;
-        sum.1 += tensor.n_values() as u64;
-        sum.2 += tensor.n_bytes as u64;
-    }
-    sums
-}
-
 fn summary(checkpoint: &Checkpoint) {
     let mut table = show::table(&["encoding", "tensors", "values", "bytes", "bits/weight"]);
-    let sums = by_encoding(&checkpoint.tensors);
-    for (name, (n, values, bytes)) in &sums {
-        let bits = *bytes as f64 * 8.0 / (*values).max(1) as f64;
+    let summary = checkpoint.summary();
+    let mut row = |name: String, share: &Share| {
         table.add_row([
-            name.clone(),
-            n.to_string(),
-            values.to_string(),
-            show::bytes(*bytes),
-            format!("{bits:.3}"),
+            name,
+            share.n_tensors.to_string(),
+            share.n_values.to_string(),
+            show::bytes(share.n_bytes),
+            share.bits().map_or("-".into(), |bits| format!("{bits:.3}")),
         ]);
+    };
+    for (stored, share) in &summary.shares {
+        row(stored.to_string(), share);
     }
-    let values: u64 = sums.values().map(|s| s.1).sum();
-    let bytes: u64 = sums.values().map(|s| s.2).sum();
-    table.add_row([
-        "all".into(),
-        checkpoint.tensors.len().to_string(),
-        values.to_string(),
-        show::bytes(bytes),
-        format!("{:.3}", bytes as f64 * 8.0 / values.max(1) as f64),
-    ]);
+    row("all".into(), &summary.total);
     println!("{table}");
 }
 
@@ -161,12 +144,12 @@ fn shorten(value: &Value) -> String {
 }
 
 fn as_json(checkpoint: &Checkpoint) -> serde_json::Value {
-    let encodings: BTreeMap<_, _> = by_encoding(&checkpoint.tensors)
-        .into_iter()
-        .map(|(name, (n, values, bytes))| {
-            (name, serde_json::json!({ "tensors": n, "values": values, "bytes": bytes }))
-        })
-        .collect();
+    let share = |(stored, share): &(Stored, Share)| {
+        let (n, values, bytes) = (share.n_tensors, share.n_values, share.n_bytes);
+        let facts = serde_json::json!({ "tensors": n, "values": values, "bytes": bytes });
+        (stored.to_string(), facts)
+    };
+    let encodings: BTreeMap<_, _> = checkpoint.summary().shares.iter().map(share).collect();
     let tensors: Vec<_> = checkpoint
         .tensors
         .iter()
