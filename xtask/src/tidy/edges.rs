@@ -10,7 +10,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("runtime", &["formats", "kernels", "model"]),
     ("measure", &[]),
     ("optimize", &["formats", "model", "runtime", "measure"]),
-    ("cli", &["formats", "kernels", "model", "runtime", "measure", "optimize"]),
+    ("train", &["formats", "model", "runtime"]),
+    ("cli", &["formats", "kernels", "model", "runtime", "measure", "optimize", "train"]),
 ];
 
 /// Reports crates without a line in [`EDGES`] and dependencies it does not allow.

@@ -1,0 +1,1 @@
+//! A teacher's logits: any artifact run by `runtime`, cached on disk.

@@ -1,0 +1,1 @@
+//! Trains byte-level BPE tokenizers.
