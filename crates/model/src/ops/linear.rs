@@ -3,6 +3,42 @@
 use super::{Cost, EvalInputs, Op, expect_counts};
 use std::any::Any;
 
+/// How a linear layer sees its input. It is part of what the graph means, whatever encoding the
+/// weights are in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Activations {
+    /// As it is. (Integer kernels may still round it for themselves: see `runtime`.)
+    #[default]
+    Float,
+    /// Each row rounded to int8 codes with one scale, as BitNet b1.58 does: see
+    /// [`Activations::round`].
+    Int8PerToken,
+}
+
+impl Activations {
+    /// The smallest absolute maximum of a row that a scale is made of, as in the reference
+    /// implementation: a row of zeros has a scale too.
+    pub const LEAST_MAX: f32 = 1e-5;
+
+    /// `(scale, 1 / scale)` of the codes of one row: absmax/127 and 127/absmax.
+    pub fn scale(row: &[f32]) -> (f32, f32) {
+        let absmax = row.iter().fold(Self::LEAST_MAX, |m, x| m.max(x.abs()));
+        (absmax / 127.0, 127.0 / absmax)
+    }
+
+    /// Makes one row what the layer sees: for int8, `scale * clamp(round(x / scale), -128, 127)`
+    /// with ties to even.
+    pub fn round(self, row: &mut [f32]) {
+        if self == Self::Float {
+            return;
+        }
+        let (scale, inverse) = Self::scale(row);
+        for x in row {
+            *x = (*x * inverse).round_ties_even().clamp(-128.0, 127.0) * scale;
+        }
+    }
+}
+
 /// Reads one value; weights are the N matrices `[out, in]` first, then the biases `[out]` of those
 /// outputs that have one, both in output order; writes N values.
 ///
@@ -12,12 +48,19 @@ use std::any::Any;
 pub struct Linear {
     /// One entry per output: whether it adds a bias.
     pub biases: Vec<bool>,
+    /// How the matrices see the input.
+    pub activations: Activations,
 }
 
 impl Linear {
-    /// One matrix, with a bias or without.
+    /// One matrix, with a bias or without, on float activations.
     pub fn new(bias: bool) -> Self {
-        Self { biases: vec![bias] }
+        Self { biases: vec![bias], activations: Activations::Float }
+    }
+
+    /// One matrix, with a bias or without, on int8 activations: BitNet's `BitLinear`.
+    pub fn int8(bias: bool) -> Self {
+        Self { biases: vec![bias], activations: Activations::Int8PerToken }
     }
 
     /// How many matrices, and so outputs, there are.
@@ -71,10 +114,12 @@ impl Op for Linear {
 
     fn eval(&self, from: &EvalInputs<'_>, outputs: &mut [&mut [f32]]) {
         let cols = from.inputs[0].len() / from.n_rows;
+        let mut seen = from.inputs[0].to_vec();
+        seen.chunks_exact_mut(cols).for_each(|row| self.activations.round(row));
         for (output, y) in outputs.iter_mut().enumerate() {
             let bias = self.bias_of(output).map(|b| from.weights[b]);
             let rows = y.len() / from.n_rows;
-            for (x, y) in from.inputs[0].chunks_exact(cols).zip(y.chunks_exact_mut(rows)) {
+            for (x, y) in seen.chunks_exact(cols).zip(y.chunks_exact_mut(rows)) {
                 let matrix = from.weights[output].chunks_exact(cols);
                 for (row, (w, y)) in matrix.zip(y.iter_mut()).enumerate() {
                     let dot = w.iter().zip(x).fold(0.0, |acc, (&w, &x)| f32::mul_add(w, x, acc));
@@ -86,7 +131,15 @@ impl Op for Linear {
 
     fn attributes(&self) -> String {
         let named: Vec<&str> = self.biases.iter().map(|&b| if b { "bias" } else { "-" }).collect();
-        if self.biases.contains(&true) { format!("({})", named.join(" ")) } else { String::new() }
+        let biases = format!("({})", named.join(" "));
+        let mut parts = Vec::new();
+        if self.biases.contains(&true) {
+            parts.push(biases.as_str());
+        }
+        if self.activations == Activations::Int8PerToken {
+            parts.push("activations=int8");
+        }
+        parts.join(" ")
     }
 
     fn as_any(&self) -> &dyn Any {

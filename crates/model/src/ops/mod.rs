@@ -13,7 +13,7 @@ mod tests;
 pub use add::Add;
 pub use attention::Attention;
 pub use embedding::Embedding;
-pub use linear::Linear;
+pub use linear::{Activations, Linear};
 pub use rms_norm::RmsNorm;
 pub use rope::{Llama3Scaling, Rope, RopeLayout, RopeTable};
 pub use swiglu::Swiglu;
@@ -25,7 +25,7 @@ use std::ops::RangeInclusive;
 /// Every op, with plain attributes: for documentation, lowering tables and checks.
 pub const OPS: &[&dyn Op] = &[
     &embedding::Embedding,
-    &linear::Linear { biases: Vec::new() },
+    &linear::Linear { biases: Vec::new(), activations: Activations::Float },
     &rms_norm::RmsNorm { eps: 1e-5, group_len: 1 },
     &rope::Rope {
         head_dim: 2,

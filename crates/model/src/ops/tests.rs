@@ -32,7 +32,7 @@ fn embedding_copies_rows() {
 
 #[test]
 fn linear_has_n_outputs_and_counts_biases() {
-    let op = Linear { biases: vec![false, true] };
+    let op = Linear { biases: vec![false, true], activations: Activations::Float };
     assert_eq!((op.bias_of(0), op.bias_of(1)), (None, Some(2)));
     let y =
         eval(&op, 1, &[&[1.0, 2.0]], &[&[3.0, 4.0], &[5.0, 6.0, 7.0, 8.0], &[0.5, -0.5]], &[1, 2]);
@@ -40,6 +40,19 @@ fn linear_has_n_outputs_and_counts_biases() {
     assert_eq!(op.out_features(&[2], &[&[1, 2], &[2, 2], &[2]]).unwrap(), [1, 2]);
     assert!(op.out_features(&[3], &[&[1, 2], &[2, 2], &[2]]).unwrap_err().contains("1x2"));
     assert!(op.out_features(&[2], &[&[1, 2], &[2, 2], &[3]]).unwrap_err().contains("bias"));
+}
+
+// proves B-1 (activations): codes of one row share a scale of absmax/127, ties go to even.
+#[test]
+fn int8_activations_are_rounded_per_row() {
+    let x = [254.0, 1.0, 3.0, -254.0, 0.0, 0.0, 0.0, 0.0, 1e-6, 0.0, 0.0, 0.0];
+    let ones = [1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0];
+    let rows = eval(&Linear::int8(false), 3, &[&x], &[&ones], &[4]);
+    assert_eq!(rows[..4], [254.0, 0.0, 4.0, -254.0], "0.5 and 1.5 scales round to 0 and 2");
+    assert_eq!(rows[4..8], [0.0; 4]);
+    assert!((rows[8] - 1e-6).abs() < 5e-8, "tiny rows keep the scale of 1e-5: {}", rows[8]);
+    assert_eq!(eval(&Linear::new(false), 3, &[&x], &[&ones], &[4]), x);
+    assert_eq!(Linear::int8(true).attributes(), "(bias) activations=int8");
 }
 
 #[test]

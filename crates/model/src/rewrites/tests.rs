@@ -28,6 +28,24 @@ fn rewrites_keep_logits_and_weights() {
 }
 
 #[test]
+fn linears_that_see_their_input_differently_stay_apart() {
+    use crate::ops::{Activations, Linear};
+    let mut graph = archs::by_name("llama").unwrap().graph(&config("llama")).unwrap();
+    let set = |graph: &mut crate::Graph, part: &str| {
+        let node = graph.nodes.iter_mut().find(|n| n.name == part).unwrap();
+        node.op = std::sync::Arc::new(Linear::int8(false));
+    };
+    let n_layers = config("llama").n_layers;
+    set(&mut graph, "blk.0.ffn_gate");
+    assert_eq!(fuse_gate_up::FuseGateUp.patch(&graph).replacements.len(), n_layers - 1);
+    set(&mut graph, "blk.0.ffn_up");
+    let fused = fuse_gate_up::FuseGateUp.patch(&graph).apply(&graph).unwrap();
+    let node = fused.nodes.iter().find(|n| n.name == "blk.0.ffn_gate_up").unwrap();
+    let linear = node.op.as_any().downcast_ref::<Linear>().unwrap();
+    assert_eq!(linear.activations, Activations::Int8PerToken);
+}
+
+#[test]
 fn a_patch_prints_before_it_is_applied() {
     let config = crate::Config { n_layers: 1, ..config("qwen2") };
     let graph = archs::by_name("qwen2").unwrap().graph(&config).unwrap();
