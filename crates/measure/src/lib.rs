@@ -11,6 +11,7 @@ pub mod samples;
 pub mod stats;
 
 pub mod figure;
+pub mod level;
 pub mod report;
 pub mod unit;
 
@@ -33,6 +34,7 @@ mod testing;
 
 pub use clock::Clock;
 pub use figure::{Figure, Source};
+pub use level::Level;
 pub use report::RunReport;
 pub use samples::Samples;
 pub use unit::Unit;

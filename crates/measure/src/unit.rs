@@ -49,6 +49,9 @@ pub enum Unit {
     /// A difference in percent of the baseline; may be negative.
     #[serde(rename = "%")]
     Percent,
+    /// Bytes of text per token.
+    #[serde(rename = "bytes/token")]
+    BytesPerToken,
     /// Bits per weight.
     #[serde(rename = "bits/weight")]
     BitsPerWeight,
@@ -81,6 +84,7 @@ impl Unit {
             Unit::Fraction => "fraction",
             Unit::Ratio => "ratio",
             Unit::Percent => "%",
+            Unit::BytesPerToken => "bytes/token",
             Unit::BitsPerWeight => "bits/weight",
             Unit::Logit => "logit",
             Unit::Joules => "J",
@@ -126,6 +130,7 @@ mod tests {
             Unit::Fraction,
             Unit::Ratio,
             Unit::Percent,
+            Unit::BytesPerToken,
             Unit::BitsPerWeight,
             Unit::Logit,
             Unit::Joules,
