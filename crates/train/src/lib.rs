@@ -4,6 +4,8 @@
 //! the only crate that knows Burn.
 #![forbid(unsafe_code)]
 
+pub mod text;
+
 pub mod tokenizer;
 
 pub mod teacher;

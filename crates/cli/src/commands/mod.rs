@@ -9,6 +9,7 @@ mod optimize;
 mod quantize;
 mod report;
 mod run;
+mod tokenizer;
 
 use std::process::ExitCode;
 
@@ -30,6 +31,8 @@ pub enum Command {
     Bench(bench::Args),
     /// Search for the best plan within a budget, build it, and prove it.
     Optimize(optimize::Args),
+    /// Train tokenizers.
+    Tokenizer(tokenizer::Args),
     /// Show the plan and the evidence an artifact carries.
     Report(report::Args),
     /// Say what this machine can do, and what makes it slow.
@@ -49,6 +52,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Eval(args) => eval::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Optimize(args) => optimize::run(args),
+        Command::Tokenizer(args) => tokenizer::run(args),
         Command::Report(args) => report::run(args),
         Command::Doctor(args) => doctor::run(args),
     }

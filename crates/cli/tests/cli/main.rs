@@ -2,6 +2,7 @@
 
 mod errors;
 mod tiny;
+mod tokenizer;
 mod tour;
 
 use std::path::Path;
