@@ -27,8 +27,8 @@ enum Action {
 
 /// Train a byte-level BPE tokenizer on texts and write it as a Hugging Face tokenizer.json.
 ///
-/// The same texts and settings give the same file. llama.cpp knows its way of cutting words (GPT-2's).
-/// A text that is too little for the vocabulary is refused.
+/// The same texts and settings give the same file. llama.cpp knows its way of cutting words, which
+/// is GPT-2's. A text that is too little for the vocabulary is refused.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   sterna tokenizer train books.txt more.txt.gz -o tokenizer.json --vocab-size 4096")]

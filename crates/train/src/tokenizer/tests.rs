@@ -6,7 +6,8 @@ use std::sync::OnceLock;
 
 /// Some text with repetition, Latin and otherwise, and a special token in it.
 fn text() -> String {
-    let words = ["tern", "flies", "over", "sea;", "Küste", "wide.", "日本の海", "12", "ing", "ward"];
+    let words =
+        ["tern", "flies", "over", "sea;", "Küste", "wide.", "日本の海", "12", "ing", "ward"];
     let ends = [" ", "\n", "ly ", "ed ", " the ", "<|end|>"];
     (0..1200).map(|i| words[i * i % 97 % 10].to_owned() + ends[i * i % 89 % 6]).collect()
 }
