@@ -13,6 +13,7 @@ pub mod encodings;
 pub mod error;
 pub mod metadata;
 pub mod summary;
+pub mod ternary;
 mod validate;
 // The one address of unsafe code in this crate.
 #[allow(unsafe_code)]
@@ -26,3 +27,4 @@ pub use error::FormatError;
 pub use metadata::{Array, Metadata, Value};
 pub use mmap::MappedFile;
 pub use summary::Summary;
+pub use ternary::{binarize, ternarize};
