@@ -9,6 +9,20 @@ use crate::isa::{Isa, Kernel};
 /// Activations of one row that share a scale.
 pub const CHUNK: usize = 256;
 
+/// Which of a row's activation codes share a scale.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ScaleOver {
+    /// Those of a chunk: what block encodings ask for.
+    #[default]
+    Chunk,
+    /// All of them: what a layer says that sees its input as int8 codes (BitNet b1.58). Every chunk
+    /// then has the row's scale, so the kernels are the same.
+    Row,
+}
+
+/// The smallest absolute maximum that the scale of a row is made of: rows of zeros have one too.
+pub const LEAST_ROW_MAX: f32 = 1e-5;
+
 /// The widths of tiles, widest first.
 pub const TILES: [usize; 4] = [12, 4, 2, 1];
 
@@ -99,6 +113,8 @@ impl<'a> QuantActs<'a> {
 pub struct QuantizeTile<'a> {
     /// Shape of a row.
     pub layout: QuantLayout,
+    /// What shares a scale.
+    pub over: ScaleOver,
     /// Rows in the tile.
     pub width: usize,
     /// The rows, `[width, cols]`.
@@ -114,16 +130,23 @@ impl Kernel for QuantizeTile<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let Self { layout, width, x, ints, scales } = self;
+        let Self { layout, over, width, x, ints, scales } = self;
         let (quads, sums) = ints.split_at_mut(width * layout.quads());
         let (sums16, sums) = sums.split_at_mut(width * layout.sums16());
         let (sums32, sums256) = sums.split_at_mut(width * layout.sums32());
         sums32.fill(0);
         for row in 0..width {
             let x = &x[row * layout.cols..][..layout.cols];
+            let whole = match over {
+                ScaleOver::Chunk => None,
+                ScaleOver::Row => Some(row_scale(isa, x)),
+            };
             for (c, chunk) in x.chunks(CHUNK).enumerate() {
                 let (blocks, _) = chunk.as_chunks::<16>();
-                let (scale, inverse) = chunk_scale(isa, blocks);
+                let (scale, inverse) = match whole {
+                    Some(scale) => scale,
+                    None => chunk_scale(isa, blocks),
+                };
                 scales[c * width + row] = scale;
                 let mut chunk_sum = 0;
                 for (b, block) in blocks.iter().enumerate() {
@@ -155,6 +178,46 @@ fn chunk_scale<I: Isa>(isa: I, blocks: &[[f32; 16]]) -> (f32, f32) {
     match isa.max_lane(largest) {
         0.0 => (0.0, 0.0),
         absmax => (absmax / 127.0, 127.0 / absmax),
+    }
+}
+
+/// `(absmax / 127, 127 / absmax)` of a row of any length, absmax at least [`LEAST_ROW_MAX`].
+#[inline(always)]
+fn row_scale<I: Isa>(isa: I, row: &[f32]) -> (f32, f32) {
+    let (blocks, tail) = row.as_chunks::<16>();
+    let mut largest = isa.splat(LEAST_ROW_MAX);
+    for block in blocks {
+        largest = isa.max(isa.abs(isa.load(block)), largest);
+    }
+    let absmax = tail.iter().fold(isa.max_lane(largest), |m, x| m.max(x.abs()));
+    (absmax / 127.0, 127.0 / absmax)
+}
+
+/// Rounds rows to int8 codes with a scale per row and back, in place: what layers that see int8
+/// codes compute with when their weights are floats.
+pub struct RoundRows<'a> {
+    /// Values per row.
+    pub cols: usize,
+    /// The rows, `[n, cols]`.
+    pub x: &'a mut [f32],
+}
+
+impl Kernel for RoundRows<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        for row in self.x.chunks_exact_mut(self.cols) {
+            let (scale, inverse) = row_scale(isa, row);
+            let (blocks, tail) = row.as_chunks_mut::<16>();
+            for block in blocks {
+                let code = isa.round(isa.mul(isa.load(block), isa.splat(inverse)));
+                isa.store(isa.mul(code, isa.splat(scale)), block);
+            }
+            for x in tail {
+                *x = (*x * inverse).round_ties_even() * scale;
+            }
+        }
     }
 }
 

@@ -1,20 +1,22 @@
 //! The definitions: every kernel's numbers in the plainest form, one value at a time. Slow, and
 //! never used to compute; tests hold every ISA to them bit for bit.
 
-use crate::acts::CHUNK;
+use crate::acts::{CHUNK, LEAST_ROW_MAX, ScaleOver};
 use sterna_formats::EncodingRef;
 
 /// One output of a linear layer: a weight row as stored, times one activation row.
 ///
 /// Float encodings: `fma` over columns in order. Block encodings: activations become int8 per 256
-/// values; integer dots per group are exact; `s = fma(dot, scale, s)`, then `s = fma(sum of codes,
-/// min, s)` where there are mins, over groups in order; `acc = fma(s, activation scale, acc)` over
-/// chunks in order.
-pub fn linear(encoding: EncodingRef, row: &[u8], x: &[f32]) -> f32 {
+/// values, or per row where the layer says so (then floats are such codes times their scale too);
+/// integer dots per group are exact; `s = fma(dot, scale, s)`, then `s = fma(sum of codes, min, s)`
+/// where there are mins, over groups in order; `acc = fma(s, activation scale, acc)` over chunks in
+/// order.
+pub fn linear(encoding: EncodingRef, row: &[u8], x: &[f32], over: ScaleOver) -> f32 {
     let Some(grid) = encoding.grid() else {
         let mut w = vec![0.0; x.len()];
         encoding.decode(row, &mut w);
-        return w.iter().zip(x).fold(0.0, |acc, (&w, &x)| w.mul_add(x, acc));
+        let x = if over == ScaleOver::Row { round_row(x) } else { x.to_vec() };
+        return w.iter().zip(x).fold(0.0, |acc, (&w, x)| w.mul_add(x, acc));
     };
     let n_groups = x.len() / grid.group_len;
     let mut codes = vec![0i8; x.len()];
@@ -22,7 +24,10 @@ pub fn linear(encoding: EncodingRef, row: &[u8], x: &[f32]) -> f32 {
     encoding.read_grid(row, &mut codes, &mut scales, &mut mins);
     let mut acc = 0f32;
     for (c, chunk) in x.chunks(CHUNK).enumerate() {
-        let (act_scale, acts) = quantize(chunk);
+        let (act_scale, acts) = match over {
+            ScaleOver::Chunk => quantize(chunk, absmax(chunk)),
+            ScaleOver::Row => quantize(chunk, absmax(x).max(LEAST_ROW_MAX)),
+        };
         let mut s = 0f32;
         for (g, acts) in acts.chunks(grid.group_len).enumerate() {
             let at = c * CHUNK + g * grid.group_len;
@@ -39,15 +44,25 @@ pub fn linear(encoding: EncodingRef, row: &[u8], x: &[f32]) -> f32 {
     acc
 }
 
-/// A chunk of activations as int8: `(absmax / 127, codes rounded to nearest, ties to even)`.
-pub fn quantize(chunk: &[f32]) -> (f32, Vec<i8>) {
-    let absmax = chunk.iter().fold(0f32, |m, x| m.max(x.abs()));
+/// Activations as int8: `(absmax / 127, codes rounded to nearest, ties to even)`.
+pub fn quantize(chunk: &[f32], absmax: f32) -> (f32, Vec<i8>) {
     if absmax == 0.0 {
         return (0.0, vec![0; chunk.len()]);
     }
     let inverse = 127.0 / absmax;
     let codes = chunk.iter().map(|x| (x * inverse).round_ties_even() as i8).collect();
     (absmax / 127.0, codes)
+}
+
+/// A row as int8 codes with one scale, in floats again.
+pub fn round_row(x: &[f32]) -> Vec<f32> {
+    let absmax = absmax(x).max(LEAST_ROW_MAX);
+    let (scale, inverse) = (absmax / 127.0, 127.0 / absmax);
+    x.iter().map(|x| (x * inverse).round_ties_even() * scale).collect()
+}
+
+fn absmax(x: &[f32]) -> f32 {
+    x.iter().fold(0f32, |m, x| m.max(x.abs()))
 }
 
 /// Sixteen lanes folded by halves.
@@ -68,6 +83,19 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
     x.iter().zip(weight).map(|(x, w)| x * scale * w).collect()
 }
 
+/// Layer norm of one row.
+pub fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32) -> Vec<f32> {
+    let (mut sums, mut squares) = ([0f32; 16], [0f32; 16]);
+    x.iter().enumerate().for_each(|(i, &x)| sums[i % 16] += x);
+    let mean = fold(sums) / x.len() as f32;
+    for (i, &x) in x.iter().enumerate() {
+        squares[i % 16] = (x - mean).mul_add(x - mean, squares[i % 16]);
+    }
+    let scale = 1.0 / (fold(squares) / x.len() as f32 + eps).sqrt();
+    let one = |((x, &w), &b): ((&f32, &f32), &f32)| ((x - mean) * scale).mul_add(w, b);
+    x.iter().zip(weight).zip(bias).map(one).collect()
+}
+
 /// `e^x` by the polynomial of [`crate::math::exp`].
 pub fn exp(x: f32) -> f32 {
     use crate::isa::{Isa, scalar::Scalar};
@@ -77,6 +105,21 @@ pub fn exp(x: f32) -> f32 {
 /// `silu(gate) * up`.
 pub fn swiglu(gate: f32, up: f32) -> f32 {
     gate / (1.0 + exp(0.0 - gate)) * up
+}
+
+/// `relu(gate)^2 * up`.
+pub fn relu2(gate: f32, up: f32) -> f32 {
+    let positive = if gate > 0.0 { gate } else { 0.0 };
+    positive * positive * up
+}
+
+/// `x * P(N(0, 1) < x)`, by the polynomial of [`crate::elementwise::GELU_TAIL`].
+pub fn gelu(x: f32) -> f32 {
+    let (scale, [last, rest @ ..]) = crate::elementwise::GELU_TAIL;
+    let t = 1.0 / scale.mul_add(x.abs(), 1.0);
+    let p = rest.iter().fold(last, |p, &c| p.mul_add(t, c));
+    let tail = p * t * exp(x.abs() * x.abs() * -0.5);
+    (if x > 0.0 { x } else { 0.0 }) - x.abs() * tail
 }
 
 /// Attention of one query over the keys and values it sees, `[n][head_dim]` each. `first` is the

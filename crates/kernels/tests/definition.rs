@@ -1,11 +1,13 @@
 //! Every kernel on every ISA of this CPU against its definition, bit for bit.
 
 use sterna_formats::encodings::ENCODINGS;
-use sterna_kernels::acts::{FloatActs, QuantActs, QuantLayout, QuantizeTile, interleave, tiles};
+use sterna_kernels::acts::{
+    FloatActs, QuantActs, QuantLayout, QuantizeTile, RoundRows, ScaleOver, interleave, tiles,
+};
 use sterna_kernels::attention::{Attend, KvAppend, KvNumber, KvShape, Slots};
 use sterna_kernels::dot::{Acts, LinearCall, PANEL};
-use sterna_kernels::elementwise::{AddTo, SwiGlu};
-use sterna_kernels::norm::RmsNorm;
+use sterna_kernels::elementwise::{AddTo, Gelu, Relu2, SwiGlu};
+use sterna_kernels::norm::{LayerNorm, RmsNorm};
 use sterna_kernels::rope::{Rope, RopePairs};
 use sterna_kernels::{ColumnsMut, ISAS, Level, Line, PackedShape, define};
 
@@ -47,6 +49,7 @@ fn run_linear(
     shape: &PackedShape,
     lines: &[Line],
     x: &[f32],
+    over: ScaleOver,
     panels_per_call: usize,
 ) -> Vec<f32> {
     let n_rows = x.len() / shape.cols;
@@ -59,10 +62,14 @@ fn run_linear(
         if shape.format.quantized() {
             let ints = &mut ints[first * layout.ints()..][..width * layout.ints()];
             let scales = &mut scales[first * layout.chunks()..][..width * layout.chunks()];
-            level.run(QuantizeTile { layout, width, x, ints, scales });
+            level.run(QuantizeTile { layout, over, width, x, ints, scales });
         } else {
             let out = &mut values[first * shape.cols..][..width * shape.cols];
-            interleave(x, width, shape.cols, out);
+            let mut x = x.to_vec();
+            if over == ScaleOver::Row {
+                level.run(RoundRows { cols: shape.cols, x: &mut x });
+            }
+            interleave(&x, width, shape.cols, out);
         }
     }
     let acts = if shape.format.quantized() {
@@ -92,7 +99,7 @@ fn run_linear(
     out
 }
 
-// proves S-19, S-1: the encoding defines the number, on every ISA, for every number of rows and
+// proves S-19, S-1, B-3: the encoding defines the number, on every ISA, for every number of rows and
 // however panels are divided.
 #[test]
 fn linear_is_its_definition_for_every_encoding() {
@@ -111,18 +118,20 @@ fn linear_is_its_definition_for_every_encoding() {
             let shape = PackedShape::new(encoding, rows, cols);
             let mut lines = vec![Line::ZERO; shape.total_lines()];
             shape.pack(0..shape.n_panels, &bytes, &mut lines);
-            for n_rows in [1, 2, 3, 5, 12, 19] {
+            for (n_rows, over) in CALLS {
                 let x = rng.normals(n_rows * cols);
                 let wanted: Vec<f32> = x
                     .chunks(cols)
                     .flat_map(|x| bytes.chunks(row_bytes).map(move |w| (w, x)))
-                    .map(|(w, x)| define::linear(encoding, w, x))
+                    .map(|(w, x)| define::linear(encoding, w, x, over))
                     .collect();
                 for level in levels() {
-                    let what =
-                        format!("{encoding:?} {rows}x{cols}, {n_rows} rows, {}", level.name());
+                    let level_name = level.name();
+                    let what = format!(
+                        "{encoding:?} {rows}x{cols}, {n_rows} rows, {over:?}, {level_name}"
+                    );
                     for panels in [1, 3] {
-                        let found = run_linear(level, &shape, &lines, &x, panels);
+                        let found = run_linear(level, &shape, &lines, &x, over, panels);
                         assert_same(&found, &wanted, &what);
                     }
                 }
@@ -130,6 +139,18 @@ fn linear_is_its_definition_for_every_encoding() {
         }
     }
 }
+
+/// Rows of a call, and what shares a scale among their codes.
+const CALLS: [(usize, ScaleOver); 8] = [
+    (1, ScaleOver::Chunk),
+    (2, ScaleOver::Chunk),
+    (3, ScaleOver::Chunk),
+    (5, ScaleOver::Chunk),
+    (12, ScaleOver::Chunk),
+    (19, ScaleOver::Chunk),
+    (1, ScaleOver::Row),
+    (15, ScaleOver::Row),
+];
 
 /// Random codes with sane f16 scales: any f16 field is made small by clearing its top exponent bit.
 fn random_blocks(rng: &mut Rng, encoding: sterna_formats::EncodingRef, bytes: &mut [u8]) {
@@ -160,10 +181,11 @@ fn linear_is_exact_at_the_extremes() {
     let rows = bytes.chunks(encoding.row_bytes(cols));
     let wanted: Vec<f32> = x
         .chunks(cols)
-        .flat_map(|x| rows.clone().map(move |w| define::linear(encoding, w, x)))
+        .flat_map(|x| rows.clone().map(move |w| define::linear(encoding, w, x, ScaleOver::Chunk)))
         .collect();
     for level in levels() {
-        assert_same(&run_linear(level, &shape, &lines, &x, 1), &wanted, level.name());
+        let found = run_linear(level, &shape, &lines, &x, ScaleOver::Chunk, 1);
+        assert_same(&found, &wanted, level.name());
     }
 }
 
@@ -182,7 +204,7 @@ fn accumulating_adds_the_same_numbers() {
     let residual = rng.normals(n_rows * rows);
     for level in levels() {
         let mut wanted = residual.clone();
-        let y = run_linear(level, &shape, &lines, &x, 2);
+        let y = run_linear(level, &shape, &lines, &x, ScaleOver::Chunk, 2);
         level.run(AddTo { x: &y, out: &mut wanted });
         let mut found = residual.clone();
         let layout = QuantLayout { cols };
@@ -191,6 +213,7 @@ fn accumulating_adds_the_same_numbers() {
         for (first, width) in tiles(n_rows) {
             level.run(QuantizeTile {
                 layout,
+                over: ScaleOver::Chunk,
                 width,
                 x: &x[first * cols..][..width * cols],
                 ints: &mut ints[first * layout.ints()..][..width * layout.ints()],
@@ -231,6 +254,56 @@ fn norms_and_gates_are_their_definitions() {
             assert_same(&out, &gated, &format!("swiglu of {n}, {}", level.name()));
         }
     }
+}
+
+#[test]
+fn layer_norm_squared_relu_gelu_and_rounded_rows_are_their_definitions() {
+    let mut rng = Rng(4);
+    for n in [8, 16, 40, 64, 172, 2048] {
+        let (mut x, weight, bias) = (rng.normals(3 * n), rng.normals(n), rng.normals(n));
+        x[n..2 * n].fill(0.0);
+        let up = rng.normals(3 * n);
+        let rows = |f: &dyn Fn(&[f32]) -> Vec<f32>| x.chunks(n).flat_map(f).collect::<Vec<f32>>();
+        let normed = rows(&|x| define::layer_norm(x, &weight, &bias, 1e-5));
+        let rounded = rows(&define::round_row);
+        let squared: Vec<f32> = x.iter().zip(&up).map(|(&g, &u)| define::relu2(g, u)).collect();
+        let gelu: Vec<f32> = x.iter().map(|&x| define::gelu(x)).collect();
+        for level in levels() {
+            let what = |op: &str| format!("{op} of {n}, {}", level.name());
+            let mut out = vec![0.0; x.len()];
+            let (weight, bias) = (&weight, &bias);
+            level.run(LayerNorm { x: &x, weight, bias, eps: 1e-5, out: &mut out });
+            assert_same(&out, &normed, &what("layer_norm"));
+            level.run(Relu2 { gate: &x, up: &up, out: &mut out });
+            assert_same(&out, &squared, &what("relu2"));
+            level.run(Gelu { x: &x, out: &mut out });
+            assert_same(&out, &gelu, &what("gelu"));
+            out.copy_from_slice(&x);
+            level.run(RoundRows { cols: n, x: &mut out });
+            assert_same(&out, &rounded, &what("rounded rows"));
+        }
+    }
+}
+
+#[test]
+fn gelu_is_close_to_gelu() {
+    // erf by its Taylor series, which converges fast enough up to 6 in f64.
+    let erf = |z: f64| {
+        let (mut term, mut sum) = (z, z);
+        for n in 1..200 {
+            term *= -z * z / f64::from(n);
+            sum += term / f64::from(2 * n + 1);
+        }
+        sum * std::f64::consts::FRAC_2_SQRT_PI
+    };
+    for i in -500..=500 {
+        let x = i as f32 / 100.0 + 0.003;
+        let z = f64::from(x);
+        let wanted = z / 2.0 * (1.0 + erf(z * std::f64::consts::FRAC_1_SQRT_2));
+        let found = f64::from(define::gelu(x));
+        assert!((found - wanted).abs() <= 3e-7 * z.abs(), "gelu({x}) = {found}, not {wanted}");
+    }
+    assert_eq!((define::gelu(-40.0), define::gelu(40.0)), (0.0, 40.0));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use sterna_formats::EncodingRef;
 #[allow(missing_docs)]
 pub enum Role {
     TokenEmbedding,
+    PositionEmbedding,
     AttentionQuery,
     AttentionKey,
     AttentionValue,

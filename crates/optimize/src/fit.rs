@@ -123,6 +123,7 @@ pub fn or_fallback(wanted: EncodingRef, cols: usize) -> (EncodingRef, Option<Str
 pub fn role_name(role: Role) -> &'static str {
     match role {
         Role::TokenEmbedding => "token embedding",
+        Role::PositionEmbedding => "position embedding",
         Role::AttentionQuery => "attention query",
         Role::AttentionKey => "attention key",
         Role::AttentionValue => "attention value",

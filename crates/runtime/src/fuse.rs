@@ -1,9 +1,10 @@
 //! Which nodes are computed inside another node's steps. Pure decisions over a graph; the numbers
 //! are the same either way, because the same kernels see the same rows.
 
+use crate::steps::elementwise::GateKind;
 use std::collections::{HashMap, HashSet};
-use sterna_model::ops::{Attention, Linear, RmsNorm, Rope};
-use sterna_model::{Graph, ValueId};
+use sterna_model::ops::{Attention, LayerNorm, Linear, RmsNorm, Rope};
+use sterna_model::{Graph, Op, ValueId};
 
 /// The decisions.
 #[derive(Debug, Default)]
@@ -12,7 +13,7 @@ pub struct Fusions {
     pub absorbed: HashSet<usize>,
     /// Linear node -> the add node it accumulates into, and the value it is added to.
     pub accumulate: HashMap<usize, (usize, ValueId)>,
-    /// Linear node of two outputs -> the swiglu node it feeds.
+    /// Linear node of two outputs -> the gate node (`swiglu`, `relu2`) it feeds.
     pub gated: HashMap<usize, usize>,
 }
 
@@ -101,12 +102,12 @@ pub fn decide(graph: &Graph, uses: &Uses<'_>) -> Fusions {
                 let (chain, _) = head_chain(uses, n, value);
                 fusions.absorbed.extend(chain.rope.into_iter().chain(chain.norm));
             }
-        } else if op.is::<RmsNorm>() && feeds_linears_only(graph, uses, n) {
+        } else if is_norm(&*node.op) && feeds_linears_only(graph, uses, n) {
             fusions.absorbed.insert(n);
         } else if let Some(linear) = op.downcast_ref::<Linear>() {
-            if let Some(swiglu) = gated(graph, uses, n, linear) {
-                fusions.gated.insert(n, swiglu);
-                fusions.absorbed.insert(swiglu);
+            if let Some(gate) = gated(graph, uses, n, linear) {
+                fusions.gated.insert(n, gate);
+                fusions.absorbed.insert(gate);
             } else if let Some((add, value)) = accumulates(graph, uses, n, linear) {
                 fusions.accumulate.insert(n, (add, value));
                 fusions.absorbed.insert(add);
@@ -114,6 +115,11 @@ pub fn decide(graph: &Graph, uses: &Uses<'_>) -> Fusions {
         }
     }
     fusions
+}
+
+/// Whether an op is a norm, which linear layers can compute while they prepare.
+pub fn is_norm(op: &dyn Op) -> bool {
+    op.as_any().is::<RmsNorm>() || op.as_any().is::<LayerNorm>()
 }
 
 /// A norm over whole rows whose readers are linear layers: it is computed while they prepare.
@@ -124,11 +130,11 @@ fn feeds_linears_only(graph: &Graph, uses: &Uses<'_>, node: usize) -> bool {
     !readers.is_empty() && readers.iter().all(linear) && graph.output != Some(value)
 }
 
-/// Gate and up of one linear layer, read by one swiglu only.
+/// Gate and up of one linear layer, read by one gate op only.
 fn gated(graph: &Graph, uses: &Uses<'_>, node: usize, linear: &Linear) -> Option<usize> {
     let &[gate, up] = graph.nodes[node].outputs.as_slice() else { return None };
     let &[reader] = uses.consumers(gate) else { return None };
-    let fits = graph.nodes[reader].op.name() == "swiglu"
+    let fits = GateKind::of(&*graph.nodes[reader].op).is_some()
         && graph.nodes[reader].inputs == [gate, up]
         && uses.only_for(gate, reader)
         && uses.only_for(up, reader)
@@ -167,7 +173,7 @@ fn accumulates(
 /// nodes they feed, and so read as late as those.
 fn last_read(graph: &Graph, uses: &Uses<'_>, reader: usize) -> usize {
     let op = graph.nodes[reader].op.as_any();
-    if !op.is::<RmsNorm>() && !op.is::<Rope>() {
+    if !is_norm(&*graph.nodes[reader].op) && !op.is::<Rope>() {
         return reader;
     }
     let readers = uses.consumers(graph.nodes[reader].outputs[0]).iter();

@@ -15,7 +15,7 @@ use crate::{RuntimeError, Settings};
 use std::collections::HashMap;
 use std::ops::Range;
 use sterna_kernels::attention::KvShape;
-use sterna_model::ops::{Attention, Rope, RopeTable};
+use sterna_model::ops::{Activations, Attention, Rope, RopeTable};
 use sterna_model::{Graph, ValueId, WeightId, WeightSource};
 
 /// Lowers one node.
@@ -25,10 +25,14 @@ pub type Lower = fn(&mut Lowering<'_>, usize) -> Result<(), RuntimeError>;
 pub const LOWERINGS: &[(&str, Lower)] = &[
     ("embedding", steps::embed::lower),
     ("linear", steps::linear::lower),
+    ("position_embedding", steps::embed::lower_positions),
     ("rms_norm", steps::norm::lower),
+    ("layer_norm", steps::norm::lower),
     ("rope", steps::rope::lower),
     ("attention", steps::attend::lower),
-    ("swiglu", steps::elementwise::lower_swiglu),
+    ("swiglu", steps::elementwise::lower_gate),
+    ("relu2", steps::elementwise::lower_gate),
+    ("gelu", steps::elementwise::lower_gelu),
     ("add", steps::elementwise::lower_add),
 ];
 
@@ -91,8 +95,8 @@ pub struct Lowering<'g> {
     pub fusions: Fusions,
     /// The KV cache's pages.
     pub kv: KvLayout,
-    /// Activations that linear layers can share.
-    pub prepared: HashMap<(ValueId, Rows), Prepared>,
+    /// Activations that linear layers which see them alike can share.
+    pub prepared: HashMap<(ValueId, Rows, Activations), Prepared>,
     /// Entries of the embedding table.
     pub vocabulary: usize,
     layout: Layout,

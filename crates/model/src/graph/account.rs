@@ -1,8 +1,9 @@
 //! What a graph costs: arithmetic and KV traffic per token, bytes of its weights by role.
 
 use super::Graph;
-use crate::{Cost, Role, WeightSource};
-use std::collections::BTreeMap;
+use crate::ops::{Activations, Linear};
+use crate::{Cost, Role, WeightId, WeightSource};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Bytes of a graph's weights.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,11 +54,42 @@ impl Graph {
 
     /// Numbers in all weights: the parameter count.
     pub fn n_parameters(&self) -> u64 {
-        self.weights.iter().map(|w| w.shape.iter().product::<usize>() as u64).sum()
+        self.weights.iter().map(super::WeightDecl::n_values).sum()
+    }
+
+    /// The matrices that meet int8 activations only, in file order: those of BitNet's `BitLinear`
+    /// layers, which are ternary (or binary) once trained.
+    pub fn bit_matrices(&self) -> Vec<WeightId> {
+        let (mut bit, mut other) = (BTreeSet::new(), BTreeSet::new());
+        for node in &self.nodes {
+            let linear = node.op.as_any().downcast_ref::<Linear>();
+            let n_bit = linear
+                .filter(|linear| linear.activations == Activations::Int8PerToken)
+                .map_or(0, Linear::n_outputs);
+            bit.extend(&node.weights[..n_bit]);
+            other.extend(&node.weights[n_bit..]);
+        }
+        bit.difference(&other).copied().collect()
+    }
+
+    /// Numbers in [`Graph::bit_matrices`]: the quantized parameters of a BitNet model.
+    pub fn n_bit_parameters(&self) -> u64 {
+        self.bit_matrices().into_iter().map(|id| self.decl(id).n_values()).sum()
+    }
+
+    /// Positions that the graph has learned rows for; `None` where positions have no table.
+    pub fn n_positions(&self) -> Option<usize> {
+        let tables = self.weights.iter().filter(|w| w.role == Role::PositionEmbedding);
+        tables.map(|table| table.shape[0]).min()
     }
 }
 
 impl super::WeightDecl {
+    /// Numbers in it.
+    pub fn n_values(&self) -> u64 {
+        self.shape.iter().product::<usize>() as u64
+    }
+
     /// Rows and columns; a vector is one row.
     pub fn matrix(&self) -> (usize, usize) {
         match *self.shape.as_slice() {

@@ -8,7 +8,7 @@ use crate::ops::EvalInputs;
 /// activations stay f32, so block-encoded models differ from the runtime by its activation codes.
 ///
 /// # Errors
-/// When there are no tokens, or one is not in the vocabulary.
+/// When there are no tokens, more than learned positions, or one that is not in the vocabulary.
 pub fn eval_graph(
     graph: &Graph,
     source: &dyn WeightSource,
@@ -21,6 +21,11 @@ pub fn eval_graph(
     }
     if let Some(token) = tokens.iter().find(|&&t| t as usize >= vocab_len) {
         return Err(format!("token {token} is not in the vocabulary of {vocab_len}"));
+    }
+    if let Some(n) = graph.n_positions()
+        && tokens.len() > n
+    {
+        return Err(format!("{} tokens, but the model has learned {n} positions", tokens.len()));
     }
     let mut values: Vec<Vec<f32>> = vec![Vec::new(); graph.values.len()];
     values[Graph::TOKENS.0] = tokens.iter().map(|&t| t as f32).collect();

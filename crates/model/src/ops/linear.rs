@@ -68,6 +68,18 @@ impl Linear {
         self.biases.len()
     }
 
+    /// A weight row times what is seen of an input row. For floats, one fma per column in order;
+    /// for int8, which integer kernels compute exactly, so well that the order does not matter.
+    fn dot(&self, w: &[f32], seen: &[f32]) -> f32 {
+        let pairs = w.iter().zip(seen);
+        match self.activations {
+            Activations::Float => pairs.fold(0.0, |acc, (&w, &x)| f32::mul_add(w, x, acc)),
+            Activations::Int8PerToken => {
+                pairs.map(|(&w, &x)| f64::from(w) * f64::from(x)).sum::<f64>() as f32
+            }
+        }
+    }
+
     /// Index among the node's weights of the bias of `output`, if it has one.
     pub fn bias_of(&self, output: usize) -> Option<usize> {
         let before = self.biases[..output].iter().filter(|&&b| b).count();
@@ -122,8 +134,7 @@ impl Op for Linear {
             for (x, y) in seen.chunks_exact(cols).zip(y.chunks_exact_mut(rows)) {
                 let matrix = from.weights[output].chunks_exact(cols);
                 for (row, (w, y)) in matrix.zip(y.iter_mut()).enumerate() {
-                    let dot = w.iter().zip(x).fold(0.0, |acc, (&w, &x)| f32::mul_add(w, x, acc));
-                    *y = dot + bias.map_or(0.0, |b| b[row]);
+                    *y = self.dot(w, x) + bias.map_or(0.0, |b| b[row]);
                 }
             }
         }

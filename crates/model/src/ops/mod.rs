@@ -3,7 +3,11 @@
 pub mod add;
 pub mod attention;
 pub mod embedding;
+pub mod gelu;
+pub mod layer_norm;
 pub mod linear;
+pub mod position_embedding;
+pub mod relu2;
 pub mod rms_norm;
 pub mod rope;
 pub mod swiglu;
@@ -13,7 +17,11 @@ mod tests;
 pub use add::Add;
 pub use attention::Attention;
 pub use embedding::Embedding;
+pub use gelu::Gelu;
+pub use layer_norm::LayerNorm;
 pub use linear::{Activations, Linear};
+pub use position_embedding::PositionEmbedding;
+pub use relu2::Relu2;
 pub use rms_norm::RmsNorm;
 pub use rope::{Llama3Scaling, Rope, RopeLayout, RopeTable};
 pub use swiglu::Swiglu;
@@ -25,8 +33,10 @@ use std::ops::RangeInclusive;
 /// Every op, with plain attributes: for documentation, lowering tables and checks.
 pub const OPS: &[&dyn Op] = &[
     &embedding::Embedding,
+    &position_embedding::PositionEmbedding,
     &linear::Linear { biases: Vec::new(), activations: Activations::Float },
     &rms_norm::RmsNorm { eps: 1e-5, group_len: 1 },
+    &layer_norm::LayerNorm { eps: 1e-5 },
     &rope::Rope {
         head_dim: 2,
         rotary_dim: 2,
@@ -36,6 +46,8 @@ pub const OPS: &[&dyn Op] = &[
     },
     &attention::Attention { n_heads: 1, n_kv_heads: 1, head_dim: 1, scale: 1.0, window: None },
     &swiglu::Swiglu,
+    &relu2::Relu2,
+    &gelu::Gelu,
     &add::Add,
 ];
 

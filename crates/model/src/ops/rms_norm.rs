@@ -43,7 +43,7 @@ impl Op for RmsNorm {
     fn eval(&self, from: &EvalInputs<'_>, outputs: &mut [&mut [f32]]) {
         let groups = from.inputs[0].chunks_exact(self.group_len);
         for (x, y) in groups.zip(outputs[0].chunks_exact_mut(self.group_len)) {
-            let mean = sum_of_squares(x) / self.group_len as f32;
+            let mean = lane_sum(x, |x, sum| x.mul_add(x, sum)) / self.group_len as f32;
             let scale = 1.0 / (mean + self.eps).sqrt();
             for ((y, &x), &w) in y.iter_mut().zip(x).zip(from.weights[0]) {
                 *y = (x * scale) * w;
@@ -60,10 +60,11 @@ impl Op for RmsNorm {
     }
 }
 
-fn sum_of_squares(x: &[f32]) -> f32 {
+/// Sums up `add(x, sum)` in 16 lanes.
+pub(super) fn lane_sum(x: &[f32], add: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = [0.0f32; LANES];
     for (i, &x) in x.iter().enumerate() {
-        lanes[i % LANES] = x.mul_add(x, lanes[i % LANES]);
+        lanes[i % LANES] = add(x, lanes[i % LANES]);
     }
     for half in [8, 4, 2, 1] {
         for lane in 0..half {

@@ -120,6 +120,40 @@ fn attention_is_causal_grouped_and_windowed() {
 }
 
 #[test]
+fn position_embedding_adds_the_row_of_each_position() {
+    let table = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+    let y = eval(&PositionEmbedding, 2, &[&[10.0, 10.0, 20.0, 20.0]], &[&table], &[2]);
+    assert_eq!(y, [11.0, 12.0, 23.0, 24.0]);
+    assert!(PositionEmbedding.out_features(&[2], &[&[3, 4]]).is_err());
+}
+
+#[test]
+fn layer_norm_has_mean_0_and_variance_1_before_its_weights() {
+    let y = eval(
+        &LayerNorm { eps: 0.0 },
+        2,
+        &[&[1.0, 3.0, 5.0, 5.0]],
+        &[&[2.0, 1.0], &[0.5, 0.0]],
+        &[2],
+    );
+    assert_eq!(y[..2], [-1.5, 1.0]);
+    assert!(y[2].is_nan(), "a row of one number has no variance to divide by");
+    assert!(LayerNorm { eps: 0.0 }.out_features(&[2], &[&[2], &[3]]).is_err());
+}
+
+#[test]
+fn squared_relu_and_gelu() {
+    let y = eval(&Relu2, 1, &[&[-3.0, 3.0], &[5.0, 2.0]], &[], &[2]);
+    assert_eq!(y, [0.0, 18.0]);
+    // Values of the normal distribution function from tables.
+    let y = eval(&Gelu, 1, &[&[0.0, 1.0, -1.0, 2.0, -3.0, 30.0, -30.0]], &[], &[7]);
+    let want = [0.0, 0.841_344_7, -0.158_655_25, 1.954_499_7, -0.004_049_694, 30.0, 0.0];
+    for (y, want) in y.iter().zip(want) {
+        assert!((y - want).abs() < 1e-7 * want.abs().max(1.0), "{y} {want}");
+    }
+}
+
+#[test]
 fn swiglu_and_add() {
     let y = eval(&Swiglu, 1, &[&[0.0, 100.0], &[5.0, 2.0]], &[], &[2]);
     assert_eq!(y, [0.0, 200.0]);

@@ -1,12 +1,13 @@
-//! Looks up token embeddings: decodes the encoded row of each token.
+//! Looks up embeddings: decodes the encoded row of each token, or of each position.
 
-use super::{Run, Step, row_tiles};
+use super::{Rows, Run, Step, row_tiles};
 use crate::RuntimeError;
 use crate::lower::Lowering;
 use crate::pack::Form;
 use crate::team::{Io, Items, Split};
 use std::ops::Range;
 use sterna_formats::EncodingRef;
+use sterna_kernels::elementwise::AddTo;
 
 /// The step.
 pub struct Embed {
@@ -32,6 +33,59 @@ impl Step for Embed {
             self.encoding.decode(&table[token as usize * row_bytes..][..row_bytes], out);
         }
     }
+}
+
+/// The step. Adds read 0 to the position's row.
+struct Positions {
+    lines: Range<usize>,
+    encoding: EncodingRef,
+    cols: usize,
+    rows: Rows,
+}
+
+impl Step for Positions {
+    fn kind(&self) -> &'static str {
+        "position_embedding"
+    }
+
+    fn items(&self, n_rows: usize, _n_workers: usize) -> Items {
+        row_tiles(n_rows)
+    }
+
+    fn work(&self, io: &Io<'_>, run: &Run<'_>, _n_rows: usize) {
+        let row_bytes = self.encoding.row_bytes(self.cols);
+        let table: &[u8] = bytemuck::cast_slice(&run.weights[self.lines.clone()]);
+        let x = io.floats(0).chunks_exact(self.cols).skip(io.items().start);
+        for ((row, x), out) in io.items().zip(x).zip(io.rows(0).chunks_exact_mut(self.cols)) {
+            let position = run.batch.position_of(self.rows, row);
+            self.encoding.decode(&table[position * row_bytes..][..row_bytes], out);
+            run.level.run(AddTo { x, out });
+        }
+    }
+}
+
+/// Lowers a `position_embedding` node.
+///
+/// # Errors
+/// When a context may be longer than the table.
+pub fn lower_positions(l: &mut Lowering<'_>, n: usize) -> Result<(), RuntimeError> {
+    let node = &l.graph.nodes[n];
+    let table = node.weights[0];
+    let n_positions = l.graph.decl(table).shape[0];
+    if l.settings.context_len > n_positions {
+        return Err(RuntimeError::Setting {
+            field: "context_len",
+            value: l.settings.context_len,
+            reason: format!("the model has learned {n_positions} positions and knows no others"),
+        });
+    }
+    let (rows, cols) = (l.rows(n), l.features(node.outputs[0]));
+    let lines = l.lines(table, Form::Encoded)?;
+    let step = Positions { lines, encoding: l.source.encoding(table), cols, rows };
+    let input = l.input(node.inputs[0], rows);
+    let out = l.output(node.outputs[0], rows);
+    l.emit(node.name.clone(), rows, step, vec![input], vec![(out, Split::Rows { len: cols })]);
+    Ok(())
 }
 
 /// Lowers an `embedding` node.

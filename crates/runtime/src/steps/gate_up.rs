@@ -1,5 +1,7 @@
-//! Gate, up and their SwiGLU in one step: the two results of a panel meet while they are in cache.
+//! Gate, up and what joins them (SwiGLU, squared ReLU) in one step: the two results of a panel meet
+//! while they are in cache.
 
+use super::elementwise::GateKind;
 use super::linear::{ActsReads, CLAIMS, Matrix};
 use super::{Batch, Run, Step, Work, prepare};
 use crate::RuntimeError;
@@ -7,12 +9,13 @@ use crate::lower::Lowering;
 use crate::team::{Io, Items, Split};
 use sterna_kernels::ColumnsMut;
 use sterna_kernels::dot::PANEL;
-use sterna_kernels::elementwise::SwiGlu;
+use sterna_model::ops;
 
 /// The step.
 struct GateUp {
     gate: Matrix,
     up: Matrix,
+    kind: GateKind,
     reads: ActsReads,
 }
 
@@ -48,7 +51,7 @@ impl Step for GateUp {
             for row in 0..n_rows {
                 let (gate, up) = (&gate[row * PANEL..][..width], &up[row * PANEL..][..width]);
                 let out = &mut out.row(row)[p * PANEL..][..width];
-                run.level.run(SwiGlu { gate, up, out });
+                self.kind.apply(run, gate, up, out);
             }
         }
     }
@@ -59,17 +62,18 @@ impl Step for GateUp {
     }
 }
 
-/// Lowers a `linear` node of gate and up with the `swiglu` node that reads them.
-pub fn lower(l: &mut Lowering<'_>, n: usize, swiglu: usize) -> Result<(), RuntimeError> {
+/// Lowers a `linear` node of gate and up with the gate node that reads them.
+pub fn lower(l: &mut Lowering<'_>, n: usize, reader: usize) -> Result<(), RuntimeError> {
     let node = &l.graph.nodes[n];
     let rows = l.rows(n);
-    let prepared = prepare::prepared(l, node.inputs[0], rows)?;
+    let prepared = prepare::prepared(l, node.inputs[0], rows, l.op::<ops::Linear>(n).activations)?;
     let (reads, places) = ActsReads::of(l.features(node.inputs[0]), prepared);
     let (gate, up) = (l.matrix(node.weights[0])?, l.matrix(node.weights[1])?);
-    let value = l.graph.nodes[swiglu].outputs[0];
+    let kind = GateKind::of(&*l.graph.nodes[reader].op).expect("fusing finds gates");
+    let value = l.graph.nodes[reader].outputs[0];
     let stride = l.features(value);
     let out = l.output(value, rows);
-    let step = GateUp { gate, up, reads };
+    let step = GateUp { gate, up, kind, reads };
     l.emit(node.name.clone(), rows, step, places, vec![(out, Split::Columns { first: 0, stride })]);
     Ok(())
 }

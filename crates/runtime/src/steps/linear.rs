@@ -148,15 +148,15 @@ impl Step for LinearStep {
     }
 }
 
-/// Lowers a `linear` node, with the add or swiglu that it absorbs.
+/// Lowers a `linear` node, with the add or gate that it absorbs.
 pub fn lower(l: &mut Lowering<'_>, n: usize) -> Result<(), RuntimeError> {
-    if let Some(&swiglu) = l.fusions.gated.get(&n) {
-        return gate_up::lower(l, n, swiglu);
+    if let Some(&gate) = l.fusions.gated.get(&n) {
+        return gate_up::lower(l, n, gate);
     }
     let node = &l.graph.nodes[n];
     let op: &ops::Linear = l.op(n);
     let rows = l.rows(n);
-    let prepared = prepare::prepared(l, node.inputs[0], rows)?;
+    let prepared = prepare::prepared(l, node.inputs[0], rows, op.activations)?;
     let (reads, places) = ActsReads::of(l.features(node.inputs[0]), prepared);
     let (mut matrices, mut writes, mut first) = (Vec::new(), Vec::new(), 0);
     for (output, &value) in node.outputs.iter().enumerate() {

@@ -1,4 +1,5 @@
-//! RMS norm as a step of its own, where it is not computed while linear layers prepare their input.
+//! RMS and layer norm as a step of their own, where they are not computed while linear layers
+//! prepare their input.
 
 use super::{Run, Step, row_tiles};
 use crate::RuntimeError;
@@ -6,14 +7,16 @@ use crate::lower::Lowering;
 use crate::pack::Form;
 use crate::team::{Io, Items, Split};
 use std::ops::Range;
-use sterna_kernels::norm::RmsNorm;
+use sterna_kernels::norm::{LayerNorm, RmsNorm};
 use sterna_model::ops;
 
-/// A norm's weight and epsilon.
+/// A norm's weights and epsilon.
 #[derive(Clone, Debug)]
 pub struct Norm {
     /// The weight's lines.
     pub lines: Range<usize>,
+    /// The bias's lines: a layer norm has one, an RMS norm none.
+    pub bias: Option<Range<usize>>,
     /// Features normalized together.
     pub group_len: usize,
     /// Added to the mean square.
@@ -26,15 +29,30 @@ impl Norm {
     /// # Errors
     /// When its weight is no vector.
     pub fn of(l: &mut Lowering<'_>, n: usize) -> Result<Self, RuntimeError> {
-        let op: &ops::RmsNorm = l.op(n);
-        let lines = l.lines(l.graph.nodes[n].weights[0], Form::Floats)?;
-        Ok(Self { lines, group_len: op.group_len, eps: op.eps })
+        let node = &l.graph.nodes[n];
+        let (group_len, eps) = match node.op.as_any().downcast_ref::<ops::LayerNorm>() {
+            Some(op) => (l.features(node.outputs[0]), op.eps),
+            None => {
+                let op: &ops::RmsNorm = l.op(n);
+                (op.group_len, op.eps)
+            }
+        };
+        let lines = l.lines(node.weights[0], Form::Floats)?;
+        let bias = node.weights.get(1).map(|&bias| l.lines(bias, Form::Floats)).transpose()?;
+        Ok(Self { lines, bias, group_len, eps })
     }
 
     /// Normalizes whole groups.
     pub fn apply(&self, run: &Run<'_>, x: &[f32], out: &mut [f32]) {
         let weight = run.vector(&self.lines, self.group_len);
-        run.level.run(RmsNorm { x, weight, eps: self.eps, out });
+        let eps = self.eps;
+        match &self.bias {
+            None => run.level.run(RmsNorm { x, weight, eps, out }),
+            Some(bias) => {
+                let bias = run.vector(bias, self.group_len);
+                run.level.run(LayerNorm { x, weight, bias, eps, out });
+            }
+        }
     }
 }
 
@@ -46,7 +64,7 @@ struct NormRows {
 
 impl Step for NormRows {
     fn kind(&self) -> &'static str {
-        "rms_norm"
+        if self.norm.bias.is_some() { "layer_norm" } else { "rms_norm" }
     }
 
     fn items(&self, n_rows: usize, _n_workers: usize) -> Items {
@@ -60,7 +78,7 @@ impl Step for NormRows {
     }
 }
 
-/// Lowers an `rms_norm` node.
+/// Lowers an `rms_norm` or `layer_norm` node.
 pub fn lower(l: &mut Lowering<'_>, n: usize) -> Result<(), RuntimeError> {
     let node = &l.graph.nodes[n];
     let (rows, len) = (l.rows(n), l.features(node.outputs[0]));
