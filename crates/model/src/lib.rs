@@ -11,6 +11,7 @@ pub mod weights;
 pub mod archs;
 pub mod config;
 pub mod model;
+pub mod presets;
 pub mod tokenizer;
 
 pub mod patch;

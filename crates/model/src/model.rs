@@ -79,7 +79,7 @@ impl Model {
         }
         let graph = arch.graph(&config).map_err(error)?;
         let bindings = bind::all(&checkpoint, arch, &config, &graph)?;
-        let mut warnings = bind::unused(&checkpoint, arch, &graph);
+        let mut warnings = bind::unused(&checkpoint, arch, &graph, &bindings);
         let name = name_of(&checkpoint);
         let tokenizer = tokenizer_of(&checkpoint, config.vocab_len);
         let mut metadata = match &checkpoint.config {

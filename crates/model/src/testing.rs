@@ -31,6 +31,7 @@ impl Random {
 }
 
 /// F32 weights in memory.
+#[derive(Clone)]
 pub struct Weights {
     shapes: Vec<(usize, usize)>,
     pub values: Vec<Vec<f32>>,
@@ -51,6 +52,15 @@ impl Weights {
         };
         let values = graph.weights.iter().map(&mut make).collect();
         Self { shapes: graph.weights.iter().map(|w| w.matrix()).collect(), values }
+    }
+
+    /// What a BitNet graph computes with when trained to these.
+    pub fn ternarized(&self, graph: &Graph) -> Self {
+        let mut weights = self.clone();
+        for id in graph.bit_matrices() {
+            sterna_formats::ternarize(&mut weights.values[id.0]);
+        }
+        weights
     }
 
     fn bytes(&self, id: WeightId) -> Vec<u8> {
@@ -109,6 +119,11 @@ pub fn config(arch: &str) -> Config {
         "mistral" => Config { window: Some(5), ..config("llama") },
         "qwen2" => Config { tied: true, biases: qkv.into(), rope_scale: 2.0, ..base },
         "qwen3" => Config { qk_norm: true, head_dim: 16, rotary_dim: 16, ..base },
+        "bitnet-b1.58" => Config { tied: true, ..base },
+        "bitnet" => base,
+        "bitnet-gpt" => {
+            Config { rotary_dim: 0, biases: crate::archs::bitnet_gpt::biases(), ..base }
+        }
         other => unreachable!("{other}"),
     }
 }
@@ -120,6 +135,9 @@ pub const VARIANTS: &[(&str, &str)] = &[
     ("mistral", "llama"),
     ("qwen2", "qwen2"),
     ("qwen3", "qwen3"),
+    ("bitnet-b1.58", "bitnet-b1.58"),
+    ("bitnet", "bitnet"),
+    ("bitnet-gpt", "bitnet-gpt"),
 ];
 
 /// Writes and opens a GGUF file of these weights.
@@ -146,8 +164,8 @@ pub fn write_gguf(path: &Path, metadata: &Metadata, graph: &Graph, weights: &Wei
 /// rows are put back in half-a-head order. RoPE factors are left to `config.json`.
 pub fn huggingface(dir: &Path, arch: &dyn Arch, config: &Config, weights: &Weights) -> PathBuf {
     let graph = arch.graph(config).unwrap();
-    let (mut header, mut data) = (Map::new(), Vec::new());
-    for id in graph.weight_ids().filter(|&id| graph.decl(id).role != Role::RopeFactors) {
+    let ids = graph.weight_ids().filter(|&id| graph.decl(id).role != Role::RopeFactors);
+    let tensor = |id: WeightId| {
         let decl = graph.decl(id);
         let matrix = decl.name.replace(".bias", ".weight");
         let role = graph.decl(graph.find_weight(&matrix).unwrap()).role;
@@ -161,11 +179,29 @@ pub fn huggingface(dir: &Path, arch: &dyn Arch, config: &Config, weights: &Weigh
             };
             bytes = rows.chunks(config.head_dim).flat_map(half_order).collect();
         }
+        let name = arch.huggingface_name(&decl.name).unwrap();
+        Tensor { name, dtype: "F32", shape: decl.shape.clone(), bytes }
+    };
+    write_safetensors(dir, ids.map(tensor).collect());
+    std::fs::write(dir.join("config.json"), config_json(arch, config).to_string()).unwrap();
+    dir.to_owned()
+}
+
+/// A tensor of a safetensors file.
+pub struct Tensor {
+    pub name: String,
+    pub dtype: &'static str,
+    pub shape: Vec<usize>,
+    pub bytes: Vec<u8>,
+}
+
+/// Writes `model.safetensors` into a directory.
+pub fn write_safetensors(dir: &Path, tensors: Vec<Tensor>) {
+    let (mut header, mut data) = (Map::new(), Vec::new());
+    for Tensor { name, dtype, shape, bytes } in tensors {
         let start = data.len();
         data.extend(bytes);
-        let name = arch.huggingface_name(&decl.name).unwrap();
-        let entry =
-            json!({"dtype": "F32", "shape": decl.shape, "data_offsets": [start, data.len()]});
+        let entry = json!({"dtype": dtype, "shape": shape, "data_offsets": [start, data.len()]});
         header.insert(name, entry);
     }
     let mut header = serde_json::to_vec(&header).unwrap();
@@ -173,7 +209,42 @@ pub fn huggingface(dir: &Path, arch: &dyn Arch, config: &Config, weights: &Weigh
     let file = [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat();
     std::fs::create_dir_all(dir).unwrap();
     std::fs::write(dir.join("model.safetensors"), file).unwrap();
-    std::fs::write(dir.join("config.json"), config_json(arch, config).to_string()).unwrap();
+}
+
+/// BitNet's packed release of these weights: ternary codes four to a byte and a scale beside each.
+pub fn packed_bitnet(dir: &Path, arch: &dyn Arch, config: &Config, weights: &Weights) -> PathBuf {
+    let graph = arch.graph(config).unwrap();
+    let bit = graph.bit_matrices();
+    let mut tensors = Vec::new();
+    for id in graph.weight_ids() {
+        let decl = graph.decl(id);
+        let name = arch.huggingface_name(&decl.name).unwrap();
+        if !bit.contains(&id) {
+            let (shape, bytes) = (decl.shape.clone(), weights.bytes(id));
+            tensors.push(Tensor { name, dtype: "F32", shape, bytes });
+            continue;
+        }
+        let mut values = weights.values[id.0].clone();
+        let scale = sterna_formats::ternarize(&mut values);
+        let n_packed = values.len() / 4;
+        let code = |at: usize| (values[at] / scale) as i8 + 1;
+        let byte = |j: usize| (0..4).map(|i| (code(i * n_packed + j) << (2 * i)) as u8).sum();
+        let shape = vec![decl.shape[0] / 4, decl.shape[1]];
+        let bytes = (0..n_packed).map(byte).collect();
+        let scale_bytes = scale.to_le_bytes().to_vec();
+        let scale_name = format!("{name}_scale");
+        tensors.push(Tensor { name, dtype: "U8", shape, bytes });
+        let shape = vec![1];
+        tensors.push(Tensor { name: scale_name, dtype: "F32", shape, bytes: scale_bytes });
+    }
+    write_safetensors(dir, tensors);
+    let mut json = config_json(arch, config);
+    json["quantization_config"] = json!({
+        "quant_method": "bitnet",
+        "linear_class": "autobitlinear",
+        "quantization_mode": "offline",
+    });
+    std::fs::write(dir.join("config.json"), json.to_string()).unwrap();
     dir.to_owned()
 }
 
@@ -192,6 +263,7 @@ pub fn config_json(arch: &dyn Arch, config: &Config) -> Json {
         "max_position_embeddings": config.context_len,
         "rms_norm_eps": 1e-5,
         "rope_theta": config.rope_base,
+        "hidden_act": if arch.name() == "bitnet-b1.58" { "relu2" } else { "silu" },
         "tie_word_embeddings": config.tied,
         "sliding_window": config.window,
         "attention_bias": config.biases.contains(&Role::AttentionOutput),

@@ -13,7 +13,7 @@ fn models() -> Vec<(String, Tiny)> {
     let qwen = Shape { bias: true, head_norm: true, tied: true, layout: RopeLayout::Half, ..SMALL };
     let narrow = Shape { head_dim: 24, kv_heads: 1, window: Some(9), ..SMALL };
     let wide = Shape { kv_heads: 4, ..SMALL };
-    let cases: Vec<(Shape, Vec<&str>)> = vec![
+    let cases: Vec<(Shape, Vec<&'static str>)> = vec![
         (SMALL, vec!["F32"]),
         (qwen, vec!["F16", "BF16", "F32"]),
         (wide, vec!["Q8_0"]),
@@ -23,10 +23,14 @@ fn models() -> Vec<(String, Tiny)> {
         (SMALL, vec!["Q5_0", "F16", "Q4_0", "Q5_1", "Q3_K", "Q2_K", "Q5_K", "Q4_1", "TQ1_0"]),
         (Shape { window: Some(9), ..narrow }, vec!["F16"]),
     ];
-    let model = |(i, (shape, encodings)): (usize, (Shape, Vec<&str>))| {
+    let model = |(i, (shape, encodings)): (usize, (Shape, Vec<&'static str>))| {
         (format!("{encodings:?} {shape:?}"), tiny(shape, &encodings, 40 + i as u64))
     };
-    cases.into_iter().enumerate().map(model).collect()
+    let mut models: Vec<(String, Tiny)> = cases.into_iter().enumerate().map(model).collect();
+    models.push(("bitnet".into(), bitnet("bitnet-b1.58", "TQ2_0", 50)));
+    models.push(("bitnet-gpt".into(), bitnet("bitnet-gpt", "TQ1_0", 51)));
+    models.push(("mixed activations".into(), mixed(&["Q8_0", "F32", "TQ2_0"], 52)));
+    models
 }
 
 // proves S-19

@@ -9,7 +9,9 @@
 
 use super::Arch;
 use crate::config::{Config, GgufKeys, JsonKeys};
-use crate::ops::{Add, Attention, Embedding, Linear, RmsNorm, Rope, RopeLayout, Swiglu};
+use crate::ops::{
+    Activations, Add, Attention, Embedding, Linear, Relu2, RmsNorm, Rope, RopeLayout, Swiglu,
+};
 use crate::{Graph, Role, ValueId, WeightId};
 use std::collections::BTreeSet;
 use sterna_formats::FormatError;
@@ -56,11 +58,45 @@ pub const ATTENTION_MATRICES: &[Role] =
 /// The MLP's matrices.
 pub const MLP_MATRICES: &[Role] = &[Role::MlpGate, Role::MlpUp, Role::MlpDown];
 
+/// What joins the MLP's gate and up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// `silu(gate) * up`.
+    Silu,
+    /// `relu(gate)^2 * up`.
+    Relu2,
+}
+
+/// What the layers of a family differ in, beyond numbers.
+#[derive(Clone, Copy, Debug)]
+pub struct Recipe {
+    /// What joins gate and up.
+    pub gate: Gate,
+    /// How the layers' matrices see their input; the head sees floats.
+    pub activations: Activations,
+    /// Whether what attention's output and the MLP's down matrix read is normalised first.
+    pub sub_norms: bool,
+}
+
+impl Recipe {
+    /// Llama's own.
+    pub const LLAMA: Recipe =
+        Recipe { gate: Gate::Silu, activations: Activations::Float, sub_norms: false };
+}
+
 /// The graph of a Llama-like decoder.
 ///
 /// # Errors
 /// When the numbers of the config do not fit each other.
 pub fn graph(config: &Config) -> Result<Graph, String> {
+    graph_by(config, Recipe::LLAMA)
+}
+
+/// [`graph`] with layers of another recipe.
+///
+/// # Errors
+/// As [`graph`].
+pub fn graph_by(config: &Config, recipe: Recipe) -> Result<Graph, String> {
     let mut graph = Graph::default();
     let table = [config.vocab_len, config.dim];
     let table = graph.weight("token_embd.weight", &table, Role::TokenEmbedding, None);
@@ -70,7 +106,7 @@ pub fn graph(config: &Config) -> Result<Graph, String> {
     });
     let mut x = graph.add("embed", Embedding, &[Graph::TOKENS], &[table])?;
     for layer in 0..config.n_layers {
-        let mut layer = Layer { graph: &mut graph, config, layer, factors };
+        let mut layer = Layer { graph: &mut graph, config, recipe, layer, factors };
         x = layer.attention(x)?;
         x = layer.mlp(x)?;
     }
@@ -91,6 +127,7 @@ pub fn graph(config: &Config) -> Result<Graph, String> {
 struct Layer<'a> {
     graph: &'a mut Graph,
     config: &'a Config,
+    recipe: Recipe,
     layer: usize,
     factors: Option<WeightId>,
 }
@@ -115,7 +152,10 @@ impl Layer<'_> {
             scale: Attention::usual_scale(c.head_dim),
             window: c.window,
         };
-        let mixed = self.graph.add(self.name("attention"), op, &[q, k, v], &[])?;
+        let mut mixed = self.graph.add(self.name("attention"), op, &[q, k, v], &[])?;
+        if self.recipe.sub_norms {
+            mixed = self.norm("attn_sub_norm", mixed, q_len)?;
+        }
         let out = self.linear("attn_output", Role::AttentionOutput, mixed, [c.dim, q_len])?;
         self.graph.add(self.name("attn_residual"), Add, &[x, out], &[])
     }
@@ -125,7 +165,13 @@ impl Layer<'_> {
         let normed = self.norm("ffn_norm", x, c.dim)?;
         let gate = self.linear("ffn_gate", Role::MlpGate, normed, [c.ffn_dim, c.dim])?;
         let up = self.linear("ffn_up", Role::MlpUp, normed, [c.ffn_dim, c.dim])?;
-        let gated = self.graph.add(self.name("swiglu"), Swiglu, &[gate, up], &[])?;
+        let mut gated = match self.recipe.gate {
+            Gate::Silu => self.graph.add(self.name("swiglu"), Swiglu, &[gate, up], &[])?,
+            Gate::Relu2 => self.graph.add(self.name("relu2"), Relu2, &[gate, up], &[])?,
+        };
+        if self.recipe.sub_norms {
+            gated = self.norm("ffn_sub_norm", gated, c.ffn_dim)?;
+        }
         let out = self.linear("ffn_down", Role::MlpDown, gated, [c.dim, c.ffn_dim])?;
         self.graph.add(self.name("ffn_residual"), Add, &[x, out], &[])
     }
@@ -157,7 +203,8 @@ impl Layer<'_> {
         if bias {
             weights.push(self.weight(&format!("{part}.bias"), &shape[..1], Role::Bias));
         }
-        self.graph.add(self.name(part), Linear::new(bias), &[x], &weights)
+        let op = Linear { activations: self.recipe.activations, ..Linear::new(bias) };
+        self.graph.add(self.name(part), op, &[x], &weights)
     }
 
     fn rope(&mut self, part: &str, x: ValueId) -> Result<ValueId, String> {

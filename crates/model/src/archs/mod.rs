@@ -6,6 +6,8 @@
 
 pub mod shared;
 
+pub mod bitnet;
+pub mod bitnet_gpt;
 pub mod llama;
 pub mod qwen2;
 pub mod qwen3;
@@ -18,7 +20,14 @@ use crate::{Graph, Role};
 use sterna_formats::{FormatError, Metadata};
 
 /// Every architecture.
-pub const ARCHS: &[&dyn Arch] = &[&llama::Llama, &qwen2::Qwen2, &qwen3::Qwen3];
+pub const ARCHS: &[&dyn Arch] = &[
+    &llama::Llama,
+    &qwen2::Qwen2,
+    &qwen3::Qwen3,
+    &bitnet::B158,
+    &bitnet::SILU,
+    &bitnet_gpt::BitNetGpt,
+];
 
 /// A kind of model.
 pub trait Arch: Sync {
@@ -69,6 +78,9 @@ pub fn by_class(class: &str) -> Option<&'static dyn Arch> {
 
 /// What is supported, for messages.
 pub fn supported() -> String {
-    let one = |arch: &&dyn Arch| format!("{} ({})", arch.name(), arch.classes().join(", "));
+    let one = |arch: &&dyn Arch| match arch.classes() {
+        [] => arch.name().to_owned(),
+        classes => format!("{} ({})", arch.name(), classes.join(", ")),
+    };
     ARCHS.iter().map(one).collect::<Vec<_>>().join("; ")
 }

@@ -114,6 +114,83 @@ fn qwen3() {
 }
 
 #[test]
+fn bitnet_b158() {
+    let graph = expect![[r#"
+        embed[32] = embedding(tokens; token_embd.weight[40x32])
+        blk.0.attn_norm[32] = rms_norm(embed; blk.0.attn_norm.weight[32]) eps=1e-5 group=32
+        blk.0.attn_q[32] = linear(blk.0.attn_norm; blk.0.attn_q.weight[32x32]) activations=int8
+        blk.0.attn_k[16] = linear(blk.0.attn_norm; blk.0.attn_k.weight[16x32]) activations=int8
+        blk.0.attn_v[16] = linear(blk.0.attn_norm; blk.0.attn_v.weight[16x32]) activations=int8
+        blk.0.rope_q[32] = rope(blk.0.attn_q) half head=8 rotary=8 base=10000
+        blk.0.rope_k[16] = rope(blk.0.attn_k) half head=8 rotary=8 base=10000
+        blk.0.attention[32] = attention(blk.0.rope_q, blk.0.rope_k, blk.0.attn_v) heads=4 kv_heads=2 head=8 scale=0.35355338
+        blk.0.attn_sub_norm[32] = rms_norm(blk.0.attention; blk.0.attn_sub_norm.weight[32]) eps=1e-5 group=32
+        blk.0.attn_output[32] = linear(blk.0.attn_sub_norm; blk.0.attn_output.weight[32x32]) activations=int8
+        blk.0.attn_residual[32] = add(embed, blk.0.attn_output)
+        blk.0.ffn_norm[32] = rms_norm(blk.0.attn_residual; blk.0.ffn_norm.weight[32]) eps=1e-5 group=32
+        blk.0.ffn_gate[48] = linear(blk.0.ffn_norm; blk.0.ffn_gate.weight[48x32]) activations=int8
+        blk.0.ffn_up[48] = linear(blk.0.ffn_norm; blk.0.ffn_up.weight[48x32]) activations=int8
+        blk.0.relu2[48] = relu2(blk.0.ffn_gate, blk.0.ffn_up)
+        blk.0.ffn_sub_norm[48] = rms_norm(blk.0.relu2; blk.0.ffn_sub_norm.weight[48]) eps=1e-5 group=48
+        blk.0.ffn_down[32] = linear(blk.0.ffn_sub_norm; blk.0.ffn_down.weight[32x48]) activations=int8
+        blk.0.ffn_residual[32] = add(blk.0.attn_residual, blk.0.ffn_down)
+        output_norm[32] = rms_norm(blk.0.ffn_residual; output_norm.weight[32]) eps=1e-5 group=32
+        logits[40] = linear(output_norm; token_embd.weight[40x32])
+        return logits[40]
+    "#]];
+    check(
+        "bitnet-b1.58",
+        "bitnet-b1.58",
+        Some(graph),
+        expect!["0.0659 -0.1813 0.2476 0.3695 0.2629 1.3701"],
+    );
+}
+
+#[test]
+fn bitnet_as_llama_cpp_names_it_has_silu() {
+    check("bitnet", "bitnet", None, expect!["-1.2668 0.5619 -0.2649 0.8392 -0.1932 1.0408"]);
+    let text = by_name("bitnet").unwrap().graph(&config("bitnet")).unwrap().print();
+    assert!(text.contains("swiglu(") && text.contains("ffn_sub_norm"), "{text}");
+}
+
+#[test]
+fn bitnet_gpt() {
+    let graph = expect![[r#"
+        embed[32] = embedding(tokens; token_embd.weight[40x32])
+        position_embed[32] = position_embedding(embed; position_embd.weight[64x32])
+        blk.0.attn_norm[32] = layer_norm(position_embed; blk.0.attn_norm.weight[32], blk.0.attn_norm.bias[32]) eps=1e-5
+        blk.0.attn_q[32] = linear(blk.0.attn_norm; blk.0.attn_q.weight[32x32]) activations=int8
+        blk.0.attn_k[16] = linear(blk.0.attn_norm; blk.0.attn_k.weight[16x32]) activations=int8
+        blk.0.attn_v[16] = linear(blk.0.attn_norm; blk.0.attn_v.weight[16x32]) activations=int8
+        blk.0.attention[32] = attention(blk.0.attn_q, blk.0.attn_k, blk.0.attn_v) heads=4 kv_heads=2 head=8 scale=0.35355338
+        blk.0.attn_output[32] = linear(blk.0.attention; blk.0.attn_output.weight[32x32]) activations=int8
+        blk.0.attn_residual[32] = add(position_embed, blk.0.attn_output)
+        blk.0.ffn_norm[32] = layer_norm(blk.0.attn_residual; blk.0.ffn_norm.weight[32], blk.0.ffn_norm.bias[32]) eps=1e-5
+        blk.0.ffn_up[48] = linear(blk.0.ffn_norm; blk.0.ffn_up.weight[48x32], blk.0.ffn_up.bias[48]) (bias) activations=int8
+        blk.0.gelu[48] = gelu(blk.0.ffn_up)
+        blk.0.ffn_down[32] = linear(blk.0.gelu; blk.0.ffn_down.weight[32x48], blk.0.ffn_down.bias[32]) (bias) activations=int8
+        blk.0.ffn_residual[32] = add(blk.0.attn_residual, blk.0.ffn_down)
+        output_norm[32] = layer_norm(blk.0.ffn_residual; output_norm.weight[32], output_norm.bias[32]) eps=1e-5
+        logits[40] = linear(output_norm; output.weight[40x32]) activations=int8
+        return logits[40]
+    "#]];
+    check(
+        "bitnet-gpt",
+        "bitnet-gpt",
+        Some(graph),
+        expect!["-0.0819 1.2359 -0.7226 1.3985 0.5625 -0.5740"],
+    );
+    let arch = by_name("bitnet-gpt").unwrap();
+    let config = Config { context_len: 3, ..config("bitnet-gpt") };
+    let graph = arch.graph(&config).unwrap();
+    let error = eval_graph(&graph, &Weights::random(&graph, 1), &[1; 4]).unwrap_err();
+    assert_eq!(error, "4 tokens, but the model has learned 3 positions");
+    let tied = arch.graph(&Config { tied: true, ..config }).unwrap();
+    assert!(tied.find_weight("output.weight").is_none());
+    assert_eq!(tied.bit_matrices().len(), 6 * 2, "a tied head is not ternary");
+}
+
+#[test]
 fn every_architecture_has_a_golden_model_and_no_class_is_read_as_two() {
     for arch in ARCHS {
         assert!(VARIANTS.iter().any(|(_, name)| *name == arch.name()), "{}", arch.name());

@@ -55,6 +55,19 @@ impl GgufKeys<'_> {
         layout: RopeLayout,
         biases: BTreeSet<Role>,
     ) -> Result<Config, FormatError> {
+        self.config_with_eps("attention.layer_norm_rms_epsilon", layout, biases)
+    }
+
+    /// [`GgufKeys::config`] with another key for the norms' epsilon.
+    ///
+    /// # Errors
+    /// As [`GgufKeys::config`].
+    pub fn config_with_eps(
+        &self,
+        eps: &str,
+        layout: RopeLayout,
+        biases: BTreeSet<Role>,
+    ) -> Result<Config, FormatError> {
         self.refuse_unsupported()?;
         let dim = self.need("embedding_length")?;
         let n_heads = self.need("attention.head_count")?;
@@ -73,7 +86,7 @@ impl GgufKeys<'_> {
             head_dim,
             vocab_len,
             context_len: self.need("context_length")?,
-            norm_eps: self.need_f32("attention.layer_norm_rms_epsilon")?,
+            norm_eps: self.need_f32(eps)?,
             rope_layout: layout,
             rotary_dim: self.count("rope.dimension_count")?.unwrap_or(head_dim),
             rope_base: self.f32("rope.freq_base")?.unwrap_or(10_000.0),

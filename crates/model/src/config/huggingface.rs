@@ -30,7 +30,24 @@ impl JsonKeys<'_> {
         layout: RopeLayout,
         biases: BTreeSet<Role>,
     ) -> Result<Config, FormatError> {
-        self.refuse_unsupported()?;
+        self.refuse_unsupported("silu")?;
+        if !self.json["quantization_config"].is_null() {
+            let problem = "\"quantization_config\" is set: quantized Hugging Face weights are not \
+                           supported";
+            return Err(self.error(problem, "use the unquantized model, or a GGUF of it"));
+        }
+        self.numbers(layout, biases)
+    }
+
+    /// [`JsonKeys::config`] for a family that has refused what it does not support itself.
+    ///
+    /// # Errors
+    /// When a key is missing, of the wrong type or out of range.
+    pub fn numbers(
+        &self,
+        layout: RopeLayout,
+        biases: BTreeSet<Role>,
+    ) -> Result<Config, FormatError> {
         let dim = self.count("hidden_size")?;
         let n_heads = self.count("num_attention_heads")?;
         let default_head_dim = dim.checked_div(n_heads).unwrap_or(0);
@@ -167,22 +184,21 @@ impl JsonKeys<'_> {
         Err(self.error(problem, REPAIR))
     }
 
-    fn refuse_unsupported(&self) -> Result<(), FormatError> {
+    /// Refuses what no family's graph has, and activation functions other than its `hidden_act`.
+    ///
+    /// # Errors
+    /// When a key asks for such.
+    pub fn refuse_unsupported(&self, hidden_act: &str) -> Result<(), FormatError> {
         for key in ["num_local_experts", "num_experts", "n_routed_experts"] {
             if self.json[key].as_u64().is_some_and(|n| n > 0) {
                 let problem = format!("\"{key}\" is set: mixtures of experts are not supported");
                 return Err(self.error(problem, "use a dense model"));
             }
         }
-        if !self.json["quantization_config"].is_null() {
-            let problem = "\"quantization_config\" is set: quantized Hugging Face weights are not \
-                           supported";
-            return Err(self.error(problem, "use the unquantized model, or a GGUF of it"));
-        }
         let act = &self.json["hidden_act"];
-        if !act.is_null() && act != "silu" {
+        if !act.is_null() && act != hidden_act {
             let problem = format!("\"hidden_act\" is {act}");
-            return Err(self.error(problem, "supported is silu"));
+            return Err(self.error(problem, &format!("supported is {hidden_act}")));
         }
         let nested = &self.json["rope_parameters"]["partial_rotary_factor"];
         for partial in [&self.json["partial_rotary_factor"], nested] {

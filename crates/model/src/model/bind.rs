@@ -1,9 +1,14 @@
 //! Binding: which tensor of the checkpoint each weight of the graph is, and what has to happen to
 //! its bytes to be in the graph's layout.
+//!
+//! BitNet's matrices are a case of their own, in `ternary.rs`: Hugging Face checkpoints hold the
+//! numbers that training works on, or ternary codes packed in their own way.
+
+mod ternary;
 
 use crate::archs::Arch;
 use crate::config::Config;
-use crate::{Graph, Role, WeightDecl};
+use crate::{Graph, Role, WeightDecl, WeightId};
 use std::borrow::Cow;
 use std::collections::HashSet;
 use sterna_formats::encodings::float32::F32;
@@ -22,6 +27,8 @@ pub enum Binding {
         /// Rows to be put in GGUF's order, by heads of this many.
         head_dim: Option<usize>,
     },
+    /// A matrix of the checkpoint that the graph computes with as ternary.
+    Ternary(ternary::Ternary),
     /// F32 numbers made from the config.
     Made(Vec<u8>),
 }
@@ -31,6 +38,7 @@ impl Binding {
     pub fn tensor(&self) -> Option<&TensorInfo> {
         match self {
             Binding::Stored { tensor, .. } => Some(tensor),
+            Binding::Ternary(ternary) => Some(&ternary.tensor),
             Binding::Made(_) => None,
         }
     }
@@ -39,6 +47,7 @@ impl Binding {
     pub fn encoding(&self) -> EncodingRef {
         match *self {
             Binding::Stored { encoding, as_f32: false, .. } => encoding,
+            Binding::Ternary(ref ternary) => ternary.encoding(),
             _ => &F32,
         }
     }
@@ -47,6 +56,7 @@ impl Binding {
     pub fn bytes<'a>(&'a self, checkpoint: &'a Checkpoint) -> Cow<'a, [u8]> {
         let (tensor, encoding, as_f32, head_dim) = match self {
             Binding::Made(bytes) => return Cow::Borrowed(bytes),
+            Binding::Ternary(ternary) => return Cow::Owned(ternary.bytes(checkpoint)),
             Binding::Stored { tensor, encoding, as_f32, head_dim } => {
                 (tensor, *encoding, *as_f32, *head_dim)
             }
@@ -99,7 +109,17 @@ pub fn all(
         }
         role => role,
     };
-    let bind = |decl: &WeightDecl| {
+    // GGUF files of BitNet hold its matrices as they are computed with.
+    let ternary = match checkpoint.config {
+        Some(_) => graph.bit_matrices(),
+        None => Vec::new(),
+    };
+    let bind = |id: WeightId| {
+        let decl = graph.decl(id);
+        if ternary.contains(&id) {
+            let name = file_name(checkpoint, arch, &decl.name);
+            return ternary::Ternary::find(checkpoint, name, decl).map(Binding::Ternary);
+        }
         if let (Role::RopeFactors, Some(llama3)) = (decl.role, config.llama3) {
             let factors = llama3.factors(config.rope_base, config.rotary_dim);
             return Ok(Binding::Made(factors.iter().flat_map(|f| f.to_le_bytes()).collect()));
@@ -107,7 +127,7 @@ pub fn all(
         let permuted = checkpoint.config.is_some() && arch.is_permuted(role_of(decl));
         stored(checkpoint, arch, decl, permuted.then_some(config.head_dim))
     };
-    graph.weights.iter().map(bind).collect()
+    graph.weight_ids().map(bind).collect()
 }
 
 fn stored(
@@ -116,21 +136,30 @@ fn stored(
     decl: &WeightDecl,
     head_dim: Option<usize>,
 ) -> Result<Binding, FormatError> {
-    let name = file_name(checkpoint, arch, &decl.name);
-    let expected = &decl.shape;
-    let Some(tensor) = checkpoint.tensor(&name) else {
+    let tensor = named(checkpoint, &file_name(checkpoint, arch, &decl.name), &decl.shape)?;
+    let as_f32 = decl.shape.len() == 1;
+    let encoding = checkpoint.encoding(tensor)?;
+    let tensor = Box::new(tensor.clone());
+    Ok(Binding::Stored { tensor, encoding, as_f32, head_dim })
+}
+
+/// The tensor of that name, if it is of the shape.
+fn named<'a>(
+    checkpoint: &'a Checkpoint,
+    name: &str,
+    expected: &[usize],
+) -> Result<&'a TensorInfo, FormatError> {
+    let Some(tensor) = checkpoint.tensor(name) else {
         let problem = format!("tensor {name} of shape {expected:?} is missing");
         let fix = "the model is incomplete, download or convert it again";
         return Err(FormatError::new(&checkpoint.path, problem, fix));
     };
-    if tensor.shape != *expected {
+    if tensor.shape != expected {
         let problem = format!("tensor {name} has shape {:?}, expected {expected:?}", tensor.shape);
         let fix = "weights and hyper-parameters are of different models, get both from one source";
         return Err(FormatError::new(checkpoint.file_of(tensor).path(), problem, fix));
     }
-    let encoding = checkpoint.encoding(tensor)?;
-    let tensor = Box::new(tensor.clone());
-    Ok(Binding::Stored { tensor, encoding, as_f32: expected.len() == 1, head_dim })
+    Ok(tensor)
 }
 
 /// The name of a GGUF-named tensor in this checkpoint.
@@ -142,9 +171,18 @@ fn file_name(checkpoint: &Checkpoint, arch: &dyn Arch, name: &str) -> String {
 }
 
 /// One sentence naming the tensors that the graph does not read, if there are any.
-pub fn unused(checkpoint: &Checkpoint, arch: &dyn Arch, graph: &Graph) -> Vec<String> {
-    let used: HashSet<String> =
+pub fn unused(
+    checkpoint: &Checkpoint,
+    arch: &dyn Arch,
+    graph: &Graph,
+    bindings: &[Binding],
+) -> Vec<String> {
+    let mut used: HashSet<String> =
         graph.weights.iter().map(|w| file_name(checkpoint, arch, &w.name)).collect();
+    used.extend(bindings.iter().filter_map(|binding| match binding {
+        Binding::Ternary(ternary) => ternary.scale_name(),
+        _ => None,
+    }));
     let unused: Vec<&str> = checkpoint
         .tensors
         .iter()

@@ -56,19 +56,25 @@ fn the_same_weights_as_gguf_and_as_huggingface_give_the_same_logits() {
     for (variant, arch) in VARIANTS {
         let (arch, config) = (archs::by_name(arch).unwrap(), config(variant));
         let graph = arch.graph(&config).unwrap();
-        let mut weights = Weights::random(&graph, 7);
+        let mut trained = Weights::random(&graph, 7);
         if let (Some(id), Some(llama3)) = (graph.find_weight("rope_freqs.weight"), config.llama3) {
-            weights.values[id.0] = llama3.factors(config.rope_base, config.rotary_dim);
+            trained.values[id.0] = llama3.factors(config.rope_base, config.rotary_dim);
         }
+        // GGUF files of BitNet hold ternary matrices, Hugging Face's those that were trained.
+        let weights = trained.ternarized(&graph);
         let dir = tempfile::tempdir().unwrap();
         let gguf = testing::gguf(dir.path(), arch, &config, &weights);
-        let hf = testing::huggingface(&dir.path().join("hf"), arch, &config, &weights);
-        let hf = Model::open(&hf).unwrap();
-        assert_eq!(hf.config, config, "{variant}");
         assert_eq!(gguf.config, Config { llama3: None, ..config.clone() }, "{variant}");
+        assert_eq!(gguf.warnings, Vec::<String>::new());
         let want = eval_graph(&graph, &weights, &tokens).unwrap();
         let logits = |m: &Model| eval_graph(&m.graph, m, &tokens).unwrap();
         assert_eq!(logits(&gguf), want, "{variant} as GGUF");
+        if arch.classes().is_empty() {
+            continue;
+        }
+        let hf = testing::huggingface(&dir.path().join("hf"), arch, &config, &trained);
+        let hf = Model::open(&hf).unwrap();
+        assert_eq!(hf.config, config, "{variant}");
         assert_eq!(logits(&hf), want, "{variant} as a Hugging Face directory");
         // Written again, the directory is that GGUF file.
         let file = dir.path().join("again.gguf");
@@ -77,6 +83,69 @@ fn the_same_weights_as_gguf_and_as_huggingface_give_the_same_logits() {
         assert_eq!(again.config, gguf.config, "{variant} written again");
         assert_eq!(logits(&again), want, "{variant} written again");
     }
+}
+
+// proves B-2: the trained floats and the packed release of one BitNet model are the same ternary
+// matrices, at 2 bits in memory as in a file.
+#[test]
+fn bitnet_opens_from_trained_floats_and_from_packed_codes() {
+    let arch = archs::by_name("bitnet-b1.58").unwrap();
+    let base = config("bitnet-b1.58");
+    let config = Config { dim: 256, ffn_dim: 512, head_dim: 64, rotary_dim: 64, ..base };
+    let graph = arch.graph(&config).unwrap();
+    let trained = Weights::random(&graph, 3);
+    let dir = tempfile::tempdir().unwrap();
+    let online = testing::huggingface(&dir.path().join("online"), arch, &config, &trained);
+    let offline = testing::packed_bitnet(&dir.path().join("offline"), arch, &config, &trained);
+    let (online, offline) = (Model::open(&online).unwrap(), Model::open(&offline).unwrap());
+    let want = trained.ternarized(&graph);
+    let bit = graph.bit_matrices();
+    assert_eq!(bit.len(), 7 * config.n_layers);
+    for model in [&online, &offline] {
+        assert!(model.warnings.iter().all(|w| w.contains("tokenizer")), "{:?}", model.warnings);
+        for id in graph.weight_ids() {
+            let name = &graph.decl(id).name;
+            assert_eq!(model.weight(id).to_f32(), want.values[id.0], "{name}");
+            let encoding = if bit.contains(&id) { "TQ2_0" } else { "F32" };
+            assert_eq!(model.encoding(id).name(), encoding, "{name}");
+        }
+    }
+    // A file of it holds 66 bytes for 256 weights.
+    let file = dir.path().join("bitnet.gguf");
+    crate::write_gguf(&file, &offline, &offline, &Metadata::default(), &mut |_, _| {}).unwrap();
+    let again = Model::open(&file).unwrap();
+    let packed: u64 = again.graph.n_bit_parameters() / 256 * 66;
+    let rest = 4 * (again.graph.n_parameters() - again.graph.n_bit_parameters());
+    assert_eq!(again.graph.memory(&again).total(), packed + rest);
+    let logits = |m: &Model| eval_graph(&m.graph, m, &[1, 2, 3]).unwrap();
+    assert_eq!(logits(&again), logits(&online));
+}
+
+#[test]
+fn a_damaged_packed_bitnet_is_refused() {
+    let arch = archs::by_name("bitnet-b1.58").unwrap();
+    let config = config("bitnet-b1.58");
+    let trained = Weights::random(&arch.graph(&config).unwrap(), 3);
+    let dir = tempfile::tempdir().unwrap();
+    let path = testing::packed_bitnet(dir.path(), arch, &config, &trained);
+    Model::open(&path).unwrap();
+    let file = path.join("model.safetensors");
+    let sound = std::fs::read(&file).unwrap();
+    let refused = |change: &dyn Fn(&mut Vec<u8>), want: &str| {
+        let mut bytes = sound.clone();
+        change(&mut bytes);
+        std::fs::write(&file, bytes).unwrap();
+        let error = Model::open(&path).unwrap_err().to_string();
+        assert!(error.contains(want), "{error}");
+    };
+    let start = 8 + u64::from_le_bytes(sound[..8].try_into().unwrap()) as usize;
+    let text = String::from_utf8_lossy(&sound[8..start]).into_owned();
+    let entry: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let name = "model.layers.0.self_attn.q_proj.weight";
+    let at = |name: &str| start + entry[name]["data_offsets"][0].as_u64().unwrap() as usize;
+    let (codes, scale) = (at(name), at(&format!("{name}_scale")));
+    refused(&|bytes| bytes[codes] = 0b0000_1100, "has a code above 2 in byte 0");
+    refused(&|bytes| bytes[scale..scale + 4].fill(0), "is 0, no scale in the range of f16");
 }
 
 #[test]

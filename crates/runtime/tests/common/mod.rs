@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use sterna_formats::EncodingRef;
 use sterna_formats::encodings::by_name;
+use sterna_formats::ternarize;
 use sterna_model::ops::{Add, Attention, Embedding, Linear, RmsNorm, Rope, RopeLayout, Swiglu};
 use sterna_model::{Graph, Role, ValueId, WeightId, WeightSource, WeightView};
 use sterna_runtime::{Chunk, Logits, Program, Runner, Settings};
@@ -81,34 +82,77 @@ impl WeightSource for Tiny {
 }
 
 /// A model whose matrices cycle through `encodings`.
-pub fn tiny(shape: Shape, encodings: &[&str], seed: u64) -> Tiny {
-    let graph = graph(shape);
-    let mut rng = Rng(seed);
+pub fn tiny(shape: Shape, encodings: &[&'static str], seed: u64) -> Tiny {
     let mut n_matrices = 0;
-    let weights = graph
-        .weights
-        .iter()
-        .map(|decl| {
-            let n: usize = decl.shape.iter().product();
-            let spread = match decl.role {
-                Role::Norm => 0.2,
-                Role::Bias => 0.3,
-                _ => 1.7 / (*decl.shape.last().unwrap() as f32).sqrt(),
-            };
-            let centre = if decl.role == Role::Norm { 1.0 } else { 0.0 };
-            let values: Vec<f32> = (0..n).map(|_| centre + spread * rng.unit()).collect();
-            let encoding = if decl.role.is_matrix() {
-                n_matrices += 1;
-                by_name(encodings[(n_matrices - 1) % encodings.len()]).unwrap()
-            } else {
-                by_name("F32").unwrap()
-            };
-            let mut bytes = vec![0; n / encoding.block_len() * encoding.block_bytes()];
-            encoding.encode(&values, None, &mut bytes);
-            (encoding, bytes)
-        })
-        .collect();
+    random(graph(shape), seed, |_, _| {
+        n_matrices += 1;
+        encodings[(n_matrices - 1) % encodings.len()]
+    })
+}
+
+/// Random weights for a graph, matrices encoded as asked; those of int8 layers are ternary.
+pub fn random(
+    graph: Graph,
+    seed: u64,
+    mut encoding: impl FnMut(&Graph, WeightId) -> &'static str,
+) -> Tiny {
+    let mut rng = Rng(seed);
+    let ternary = graph.bit_matrices();
+    let make = |id: WeightId| {
+        let decl = graph.decl(id);
+        let n: usize = decl.shape.iter().product();
+        let spread = match decl.role {
+            Role::Norm => 0.2,
+            Role::Bias => 0.3,
+            _ => 1.7 / (*decl.shape.last().unwrap() as f32).sqrt(),
+        };
+        let centre = if decl.role == Role::Norm { 1.0 } else { 0.0 };
+        let mut values: Vec<f32> = (0..n).map(|_| centre + spread * rng.unit()).collect();
+        if ternary.contains(&id) {
+            ternarize(&mut values);
+        }
+        let name = if decl.role.is_matrix() { encoding(&graph, id) } else { "F32" };
+        let encoding = by_name(name).unwrap();
+        let mut bytes = vec![0; n / encoding.block_len() * encoding.block_bytes()];
+        encoding.encode(&values, None, &mut bytes);
+        (encoding, bytes)
+    };
+    let weights = graph.weight_ids().map(make).collect();
     Tiny { graph, weights }
+}
+
+/// BitNet's two graphs, small: ternary layers in `ternary`, everything else in F32.
+pub fn bitnet(arch: &str, ternary: &'static str, seed: u64) -> Tiny {
+    let name = if arch == "bitnet-gpt" { "bitnet-tiny" } else { "bitnet-1m" };
+    let preset = sterna_model::presets::by_name(name).unwrap().config();
+    let vocab_len = SMALL.vocabulary;
+    let config = sterna_model::Config {
+        n_layers: 2,
+        vocab_len,
+        ffn_dim: 512,
+        n_kv_heads: 2,
+        context_len: 128,
+        ..preset
+    };
+    let graph = sterna_model::archs::by_name(arch).unwrap().graph(&config).unwrap();
+    let bit = graph.bit_matrices();
+    random(graph, seed, move |_, id| if bit.contains(&id) { ternary } else { "F32" })
+}
+
+/// A decoder some of whose layers see their input as int8 codes, where others of the same input see
+/// floats.
+pub fn mixed(encodings: &[&'static str], seed: u64) -> Tiny {
+    let mut graph = graph(SMALL);
+    for node in &mut graph.nodes {
+        if ["attn_q", "ffn_gate", "ffn_down"].iter().any(|part| node.name.ends_with(part)) {
+            node.op = Arc::new(Linear::int8(false));
+        }
+    }
+    let mut n_matrices = 0;
+    random(graph, seed, |_, _| {
+        n_matrices += 1;
+        encodings[(n_matrices - 1) % encodings.len()]
+    })
 }
 
 fn linear(g: &mut Graph, s: &Shape, name: &str, rows: usize, role: Role, x: ValueId) -> ValueId {

@@ -13,6 +13,8 @@ const LAYER: &[(&str, &str)] = &[
     ("attn_output", "self_attn.o_proj"),
     ("attn_q_norm", "self_attn.q_norm"),
     ("attn_k_norm", "self_attn.k_norm"),
+    ("attn_sub_norm", "self_attn.attn_sub_norm"),
+    ("ffn_sub_norm", "mlp.ffn_sub_norm"),
     ("ffn_norm", "post_attention_layernorm"),
     ("ffn_gate", "mlp.gate_proj"),
     ("ffn_up", "mlp.up_proj"),
