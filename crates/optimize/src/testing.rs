@@ -50,7 +50,12 @@ pub fn llama_graph(n_layers: usize, n_heads: usize, n_kv_heads: usize) -> Graph 
 }
 
 pub fn tiny_model(seed: u64) -> Tiny {
-    let arch = archs::by_name("llama").unwrap();
+    tiny_model_of("llama", seed)
+}
+
+/// The same numbers in another architecture.
+pub fn tiny_model_of(arch: &str, seed: u64) -> Tiny {
+    let arch = archs::by_name(arch).unwrap();
     let config = config(2, 32, 60, (4, 2));
     let graph = arch.graph(&config).unwrap();
     let mut rng = StdRng::seed_from_u64(seed);

@@ -88,6 +88,15 @@ fn padding_changes_no_logit_and_lets_rows_fit() {
 }
 
 #[test]
+fn hidden_features_that_are_normalised_together_are_not_padded() {
+    let tiny = crate::testing::tiny_model_of("bitnet-b1.58", 5);
+    let mut draft = Draft::new(&tiny.graph, &tiny);
+    let mut context = Context { may_pad: Some((tiny.arch, &tiny.config)), ..Context::default() };
+    by_name("pad").unwrap().apply(&mut draft, &mut context).unwrap();
+    assert!(draft.config().is_none(), "zeros would change the mean of 60 squares");
+}
+
+#[test]
 fn fusing_keeps_weights_and_logits() {
     let tiny = tiny_model(6);
     let mut draft = Draft::new(&tiny.graph, &tiny);

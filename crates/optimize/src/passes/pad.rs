@@ -3,12 +3,16 @@
 //! Rows of 172 fit no block encoding and would stay F16. Twenty hidden features whose gate and up
 //! rows are zero add `silu(0) * 0 = 0` times a zero column: the function is exactly the same, and
 //! `ffn_down` may now be stored in 4 to 8 bits. It is done only where that saves bytes, and the
-//! file says so by its ordinary `feed_forward_length`, so every engine reads it.
+//! file says so by its ordinary `feed_forward_length`, so every engine reads it. Where the hidden
+//! features are normalised together (BitNet's sub-norm), zeros would change their mean, so they
+//! stay.
 
 use super::{Context, Pass};
 use crate::draft::Draft;
 use crate::error::{OptimizeError, Result};
 use sterna_model::config::Config;
+use sterna_model::ops::{LayerNorm, RmsNorm};
+use sterna_model::{Graph, Role};
 
 /// The shortest block of any block encoding.
 const BLOCK_LEN: usize = 32;
@@ -28,6 +32,9 @@ impl Pass for Pad {
     fn apply(&self, draft: &mut Draft<'_>, context: &mut Context<'_>) -> Result<()> {
         let Some((arch, config)) = context.may_pad else { return Ok(()) };
         let Some(padded) = padded(config) else { return Ok(()) };
+        if normalises_hidden(draft.graph()) {
+            return Ok(());
+        }
         let graph = arch.graph(&padded).map_err(OptimizeError::Input)?;
         let (from, to) = (config.ffn_dim, padded.ffn_dim);
         draft.set_graph(graph);
@@ -49,4 +56,18 @@ pub fn padded(config: &Config) -> Option<Config> {
     let grown = 3.0 * to as f64 * 8.5;
     let as_is = 2.0 * from as f64 * 8.5 + from as f64 * 16.0;
     (to != from && grown < as_is).then(|| Config { ffn_dim: to, ..config.clone() })
+}
+
+/// Whether an MLP's down matrix reads the output of a norm.
+fn normalises_hidden(graph: &Graph) -> bool {
+    let downs = graph
+        .nodes
+        .iter()
+        .filter(|node| node.weights.iter().any(|&w| graph.decl(w).role == Role::MlpDown));
+    let inputs: Vec<_> = downs.flat_map(|node| &node.inputs).collect();
+    graph.nodes.iter().any(|node| {
+        let op = node.op.as_any();
+        (op.is::<RmsNorm>() || op.is::<LayerNorm>())
+            && node.outputs.iter().any(|output| inputs.contains(&output))
+    })
 }
