@@ -1,6 +1,6 @@
 //! Agreement with an independent NumPy implementation, on Hugging Face directories with random
-//! weights: Llama (llama3 scaling), Mistral (sliding window), Qwen 2 (biases, tied, linear scaling)
-//! and Qwen 3 (QK-norm, heads of their own size).
+//! weights: Llama (llama3 scaling), Mistral (sliding window), Qwen 2 (biases, tied, linear scaling),
+//! Qwen 3 (QK-norm, heads of their own size) and BitNet b1.58 (ternary layers on int8 activations).
 //!
 //! `numpy/` holds small directories with the logits that `reference.py` computed, so the test runs
 //! everywhere. Where a Python with numpy is at hand (`STERNA_PEERS`, else `python3`), the script
@@ -13,7 +13,7 @@ use sterna_model::{Model, eval_graph};
 /// Logits may differ by this much: NumPy computes in float64.
 const TOLERANCE: f64 = 1e-4;
 
-const MODELS: &[&str] = &["llama", "mistral", "qwen2", "qwen3"];
+const MODELS: &[&str] = &["llama", "mistral", "qwen2", "qwen3", "bitnet"];
 
 fn compare(directory: &Path) {
     let model = Model::open(directory).unwrap();

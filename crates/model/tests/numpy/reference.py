@@ -3,7 +3,8 @@
 An implementation of its own, in float64 and in Hugging Face's layout, that shares nothing with
 Sterna: `numpy.rs` compares Sterna's logits with these.
 
-    reference.py OUT small|large     directories OUT/llama, OUT/mistral, OUT/qwen2, OUT/qwen3
+    reference.py OUT small|large     directories OUT/llama, OUT/mistral, OUT/qwen2, OUT/qwen3,
+                                     OUT/bitnet
 
 `small` is what is committed beside this file; `large` differs in every size.
 """
@@ -73,6 +74,18 @@ def config_of(name, size):
             "tie_word_embeddings": False,
             "torch_dtype": "float32" if size is LARGE else "float16",
         },
+        "bitnet": {
+            "architectures": ["BitNetForCausalLM"],
+            "rope_theta": 500000.0,
+            "hidden_act": "relu2",
+            "tie_word_embeddings": True,
+            "torch_dtype": "bfloat16",
+            "quantization_config": {
+                "quant_method": "bitnet",
+                "linear_class": "autobitlinear",
+                "quantization_mode": "online",
+            },
+        },
     }
     return config | special[name]
 
@@ -101,6 +114,9 @@ def weights_of(config, random):
         if kind.startswith("Qwen3"):
             shapes[p + "self_attn.q_norm.weight"] = (head,)
             shapes[p + "self_attn.k_norm.weight"] = (head,)
+        if kind.startswith("BitNet"):
+            shapes[p + "self_attn.attn_sub_norm.weight"] = (q_len,)
+            shapes[p + "mlp.ffn_sub_norm.weight"] = (ffn,)
         shapes[p + "mlp.gate_proj.weight"] = (ffn, dim)
         shapes[p + "mlp.up_proj.weight"] = (ffn, dim)
         shapes[p + "mlp.down_proj.weight"] = (dim, ffn)
@@ -215,10 +231,21 @@ def rotate(x, angles):
     return np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
 
 
+def linear(config, x, weight):
+    """x times a layer's matrix; BitNet's is ternary and meets int8 codes with a scale per token."""
+    if config["hidden_act"] != "relu2":
+        return x @ weight.T
+    mean = float(np.float16(np.abs(weight).mean()))
+    ternary = np.clip(np.round(weight / mean), -1, 1)
+    step = np.maximum(np.abs(x).max(axis=-1, keepdims=True), 1e-5) / 127
+    codes = np.clip(np.round(x / step), -128, 127)
+    return (codes @ ternary.T) * step * mean
+
+
 def attention(config, w, prefix, x, angles):
     n, head = len(x), head_dim_of(config)
     project = lambda part: (
-        x @ w[prefix + part + ".weight"].T + w.get(prefix + part + ".bias", 0.0)
+        linear(config, x, w[prefix + part + ".weight"]) + w.get(prefix + part + ".bias", 0.0)
     ).reshape(n, -1, head)
     q, k, v = project("q_proj"), project("k_proj"), project("v_proj")
     if prefix + "q_norm.weight" in w:
@@ -235,7 +262,21 @@ def attention(config, w, prefix, x, angles):
     scores = np.where(hidden[None], -np.inf, scores)
     scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
     mixed = np.einsum("hij,jhd->ihd", scores / scores.sum(axis=-1, keepdims=True), v)
-    return mixed.reshape(n, -1) @ w[prefix + "o_proj.weight"].T
+    mixed = mixed.reshape(n, -1)
+    if prefix + "attn_sub_norm.weight" in w:
+        mixed = rms_norm(mixed, w[prefix + "attn_sub_norm.weight"], config["rms_norm_eps"])
+    return linear(config, mixed, w[prefix + "o_proj.weight"])
+
+
+def mlp(config, w, prefix, x):
+    gate = linear(config, x, w[prefix + "gate_proj.weight"])
+    up = linear(config, x, w[prefix + "up_proj.weight"])
+    if config["hidden_act"] == "relu2":
+        hidden = np.maximum(gate, 0) ** 2 * up
+        hidden = rms_norm(hidden, w[prefix + "ffn_sub_norm.weight"], config["rms_norm_eps"])
+    else:
+        hidden = gate / (1 + np.exp(-gate)) * up
+    return linear(config, hidden, w[prefix + "down_proj.weight"])
 
 
 def logits_of(config, w, tokens):
@@ -247,15 +288,13 @@ def logits_of(config, w, tokens):
         normed = rms_norm(x, w[p + "input_layernorm.weight"], eps)
         x = x + attention(config, w, p + "self_attn.", normed, angles)
         normed = rms_norm(x, w[p + "post_attention_layernorm.weight"], eps)
-        gate = normed @ w[p + "mlp.gate_proj.weight"].T
-        up = normed @ w[p + "mlp.up_proj.weight"].T
-        x = x + (gate / (1 + np.exp(-gate)) * up) @ w[p + "mlp.down_proj.weight"].T
+        x = x + mlp(config, w, p + "mlp.", normed)
     x = rms_norm(x, w["model.norm.weight"], eps)
     return x @ w.get("lm_head.weight", w["model.embed_tokens.weight"]).T
 
 
 def main(out, size):
-    for seed, name in enumerate(["llama", "mistral", "qwen2", "qwen3"]):
+    for seed, name in enumerate(["llama", "mistral", "qwen2", "qwen3", "bitnet"]):
         random = np.random.default_rng(seed)
         config = config_of(name, size)
         directory = Path(out) / name
