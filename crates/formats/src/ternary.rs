@@ -3,7 +3,7 @@
 //!
 //! In: the numbers a model was trained with. Out: the numbers that it computes with. Training's
 //! forward pass and the reading of such checkpoints both call this, and because the scale is an
-//! f16, TQ2_0 and TQ1_0 hold the result without loss.
+//! f16, TQ2_0 and TQ1_0 (and Q1_0 for the binary ones) hold the result without loss.
 
 /// BitNet b1.58: `scale * RoundClip(value / scale, -1, 1)`, ties to even, with one scale per
 /// tensor: the mean absolute value, rounded to f16. Returns the scale; a tensor of zeros has 0.
@@ -96,6 +96,20 @@ mod tests {
                 }
             }
         }
+    }
+
+    // proves B-2: at 1 bit, too, for binary tensors whose rows are whole blocks.
+    #[test]
+    fn binary_tensors_are_packed_at_one_bit() {
+        for mean in [6e-8f32, 0.0123, 1.0, 300.0] {
+            let mut values: Vec<f32> = (0..384)
+                .map(|i| mean * (i % 7) as f32 * if i % 3 == 0 { -1.0 } else { 1.0 })
+                .collect();
+            binarize(&mut values);
+            assert_eq!(encoded("Q1_0", &values), values, "{mean}");
+        }
+        let encoding = by_name("Q1_0").expect("it is registered");
+        assert_eq!((encoding.row_bytes(256), encoding.bits()), (36, 1.125));
     }
 
     // proves B-1, B-2: what training computes with is what the file holds, zero blocks included.

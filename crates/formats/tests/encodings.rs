@@ -27,6 +27,7 @@ const EXPECTED: &[(&str, f64, f64)] = &[
     ("Q2_K", 2.625, 0.262),
     ("TQ2_0", 2.0625, 0.822),
     ("TQ1_0", 1.6875, 0.822),
+    ("Q1_0", 1.125, 0.61),
 ];
 
 /// Encodings that search for their scales when importance is given.
@@ -55,7 +56,9 @@ fn every_encoding_has_its_size_and_its_error() {
 
 #[test]
 fn decoded_values_encode_to_the_same_bytes_where_the_formula_keeps_its_ends() {
-    for name in ["F32", "F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "TQ2_0", "TQ1_0"] {
+    for name in
+        ["F32", "F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "TQ2_0", "TQ1_0", "Q1_0"]
+    {
         let encoding = by_name(name).unwrap();
         let bytes = encode(encoding, &gaussian(16 * ROW), None);
         let again = encode(encoding, &decode(encoding, &bytes), None);

@@ -11,6 +11,7 @@ pub mod float16;
 pub mod float32;
 pub mod iq4_nl;
 pub mod iq4_xs;
+pub mod q1_0;
 pub mod q2_k;
 pub mod q3_k;
 pub mod q4_0;
@@ -51,6 +52,7 @@ pub const ENCODINGS: &[EncodingRef] = &[
     of::<q2_k::Q2K>(),
     of::<tq2_0::Tq2_0>(),
     of::<tq1_0::Tq1_0>(),
+    of::<q1_0::Q1_0>(),
 ];
 
 /// The integer view of a block encoding: a row is groups of `group_len` codes, and
@@ -100,9 +102,9 @@ pub trait Encoding: Sync + Send {
 
     /// Encodes whole blocks of finite values. `importance` weighs each value's squared error (an
     /// importance matrix row, same length as `values`). Without it, the encodings that have a
-    /// reference formula (F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1, Q4_0, TQ2_0, TQ1_0) give the bytes of
-    /// that formula and the others search for the scales with the least squared error. With it,
-    /// Q5_1, Q5_0, Q4_1 and Q4_0 search as well; the other formulas have nothing to weigh.
+    /// reference formula (F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1, Q4_0, TQ2_0, TQ1_0, Q1_0) give the
+    /// bytes of that formula and the others search for the scales with the least squared error.
+    /// With it, Q5_1, Q5_0, Q4_1 and Q4_0 search as well; the other formulas have nothing to weigh.
     ///
     /// # Panics
     /// When [`Encoding::can_encode`] is false; callers check at the edge.

@@ -8,6 +8,7 @@
 pub mod float;
 pub mod grid;
 mod linear;
+pub mod q1_0;
 pub mod q4_0;
 pub mod q4_k;
 pub mod q6_k;
@@ -32,6 +33,7 @@ pub const FORMATS: &[&dyn Format] = &[
     &q4_k::Q4K,
     &q6_k::Q6K,
     &tq2_0::Tq2_0,
+    &q1_0::Q1_0,
     &float::Float::<float::F32>::NEW,
     &float::Float::<float::F16>::NEW,
     &float::Float::<float::Bf16>::NEW,
