@@ -248,6 +248,62 @@ pub fn packed_bitnet(dir: &Path, arch: &dyn Arch, config: &Config, weights: &Wei
     dir.to_owned()
 }
 
+/// bitnet.cpp's way to store 256 columns, for [`i2_s_gguf`]: codes of the whole matrix first, then
+/// its scale, then zeros.
+struct I2S;
+
+impl sterna_formats::Encoding for I2S {
+    fn name(&self) -> &'static str {
+        "I2_S"
+    }
+    fn ggml_type(&self) -> u32 {
+        36
+    }
+    fn block_len(&self) -> usize {
+        256
+    }
+    fn block_bytes(&self) -> usize {
+        96
+    }
+    fn decode(&self, _bytes: &[u8], _values: &mut [f32]) {
+        unreachable!("it is only written");
+    }
+    fn encode(&self, values: &[f32], _importance: Option<&[f32]>, bytes: &mut [u8]) {
+        let scale = values.iter().fold(0f32, |m, x| m.max(x.abs()));
+        for (block, bytes) in values.chunks(128).zip(bytes.chunks_mut(32)) {
+            for (j, value) in block.iter().enumerate() {
+                let code = (value / scale) as i8 + 1;
+                bytes[j % 32] |= (code as u8) << (6 - 2 * (j / 32));
+            }
+        }
+        bytes[values.len() / 4..][..4].copy_from_slice(&scale.to_le_bytes());
+    }
+}
+
+/// A GGUF file of a BitNet whose matrices all have 256 columns, as bitnet.cpp writes it.
+pub fn i2_s_gguf(path: &Path, arch: &dyn Arch, config: &Config, weights: &Weights) {
+    let graph = arch.graph(config).unwrap();
+    let bit = graph.bit_matrices();
+    let encoding = |id: &WeightId| -> EncodingRef { if bit.contains(id) { &I2S } else { &F32 } };
+    let decl = |id: WeightId| {
+        let decl = graph.decl(id);
+        TensorDecl { name: decl.name.clone(), shape: decl.shape.clone(), encoding: encoding(&id) }
+    };
+    let decls = graph.weight_ids().map(decl).collect();
+    let mut writer = GgufWriter::create(path, &arch.metadata(config), decls).unwrap();
+    for id in graph.weight_ids() {
+        if !bit.contains(&id) {
+            writer.write_tensor(&weights.bytes(id)).unwrap();
+            continue;
+        }
+        let values = &weights.values[id.0];
+        let mut bytes = vec![0; values.len() / 256 * 96];
+        sterna_formats::Encoding::encode(&I2S, values, None, &mut bytes);
+        writer.write_tensor(&bytes).unwrap();
+    }
+    writer.finish().unwrap();
+}
+
 /// A `config.json`.
 pub fn config_json(arch: &dyn Arch, config: &Config) -> Json {
     let class = arch.classes()[usize::from(config.window.is_some())];

@@ -2,7 +2,7 @@
 //! its bytes to be in the graph's layout.
 //!
 //! BitNet's matrices are a case of their own, in `ternary.rs`: Hugging Face checkpoints hold the
-//! numbers that training works on, or ternary codes packed in their own way.
+//! numbers that training works on, or ternary codes packed in their own way, as bitnet.cpp does.
 
 mod ternary;
 
@@ -109,16 +109,17 @@ pub fn all(
         }
         role => role,
     };
-    // GGUF files of BitNet hold its matrices as they are computed with.
-    let ternary = match checkpoint.config {
-        Some(_) => graph.bit_matrices(),
-        None => Vec::new(),
-    };
+    let bit_matrices = graph.bit_matrices();
     let bind = |id: WeightId| {
         let decl = graph.decl(id);
-        if ternary.contains(&id) {
-            let name = file_name(checkpoint, arch, &decl.name);
-            return ternary::Ternary::find(checkpoint, name, decl).map(Binding::Ternary);
+        if bit_matrices.contains(&id) {
+            if checkpoint.config.is_some() {
+                let name = file_name(checkpoint, arch, &decl.name);
+                return ternary::Ternary::find(checkpoint, name, decl).map(Binding::Ternary);
+            }
+            if let Some(ternary) = ternary::Ternary::find_i2_s(checkpoint, decl)? {
+                return Ok(Binding::Ternary(ternary));
+            }
         }
         if let (Role::RopeFactors, Some(llama3)) = (decl.role, config.llama3) {
             let factors = llama3.factors(config.rope_base, config.rotary_dim);

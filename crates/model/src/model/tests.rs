@@ -122,6 +122,37 @@ fn bitnet_opens_from_trained_floats_and_from_packed_codes() {
 }
 
 #[test]
+fn bitnet_opens_from_the_files_of_bitnet_cpp() {
+    let arch = archs::by_name("bitnet-b1.58").unwrap();
+    let base = config("bitnet-b1.58");
+    let config = Config { dim: 256, ffn_dim: 256, head_dim: 64, rotary_dim: 64, ..base };
+    let graph = arch.graph(&config).unwrap();
+    let weights = Weights::random(&graph, 4).ternarized(&graph);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("i2_s.gguf");
+    testing::i2_s_gguf(&path, arch, &config, &weights);
+    let model = Model::open(&path).unwrap();
+    assert_eq!((&model.config, &model.warnings), (&config, &Vec::new()));
+    for id in graph.weight_ids() {
+        assert_eq!(model.weight(id).to_f32(), weights.values[id.0], "{}", graph.decl(id).name);
+    }
+    assert_eq!(model.encoding(graph.bit_matrices()[0]).name(), "TQ2_0");
+    let tensor = model.tensor(graph.bit_matrices()[0]).unwrap();
+    let (start, n_codes) = (tensor.offset, tensor.n_values() / 4);
+    let mut bytes = std::fs::read(&path).unwrap();
+    drop(model);
+    let refused = |bytes: &[u8], want: &str| {
+        std::fs::write(&path, bytes).unwrap();
+        let error = Model::open(&path).unwrap_err().to_string();
+        assert!(error.contains(want), "{error}");
+    };
+    bytes[start + n_codes..][..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    refused(&bytes, "blk.0.attn_q.weight has the scale NaN");
+    bytes[start + 5] = 0xff;
+    refused(&bytes, "blk.0.attn_q.weight has a code above 2 in byte 5");
+}
+
+#[test]
 fn a_damaged_packed_bitnet_is_refused() {
     let arch = archs::by_name("bitnet-b1.58").unwrap();
     let config = config("bitnet-b1.58");
