@@ -195,6 +195,10 @@ impl LanguageModel for Scorer {
     fn score(&mut self, tokens: &[u32], sink: &mut dyn FnMut(usize, &[f32])) -> Result<(), String> {
         self.running.score(tokens, sink)
     }
+
+    fn at_once(&mut self) -> Vec<&mut (dyn LanguageModel + Send)> {
+        self.running.at_once()
+    }
 }
 
 /// A sequence being extended.

@@ -52,6 +52,11 @@ pub trait LanguageModel {
     /// # Errors
     /// Whatever the model's runner reports, as a sentence.
     fn score(&mut self, tokens: &[u32], sink: &mut dyn FnMut(usize, &[f32])) -> Result<(), String>;
+    /// Scorers with the same weights that may be asked at the same time, each on a thread of its
+    /// own; they hand over the same bits as this one. Fewer than two mean that there is only this.
+    fn at_once(&mut self) -> Vec<&mut (dyn LanguageModel + Send)> {
+        Vec::new()
+    }
 }
 
 /// Why a measurement could not become a figure, as a sentence a user can act on.

@@ -10,6 +10,11 @@ use sterna_runtime::{Chunk, Logits, Program, Runner, RuntimeError, SequenceId, S
 
 /// Logits that one call hands over at most: 64 MiB of floats.
 const MAX_LOGITS: usize = 16 << 20;
+/// Rows that one call hands over at most.
+const MAX_ROWS: usize = 512;
+/// Memory that scorers of one worker each may take together besides the weights. Larger models
+/// have longer steps, on which a team is as good, and it needs the memory once.
+const MAX_SCORERS_BYTES: usize = 256 << 20;
 
 /// Runs models with the runtime, all with the same settings.
 #[derive(Debug, Clone)]
@@ -36,7 +41,7 @@ impl Engine for RuntimeEngine {
         let failed = |error| OptimizeError::failed("preparing the model", error);
         let program = Program::compile(graph, weights, &self.settings, None).map_err(failed)?;
         let runner = Runner::new(Arc::new(program)).map_err(failed)?;
-        Ok(Box::new(Running { runner, vocab_len: graph.out_features() }))
+        Ok(Box::new(Running::new(runner)))
     }
 
     fn n_threads(&self) -> usize {
@@ -48,17 +53,20 @@ impl Engine for RuntimeEngine {
     }
 }
 
-/// A model in a runner, one sequence at a time.
+/// A model in a runner, one sequence at a time; or where it is small, several in runners of one
+/// worker each.
 pub struct Running {
     runner: Runner,
     vocab_len: usize,
+    /// Made when first asked for.
+    scorers: Vec<Running>,
 }
 
 impl Running {
     /// Over a runner of its own.
     pub fn new(runner: Runner) -> Self {
         let vocab_len = runner.program().n_outputs();
-        Self { runner, vocab_len }
+        Self { runner, vocab_len, scorers: Vec::new() }
     }
 
     /// The runner, to extend sequences of one's own.
@@ -93,7 +101,7 @@ impl LanguageModel for Running {
         sink: &mut dyn FnMut(usize, &[f32]),
     ) -> std::result::Result<(), String> {
         let vocab_len = self.vocab_len;
-        let n_rows = (MAX_LOGITS / vocab_len).clamp(1, 512);
+        let n_rows = (MAX_LOGITS / vocab_len).clamp(1, MAX_ROWS);
         self.with_sequence(|runner, sequence| {
             for (piece, tokens) in tokens.chunks(n_rows).enumerate() {
                 let chunk = Chunk { sequence, tokens, logits: Logits::All };
@@ -104,6 +112,20 @@ impl LanguageModel for Running {
             }
             Ok(())
         })
+    }
+
+    fn at_once(&mut self) -> Vec<&mut (dyn LanguageModel + Send)> {
+        let program = self.runner.program();
+        let memory = program.memory();
+        let each = memory.total() - memory.weights + MAX_ROWS * self.vocab_len * size_of::<f32>();
+        let n_workers = program.n_workers();
+        if n_workers > 1 && n_workers * each <= MAX_SCORERS_BYTES && self.scorers.is_empty() {
+            let alone = |_| Runner::with_workers(program.clone(), 1).map(Running::new);
+            // Where memory or threads run out, the team does it.
+            let all: std::result::Result<Vec<_>, _> = (0..n_workers).map(alone).collect();
+            self.scorers = all.unwrap_or_default();
+        }
+        self.scorers.iter_mut().map(|scorer| scorer as _).collect()
     }
 }
 

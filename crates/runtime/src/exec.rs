@@ -71,12 +71,26 @@ impl Runner {
     /// # Errors
     /// When the system gives no memory or threads.
     pub fn new(program: Arc<Program>) -> Result<Self, RuntimeError> {
-        let team = Team::new(program.n_workers, &cpus::given())?;
+        let n_workers = program.n_workers;
+        Self::with_workers(program, n_workers)
+    }
+
+    /// A runner on a team of another size than the program's: several runners of one worker each
+    /// do more than one of several where sequences are independent and a step is short. Results do
+    /// not depend on it.
+    ///
+    /// # Errors
+    /// As [`Runner::new`].
+    ///
+    /// # Panics
+    /// Without a worker.
+    pub fn with_workers(program: Arc<Program>, n_workers: usize) -> Result<Self, RuntimeError> {
+        let team = Team::new(n_workers, &cpus::given())?;
         let (settings, lowered) = (&program.settings, &program.lowered);
         let rows = settings.max_batch_rows;
         let kv = KvCache::new(&lowered.kv, settings.n_pages(), settings.context_len)?;
         let arena = Lines::zeroed(lowered.arena_len.div_ceil(16), "activations")?;
-        let scratch = Lines::zeroed(program.scratch_lines * program.n_workers, "scratch")?;
+        let scratch = Lines::zeroed(program.scratch_lines * n_workers, "scratch")?;
         let logits = Lines::zeroed(program.n_outputs.div_ceil(16), "logits")?;
         let batch = Batch {
             tokens: Vec::with_capacity(rows),
@@ -95,7 +109,8 @@ impl Runner {
 
     /// The bytes it and its program take; logits as far as calls have grown them.
     pub fn memory(&self) -> program::Memory {
-        program::Memory { logits: self.logits.bytes(), ..self.program.memory() }
+        let (logits, scratch) = (self.logits.bytes(), self.scratch.bytes());
+        program::Memory { logits, scratch, ..self.program.memory() }
     }
 
     /// Starts to collect a profile, with this clock.
@@ -246,7 +261,7 @@ impl Runner {
         if let Some(recorder) = recorder {
             recorder.start();
         }
-        let job = Walk { steps: &lowered.steps, run, n_workers: program.n_workers, recorder };
+        let job = Walk { steps: &lowered.steps, run, n_workers: self.team.n_workers(), recorder };
         self.team.run(lowered.steps.len(), &job, &mut memory);
     }
 }

@@ -49,6 +49,13 @@ fn isa_and_threads_change_no_bit() {
                 assert_bits(&with(isa, threads), &wanted, &format!("{what} {isa} {threads}"));
             }
         }
+        let program =
+            runner(&model, &Settings { threads: Some(3), ..settings() }).program().clone();
+        for n_workers in [1, 2] {
+            let mut other = Runner::with_workers(program.clone(), n_workers).unwrap();
+            let what = format!("{what}, {n_workers} workers on a program for 3");
+            assert_bits(&all_logits(&mut other, &tokens), &wanted, &what);
+        }
     }
 }
 

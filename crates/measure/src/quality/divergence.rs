@@ -7,7 +7,7 @@
 use super::{
     logits,
     passages::{Passage, Passages},
-    scores::{PassageScore, Scores, each_scored},
+    scores::{PassageScore, Scores, each_passage, each_scored},
 };
 use crate::{Figure, LanguageModel, MeasureError, Samples, Unit, stats::Bootstrap};
 
@@ -15,9 +15,18 @@ use crate::{Figure, LanguageModel, MeasureError, Samples, Unit, stats::Bootstrap
 #[derive(Debug, Clone)]
 pub struct Reference {
     passages: Passages,
-    /// Per passage, its scored rows one after the other: `[n_scored, vocab]`.
-    rows: Vec<Vec<f32>>,
+    /// One entry per passage.
+    rows: Vec<Rows>,
     scores: Scores,
+}
+
+/// What the baseline says at the scored positions of a passage.
+#[derive(Debug, Clone, Default)]
+struct Rows {
+    /// One row after the other: `[n_scored, vocab]`.
+    logits: Vec<f32>,
+    /// Each row's [`logits::log_sum_exp`], which every candidate is compared through.
+    totals: Vec<f64>,
 }
 
 impl Reference {
@@ -34,10 +43,10 @@ impl Reference {
         baseline: &mut dyn LanguageModel,
         passages: &Passages,
     ) -> Result<Self, MeasureError> {
+        let recorded = each_passage(baseline, passages, &record_passage)?;
         let mut scores = Scores::empty(passages);
         let mut rows = Vec::with_capacity(passages.len());
-        for (index, passage) in passages.iter().enumerate() {
-            let (passage_rows, score) = record_passage(baseline, passage, index)?;
+        for (index, (passage_rows, score)) in recorded.into_iter().enumerate() {
             scores.push(score, index)?;
             rows.push(passage_rows);
         }
@@ -62,9 +71,12 @@ impl Reference {
         &self,
         candidate: &mut dyn LanguageModel,
     ) -> Result<Divergence, MeasureError> {
+        let compared = each_passage(candidate, &self.passages, &|candidate, passage, index| {
+            compare_passage(candidate, passage, index, &self.rows[index])
+        })?;
         let mut divergence = Divergence::empty(&self.passages);
-        for (index, (passage, rows)) in self.passages.iter().zip(&self.rows).enumerate() {
-            divergence.add_passage(candidate, passage, index, rows)?;
+        for (index, passage) in compared.into_iter().enumerate() {
+            divergence.push(passage, index)?;
         }
         Ok(divergence)
     }
@@ -85,7 +97,7 @@ pub fn divergence_between(
     for (index, passage) in passages.iter().enumerate() {
         let (rows, score) = record_passage(baseline, passage, index)?;
         scores.push(score, index)?;
-        divergence.add_passage(candidate, passage, index, &rows)?;
+        divergence.push(compare_passage(candidate, passage, index, &rows)?, index)?;
     }
     Ok((scores, divergence))
 }
@@ -94,14 +106,55 @@ fn record_passage(
     model: &mut dyn LanguageModel,
     passage: &Passage,
     index: usize,
-) -> Result<(Vec<f32>, PassageScore), MeasureError> {
-    let mut rows = Vec::with_capacity(passage.n_scored() * model.vocab_len());
+) -> Result<(Rows, PassageScore), MeasureError> {
+    let n_scored = passage.n_scored();
+    let logits = Vec::with_capacity(n_scored * model.vocab_len());
+    let mut rows = Rows { logits, totals: Vec::with_capacity(n_scored) };
     let mut score = PassageScore::default();
     each_scored(model, passage, index, &mut |row, target| {
-        rows.extend_from_slice(row);
-        score.add(logits::nll(row, target));
+        let total = logits::log_sum_exp(row);
+        rows.logits.extend_from_slice(row);
+        rows.totals.push(total);
+        score.add(total - f64::from(row[target as usize]));
     })?;
     Ok((rows, score))
+}
+
+/// A candidate on one passage.
+#[derive(Default)]
+struct Compared {
+    kl: Vec<f64>,
+    n_flips: usize,
+    max_abs_delta_logit: f64,
+    score: PassageScore,
+}
+
+fn compare_passage(
+    candidate: &mut dyn LanguageModel,
+    passage: &Passage,
+    index: usize,
+    rows: &Rows,
+) -> Result<Compared, MeasureError> {
+    let n_vocab = candidate.vocab_len();
+    if rows.logits.len() != passage.n_scored() * n_vocab {
+        return Err(MeasureError::Data(format!(
+            "the candidate's vocabulary has {n_vocab} entries and the baseline's {}; only models \
+             of one vocabulary can be compared",
+            rows.logits.len() / passage.n_scored()
+        )));
+    }
+    let mut baseline_rows = rows.logits.chunks_exact(n_vocab).zip(&rows.totals);
+    let mut compared = Compared::default();
+    each_scored(candidate, passage, index, &mut |row, target| {
+        let (baseline, &before) = baseline_rows.next().expect("one row per scored position");
+        let after = logits::log_sum_exp(row);
+        compared.kl.push(logits::kl_of_sums(baseline, before, row, after));
+        compared.n_flips += usize::from(logits::argmax(baseline) != logits::argmax(row));
+        let delta = logits::max_abs_delta(baseline, row);
+        compared.max_abs_delta_logit = compared.max_abs_delta_logit.max(delta);
+        compared.score.add(after - f64::from(row[target as usize]));
+    })?;
+    Ok(compared)
 }
 
 /// A candidate against its baseline; compare with [`super::paired_drop`] through `scores`.
@@ -125,35 +178,11 @@ impl Divergence {
         }
     }
 
-    fn add_passage(
-        &mut self,
-        candidate: &mut dyn LanguageModel,
-        passage: &Passage,
-        index: usize,
-        rows: &[f32],
-    ) -> Result<(), MeasureError> {
-        let n_vocab = candidate.vocab_len();
-        if rows.len() != passage.n_scored() * n_vocab {
-            return Err(MeasureError::Data(format!(
-                "the candidate's vocabulary has {n_vocab} entries and the baseline's {}; only \
-                 models of one vocabulary can be compared",
-                rows.len() / passage.n_scored()
-            )));
-        }
-        let mut baseline_rows = rows.chunks_exact(n_vocab);
-        let mut score = PassageScore::default();
-        let mut n_flips = 0;
-        each_scored(candidate, passage, index, &mut |row, target| {
-            let baseline = baseline_rows.next().expect("one row per scored position");
-            let (before, after) = (logits::log_sum_exp(baseline), logits::log_sum_exp(row));
-            self.kl.push(logits::kl_of_sums(baseline, before, row, after));
-            n_flips += usize::from(logits::argmax(baseline) != logits::argmax(row));
-            let delta = logits::max_abs_delta(baseline, row);
-            self.max_abs_delta_logit = self.max_abs_delta_logit.max(delta);
-            score.add(after - f64::from(row[target as usize]));
-        })?;
-        self.flips.push(n_flips);
-        self.scores.push(score, index)
+    fn push(&mut self, passage: Compared, index: usize) -> Result<(), MeasureError> {
+        self.kl.extend(passage.kl);
+        self.flips.push(passage.n_flips);
+        self.max_abs_delta_logit = self.max_abs_delta_logit.max(passage.max_abs_delta_logit);
+        self.scores.push(passage.score, index)
     }
 
     /// `KL(baseline || candidate)` per scored token, in nats.

@@ -5,6 +5,9 @@
 
 use super::{logits, passages::Passage, passages::Passages};
 use crate::{Figure, LanguageModel, MeasureError, Unit, stats::Bootstrap};
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::ScopedJoinHandle;
 
 /// The score of one passage.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -32,13 +35,57 @@ pub struct Scores {
 /// # Errors
 /// If a passage does not fit the model's context or vocabulary, the model fails, or a logit is NaN.
 pub fn score(model: &mut dyn LanguageModel, passages: &Passages) -> Result<Scores, MeasureError> {
-    let mut scores = Scores::empty(passages);
-    for (index, passage) in passages.iter().enumerate() {
+    let totals = each_passage(model, passages, &|model, passage, index| {
         let mut total = PassageScore::default();
         each_scored(model, passage, index, &mut |row, target| total.add(logits::nll(row, target)))?;
+        Ok(total)
+    })?;
+    let mut scores = Scores::empty(passages);
+    for (index, total) in totals.into_iter().enumerate() {
         scores.push(total, index)?;
     }
     Ok(scores)
+}
+
+/// What is done with a passage and its index.
+pub(super) type PerPassage<'a, T> =
+    dyn Fn(&mut dyn LanguageModel, &Passage, usize) -> Result<T, MeasureError> + Sync + 'a;
+
+/// Does `work` on every passage, several at once where the model can; results are in order, and an
+/// error is that of the first passage that has one.
+pub(super) fn each_passage<T: Send>(
+    model: &mut dyn LanguageModel,
+    passages: &Passages,
+    work: &PerPassage<'_, T>,
+) -> Result<Vec<T>, MeasureError> {
+    let scorers = model.at_once();
+    if scorers.len() < 2 {
+        return passages.iter().enumerate().map(|(index, p)| work(model, p, index)).collect();
+    }
+    let all: Vec<&Passage> = passages.iter().collect();
+    let next = AtomicUsize::new(0);
+    let work_off = |scorer: &mut (dyn LanguageModel + Send)| {
+        let mut done = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(passage) = all.get(index) else { return done };
+            let result = work(scorer, passage, index);
+            if result.is_err() {
+                // Those before it are claimed already and will be finished; none after it counts.
+                next.store(all.len(), Ordering::Relaxed);
+            }
+            done.push((index, result));
+        }
+    };
+    let mut done: Vec<(usize, Result<T, MeasureError>)> = std::thread::scope(|scope| {
+        let start = |scorer| scope.spawn(|| work_off(scorer));
+        let threads: Vec<_> = scorers.into_iter().map(start).collect();
+        let end =
+            |thread: ScopedJoinHandle<'_, _>| thread.join().unwrap_or_else(|p| resume_unwind(p));
+        threads.into_iter().flat_map(end).collect()
+    });
+    done.sort_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, result)| result).collect()
 }
 
 /// Hands over each scored position's logits with the token that really came next.

@@ -4,7 +4,7 @@ use super::*;
 use crate::testing::fold;
 use crate::{
     Workload,
-    quality::{Scoring, toy::Bigram},
+    quality::{Reference, Scoring, toy::Bigram},
 };
 use expect_test::expect;
 
@@ -108,4 +108,56 @@ fn a_model_that_answers_too_little_is_caught() {
     }
     let error = score(&mut Lazy, &passages(vec![vec![1, 2, 3]], WITH_BOS)).unwrap_err();
     assert!(error.to_string().contains("1 predictions came back where 3 were due"), "{error}");
+}
+
+/// A model whose passages are scored by copies of it, at the same time.
+struct Twins {
+    alone: Bigram,
+    copies: Vec<Bigram>,
+}
+
+impl Twins {
+    fn of(alone: Bigram) -> Self {
+        Self { copies: vec![alone.clone(); 3], alone }
+    }
+}
+
+impl LanguageModel for Twins {
+    fn vocab_len(&self) -> usize {
+        self.alone.vocab_len()
+    }
+    fn context_len(&self) -> usize {
+        self.alone.context_len()
+    }
+    fn score(&mut self, _: &[u32], _: &mut dyn FnMut(usize, &[f32])) -> Result<(), String> {
+        Err("the copies do the work".into())
+    }
+    fn at_once(&mut self) -> Vec<&mut (dyn LanguageModel + Send)> {
+        self.copies.iter_mut().map(|copy| copy as _).collect()
+    }
+}
+
+#[test]
+fn passages_scored_at_once_are_those_scored_in_turn() {
+    let documents: Vec<Vec<u32>> =
+        (0..40).map(|i| (0..2 + i % 5).map(|j| (i * 3 + j) % 6).collect()).collect();
+    let (mut alone, passages) = (Bigram::new(6), passages(documents, WITH_BOS));
+    let mut other = alone.disturbed(0.3);
+    let wanted = Reference::record(&mut alone, &passages).unwrap();
+    let found = Reference::record(&mut Twins::of(alone.clone()), &passages).unwrap();
+    assert_eq!(found.scores(), wanted.scores());
+    assert_eq!(&score(&mut Twins::of(alone), &passages).unwrap(), wanted.scores());
+    let wanted = wanted.divergence(&mut other).unwrap();
+    let found = found.divergence(&mut Twins::of(other)).unwrap();
+    assert_eq!((found.kl(), found.n_flips()), (wanted.kl(), wanted.n_flips()));
+    assert_eq!(found.scores(), wanted.scores());
+}
+
+#[test]
+fn of_several_failures_the_first_passage_tells() {
+    let mut documents = vec![vec![1, 2]; 60];
+    (documents[20], documents[41]) = (vec![9], vec![8]);
+    let passages = passages(documents, WITH_BOS);
+    let error = score(&mut Twins::of(Bigram::new(4)), &passages).unwrap_err().to_string();
+    assert!(error.starts_with("sequence 20 has token 9"), "{error}");
 }
