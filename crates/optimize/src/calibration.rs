@@ -2,7 +2,8 @@
 //!
 //! In: a file for calibration and perhaps one for evaluation. Out: [`Texts`]: passages to measure
 //! with while searching, and held-out ones for the verdict. Documents are told apart by
-//! `<|endoftext|>`, by JSON lines with a `text`, or by blank lines.
+//! `<|endoftext|>`, by JSON lines with a `text`, or by blank lines; text without any of them is one
+//! paragraph per line.
 
 use crate::error::{OptimizeError, Result};
 use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
@@ -242,13 +243,14 @@ fn json_lines(text: &str) -> std::result::Result<Vec<String>, String> {
 
 fn paragraphs(text: &str) -> Vec<String> {
     let text = text.replace("\r\n", "\n");
+    let gap = if text.trim().contains("\n\n") { "\n\n" } else { "\n" };
     let mut documents = vec![String::new()];
-    for paragraph in text.split("\n\n").map(str::trim).filter(|p| !p.is_empty()) {
+    for paragraph in text.split(gap).map(str::trim).filter(|p| !p.is_empty()) {
         let last = documents.last_mut().expect("never empty");
         if last.len() >= MIN_PARAGRAPH_BYTES {
             documents.push(paragraph.to_owned());
         } else {
-            let gap = if last.is_empty() { "" } else { "\n\n" };
+            let gap = if last.is_empty() { "" } else { gap };
             *last += &format!("{gap}{paragraph}");
         }
     }
@@ -267,6 +269,7 @@ mod tests {
         assert!(documents("{\"text\": \"a\"}\n{\"words\": 1}").unwrap_err().contains("line 2"));
         let long = "x".repeat(MIN_PARAGRAPH_BYTES);
         assert_eq!(of(&format!("a\n\n{long}\r\n\r\nb\n\nc")), [&format!("a\n\n{long}"), "b\n\nc"]);
+        assert_eq!(of(&format!("a\n{long}\nb\nc\n")), [&format!("a\n{long}"), "b\nc"]);
     }
 
     #[test]

@@ -2,11 +2,13 @@
 //!
 //! In: a graph and the source of its weights. Out: a [`WeightSource`] like any other, so that a
 //! draft is run, measured and written exactly as an unedited model is. Edits are lazy: a weight is
-//! encoded anew when it is asked for, so that a draft costs no memory and editing costs no time.
+//! encoded anew when it is asked for, so that a draft costs no memory and editing costs no time;
+//! only what a [`Shelf`] was given for is kept.
 
 use crate::error::{OptimizeError, Result};
 use crate::fit;
 use crate::recode::{Target, recode};
+use crate::shelf::Shelf;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,13 +35,14 @@ pub struct Draft<'a> {
     config: Option<Config>,
     edits: BTreeMap<WeightId, Edit>,
     notes: Vec<String>,
+    shelf: Option<Arc<Shelf>>,
 }
 
 impl<'a> Draft<'a> {
     /// A draft without edits.
     pub fn new(graph: &Graph, source: &'a dyn WeightSource) -> Self {
         let (edits, notes) = (BTreeMap::new(), Vec::new());
-        Self { source, graph: graph.clone(), config: None, edits, notes }
+        Self { source, graph: graph.clone(), config: None, edits, notes, shelf: None }
     }
 
     /// The graph as edited.
@@ -97,6 +100,11 @@ impl<'a> Draft<'a> {
         Err(OptimizeError::Input(format!("tensor {name} as {encoding}: {problem}; choose another")))
     }
 
+    /// Keeps what is encoded for this draft and its copies, up to so many bytes.
+    pub fn keep_encoded(&mut self, max_bytes: usize) {
+        self.shelf = Some(Arc::new(Shelf::new(max_bytes)));
+    }
+
     /// Forgets the edits of all encodings, keeping the graph.
     pub fn clear_encodings(&mut self) {
         self.edits.clear();
@@ -114,6 +122,8 @@ impl<'a> Draft<'a> {
             assert!(old.shape.iter().zip(&new.shape).all(|(a, b)| a <= b), "{}", old.name);
         }
         self.graph = graph;
+        // Its bytes have the rows of the graph before.
+        self.shelf = None;
     }
 
     /// Bytes of all weights as the draft encodes them.
@@ -144,7 +154,11 @@ impl WeightSource for Draft<'_> {
         let (rows, cols) = self.rows_cols(id);
         let importance = self.edits.get(&id).and_then(|edit| edit.importance.as_deref());
         let encoding = self.encoding(id);
-        let bytes = recode(&view, &Target { encoding, rows, cols, importance });
+        let recode = || recode(&view, &Target { encoding, rows, cols, importance });
+        let bytes = match &self.shelf {
+            Some(shelf) if importance.is_none() => shelf.get(id, encoding, recode),
+            _ => recode(),
+        };
         WeightView { encoding, rows, cols, bytes: Cow::Owned(bytes) }
     }
 

@@ -17,6 +17,7 @@ pub mod passes;
 pub mod recipe;
 pub mod recode;
 pub mod scan;
+pub mod shelf;
 
 pub mod engine;
 pub mod judge;

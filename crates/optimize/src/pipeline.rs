@@ -104,6 +104,8 @@ pub struct Outcome {
     pub report: Report,
 }
 
+/// The file in the output folder that `--resume` goes on from.
+pub const STATE_NAME: &str = "state.jsonl";
 /// Bytes kept free in the artifact for its evidence.
 pub const EVIDENCE_BYTES: usize = 8 * 1024;
 /// The share of the allowed drop that the search aims at: what it chose on calibration text does a
@@ -111,6 +113,8 @@ pub const EVIDENCE_BYTES: usize = 8 * 1024;
 const AIM: f64 = 0.7;
 /// Logits of a baseline kept in memory at most.
 const MAX_LOGITS_BYTES: usize = 1 << 30;
+/// Encoded weights kept in memory at most, so that no plan encodes them again.
+const MAX_ENCODED_BYTES: usize = 256 << 20;
 
 /// Optimizes a model.
 ///
@@ -158,7 +162,7 @@ fn search<'p>(
     let quick = yardstick(&prepared.texts.quick)?;
     watch.step(Stage::Baseline, 2, 2, "done")?;
     let mut judge = ModelJudge { engine, draft: base.clone(), quick, full };
-    let state = settings.output.join("state.jsonl");
+    let state = settings.output.join(STATE_NAME);
     let mut judge =
         Remembered::in_file(&mut judge, &state, &prepared.key(settings), settings.resume)?;
     let mut excess = 0;
@@ -183,6 +187,7 @@ fn base_draft<'p>(settings: &Settings, prepared: &'p Prepared) -> Result<Draft<'
     let may_pad = settings.may_pad.then_some((model.arch, &model.config));
     let mut context = Context { may_pad, ..Context::default() };
     PASSES.iter().try_for_each(|pass| pass.apply(&mut draft, &mut context))?;
+    draft.keep_encoded(MAX_ENCODED_BYTES);
     Ok(draft)
 }
 

@@ -13,6 +13,8 @@ pub enum Stage {
     Prepare,
     /// Running the unoptimized model.
     Baseline,
+    /// Finding the encodings that are worth a search.
+    Screen,
     /// Quantizing one tensor group at a time.
     Sensitivity,
     /// Measuring whole plans.
@@ -27,9 +29,10 @@ pub enum Stage {
 
 impl Stage {
     /// Every stage, in order.
-    pub const ALL: [Stage; 7] = [
+    pub const ALL: [Stage; 8] = [
         Stage::Prepare,
         Stage::Baseline,
+        Stage::Screen,
         Stage::Sensitivity,
         Stage::Search,
         Stage::Build,
@@ -42,6 +45,7 @@ impl Stage {
         match self {
             Stage::Prepare => "prepare",
             Stage::Baseline => "baseline",
+            Stage::Screen => "screen",
             Stage::Sensitivity => "sensitivity",
             Stage::Search => "search",
             Stage::Build => "build",

@@ -72,6 +72,26 @@ fn int8_and_int4_files_are_as_much_smaller_as_they_say() {
 }
 
 #[test]
+fn kept_encodings_are_the_same_bytes_until_the_graph_changes() {
+    let tiny = tiny_model(9);
+    let mut plain = Draft::new(&tiny.graph, &tiny);
+    let id = tiny.graph.find_weight("blk.1.attn_q.weight").unwrap();
+    plain.encode(id, edit("Q5_0")).unwrap();
+    let mut kept = plain.clone();
+    kept.keep_encoded(1 << 20);
+    let copy = kept.clone();
+    let wanted = plain.weight(id).bytes.into_owned();
+    for draft in [&kept, &copy, &kept] {
+        assert_eq!(draft.weight(id).bytes, wanted);
+    }
+    let weights = vec![1.0; 32].into();
+    let edit = Edit { importance: Some(weights), ..edit("Q4_0") };
+    plain.encode(id, edit.clone()).unwrap();
+    kept.encode(id, edit).unwrap();
+    assert_eq!(kept.weight(id).bytes, plain.weight(id).bytes);
+}
+
+#[test]
 fn padding_changes_no_logit_and_lets_rows_fit() {
     let tiny = tiny_model(5);
     let mut draft = Draft::new(&tiny.graph, &tiny);

@@ -9,6 +9,7 @@ pub mod groups;
 pub mod knapsack;
 pub mod memory;
 pub mod refine;
+pub mod screen;
 pub mod sensitivity;
 
 use crate::draft::Draft;
@@ -168,9 +169,17 @@ impl Chooser for Search<'_> {
         let start = self.clock.now();
         let mut notes = Vec::new();
         let n_bands = self.n_bands(draft, &mut notes)?;
-        let groups = groups::of(draft, &self.settings.allow, n_bands);
+        let mut groups = groups::of(draft, &self.settings.allow, n_bands);
         let deadline = self.settings.time_budget.map(|budget| start + budget);
+        // Screening is to save time, so it may take a part of it only.
+        let is_late = || {
+            let part = self.settings.time_budget.map(|budget| start + budget / 4);
+            part.is_some_and(|end| self.clock.now() > end)
+        };
+        let graph = draft.graph();
+        screen::screen(&mut groups, graph, self.judge, self.watch, &is_late, &mut notes)?;
         let mut sensitivity = sensitivity::Sensitivity {
+            goal: self.settings.goal,
             judge: &mut *self.judge,
             clock: self.clock,
             watch: self.watch,

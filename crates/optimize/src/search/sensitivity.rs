@@ -2,7 +2,7 @@
 //!
 //! In: groups and a judge. Out: a loss per group and candidate, measured.
 
-use super::{Depth, Group, Judge, Loss, groups};
+use super::{Depth, Goal, Group, Judge, Loss, groups};
 use crate::error::Result;
 use crate::progress::{Stage, Watch};
 use std::time::Duration;
@@ -10,6 +10,8 @@ use sterna_measure::Clock;
 
 /// The measurement.
 pub struct Sensitivity<'a> {
+    /// What is wanted of the whole plan.
+    pub goal: Goal,
     /// Measures.
     pub judge: &'a mut dyn Judge,
     /// Tells the time.
@@ -21,9 +23,10 @@ pub struct Sensitivity<'a> {
 }
 
 impl Sensitivity<'_> {
-    /// Per group and candidate the loss; `None` for those that time did not allow. Candidates go
-    /// round by round, the lowest of every group first, so that a stop leaves every group with
-    /// something.
+    /// Per group and candidate the loss; `None` for those that time did not allow, or that could be
+    /// in no plan. Candidates go round by round over all groups, so that a stop leaves every group
+    /// with something: for a size the lowest first, for a drop the highest, until a group alone
+    /// costs more than the whole plan may.
     ///
     /// # Errors
     /// When the model cannot be run, or the user stops it.
@@ -35,7 +38,8 @@ impl Sensitivity<'_> {
         let mut losses: Vec<Vec<Option<Loss>>> =
             groups.iter().map(|group| vec![None; group.candidates.len()]).collect();
         losses.iter_mut().for_each(|of_group| of_group[0] = Some(Loss::NONE));
-        let order = order(groups);
+        let order = order(groups, self.goal);
+        let mut n_hopeless = 0;
         for (done, &(group, candidate)) in order.iter().enumerate() {
             if self.deadline.is_some_and(|deadline| self.clock.now() > deadline) {
                 notes.push(format!(
@@ -44,6 +48,10 @@ impl Sensitivity<'_> {
                     order.len()
                 ));
                 break;
+            }
+            if losses[group].iter().flatten().any(|loss| self.is_spent(loss)) {
+                n_hopeless += 1;
+                continue;
             }
             let Group { name, candidates, .. } = &groups[group];
             let note = format!("{name} as {}", candidates[candidate].encoding.name());
@@ -54,19 +62,37 @@ impl Sensitivity<'_> {
             losses[group][candidate] = Some(loss);
         }
         self.watch.step(Stage::Sensitivity, order.len(), order.len(), "done")?;
+        if n_hopeless > 0 {
+            notes.push(format!(
+                "{n_hopeless} pairs of tensor group and encoding were not measured: the group \
+                 alone costs more than the budget in an encoding of more bits already"
+            ));
+        }
         Ok(losses)
+    }
+
+    /// Whether one group's loss is more than a whole plan may lose. On little text the divergence
+    /// says so with less noise than the drop that it is expected to bring.
+    fn is_spent(&self, loss: &Loss) -> bool {
+        match self.goal {
+            Goal::Bytes(_) => false,
+            Goal::DropPercent(limit) => loss.kl.exp_m1() * 100.0 > limit,
+        }
     }
 }
 
-/// Pairs of group and candidate, the lowest candidates first.
-fn order(groups: &[Group]) -> Vec<(usize, usize)> {
+/// Pairs of group and candidate; per round one of each group.
+fn order(groups: &[Group], goal: Goal) -> Vec<(usize, usize)> {
     let rounds = groups.iter().map(|group| group.candidates.len()).max().unwrap_or(0);
     let round = |round: usize| {
-        let nth_lowest = move |(group, of): (usize, &Group)| {
-            let candidate = of.candidates.len().checked_sub(1 + round)?;
-            (candidate > 0).then_some((group, candidate))
+        let nth = move |(group, of): (usize, &Group)| {
+            let candidate = match goal {
+                Goal::Bytes(_) => of.candidates.len().checked_sub(1 + round)?,
+                Goal::DropPercent(_) => 1 + round,
+            };
+            (1..of.candidates.len()).contains(&candidate).then_some((group, candidate))
         };
-        groups.iter().enumerate().filter_map(nth_lowest)
+        groups.iter().enumerate().filter_map(nth)
     };
     (0..rounds).flat_map(round).collect()
 }

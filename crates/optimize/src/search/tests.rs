@@ -2,6 +2,7 @@
 
 use super::memory::Remembered;
 use super::*;
+use crate::passes::{Context, by_name as by_pass_name};
 use crate::progress::Silent;
 use crate::testing::{Tiny, killed, tiny_model};
 use std::sync::atomic::AtomicBool;
@@ -170,4 +171,68 @@ fn a_time_budget_coarsens_the_groups_and_is_kept() {
     assert!(found.notes[0].contains("2 layers are searched in 1 bands"), "{:?}", found.notes);
     assert!(clock.now() <= budget + Duration::from_secs(2), "{:?}", clock.now());
     assert!(found.is_met);
+}
+
+/// Per encoding a divergence of the whole model; it falls with the tensors that have it.
+struct ByEncoding(&'static [(&'static str, f64)], usize);
+
+impl Judge for ByEncoding {
+    fn judge(&mut self, plan: &[(WeightId, EncodingRef)], _depth: Depth) -> Result<Loss> {
+        self.1 += 1;
+        let of = |e: &EncodingRef| self.0.iter().find(|(name, _)| *name == e.name()).unwrap().1;
+        let kl: f64 = plan.iter().map(|(_, e)| of(e) / 15.0).sum();
+        let drop_percent = kl.exp_m1() * 100.0;
+        Ok(Loss { kl, drop_percent, drop_percent_high: drop_percent })
+    }
+}
+
+#[test]
+fn encodings_that_another_beats_are_not_searched() {
+    let tiny = tiny_model(6);
+    // Q5_1 has more bytes than Q5_0 and is no better here; Q4_1 is worse than Q4_0, too.
+    let losses = &[("Q8_0", 0.001), ("Q5_1", 0.02), ("Q5_0", 0.02), ("Q4_1", 0.09), ("Q4_0", 0.04)];
+    let mut judge = ByEncoding(losses, 0);
+    let allow = losses.iter().map(|(name, _)| by_name(name).unwrap()).collect();
+    let settings = Settings { allow, ..settings(Goal::DropPercent(2.0)) };
+    let stop = AtomicBool::new(false);
+    let watch = Watch { progress: &Silent, stop: &stop };
+    let clock = SimulatedClock::default();
+    let mut draft = Draft::new(&tiny.graph, &tiny);
+    let mut context = Context { may_pad: Some((tiny.arch, &tiny.config)), ..Context::default() };
+    by_pass_name("pad").unwrap().apply(&mut draft, &mut context).unwrap();
+    let found =
+        Search { settings, judge: &mut judge, clock: &clock, watch }.choose(&draft).unwrap();
+    for group in &found.groups {
+        let names: Vec<&str> = group.candidates.iter().map(|c| c.encoding.name()).collect();
+        assert_eq!(names, ["F32", "Q8_0", "Q5_0", "Q4_0"]);
+    }
+    assert!(found.notes[0].starts_with("Q5_1, Q4_1 left out of the search"), "{:?}", found.notes);
+    assert!(found.is_met);
+}
+
+#[test]
+fn a_group_that_alone_breaks_the_budget_goes_no_lower() {
+    let tiny = tiny_model(7);
+    // A fifteenth of Q5_0's loss is above 1%, so no group is tried in fewer bits.
+    let losses = &[("F16", 1e-6), ("Q8_0", 0.001), ("Q5_0", 0.3), ("Q4_0", 0.9)];
+    let allow: Vec<EncodingRef> = losses.iter().map(|(name, _)| by_name(name).unwrap()).collect();
+    let search = |goal| {
+        let mut judge = ByEncoding(losses, 0);
+        let settings = Settings { allow: allow.clone(), ..settings(goal) };
+        let stop = AtomicBool::new(false);
+        let watch = Watch { progress: &Silent, stop: &stop };
+        let clock = SimulatedClock::default();
+        let draft = Draft::new(&tiny.graph, &tiny);
+        Search { settings, judge: &mut judge, clock: &clock, watch }.choose(&draft).unwrap()
+    };
+    let measured = |found: &Found, name: &str| {
+        let pairs = found.groups.iter().zip(&found.sensitivities);
+        let mut all = pairs.flat_map(|(group, losses)| group.candidates.iter().zip(losses));
+        all.any(|(candidate, loss)| candidate.encoding.name() == name && loss.is_some())
+    };
+    let by_drop = search(Goal::DropPercent(1.0));
+    assert!(measured(&by_drop, "Q5_0") && !measured(&by_drop, "Q4_0"));
+    assert!(by_drop.notes.iter().any(|n| n.contains("alone costs more")), "{:?}", by_drop.notes);
+    let by_size = search(Goal::Bytes(40_000));
+    assert!(measured(&by_size, "Q4_0"), "for a size the lowest may be needed");
 }
