@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use sterna_measure::RunReport;
 
 pub use details::{Details, ModelFacts, Point, Race, Sensitivity, Series, TensorRow};
+pub use text::{target as target_line, verdict};
 
 /// A run and what is peculiar to optimizing.
 #[derive(Debug, Clone, PartialEq)]

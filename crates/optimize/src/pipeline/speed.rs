@@ -6,7 +6,7 @@ use crate::progress::{Stage, Watch};
 use crate::report::{Race, Series};
 use std::time::Duration;
 use sterna_measure::compare::{self, Comparison, timed};
-use sterna_measure::{Clock, Figure, MeasureError, Samples, Unit};
+use sterna_measure::{Clock, Figure, MeasureError, Samples, Unit, stats};
 
 /// How long to compare.
 #[derive(Debug, Clone, Copy)]
@@ -19,11 +19,22 @@ pub struct Effort {
     pub n_generate: usize,
     /// Requests whose tokens are timed one by one, per model.
     pub n_requests: usize,
+    /// How long each comparison may take, about; there are [`MIN_ROUNDS`] in any case.
+    pub max_time: Duration,
 }
+
+/// Fewer rounds give no interval.
+const MIN_ROUNDS: usize = stats::MIN_SAMPLES_MEDIAN_INTERVAL;
 
 impl Default for Effort {
     fn default() -> Self {
-        Self { max_rounds: 30, n_prompt: 128, n_generate: 32, n_requests: 24 }
+        Self {
+            max_rounds: 30,
+            n_prompt: 128,
+            n_generate: 32,
+            n_requests: 24,
+            max_time: Duration::MAX,
+        }
     }
 }
 
@@ -31,6 +42,12 @@ impl Effort {
     /// Leaves speed out; its figures say so.
     pub fn none() -> Self {
         Self { max_rounds: 0, ..Self::default() }
+    }
+
+    /// The rounds that the time allows, where both models together take `each` for one run.
+    fn rounds(&self, each: Duration) -> usize {
+        let fitting = self.max_time.as_secs_f64() / (2.0 * each.as_secs_f64()).max(1e-9);
+        (fitting as usize).max(MIN_ROUNDS).min(self.max_rounds)
     }
 }
 
@@ -69,12 +86,17 @@ pub fn measure(
             continue;
         }
         watch.step(Stage::Verify, 2, 4, &format!("comparing {name} speed"))?;
+        let prompt = &tokens[..n_prompt];
+        let start = clock.now();
+        cost(baseline, prompt, n_generate, watch).map_err(failed)?;
+        cost(artifact, prompt, n_generate, watch).map_err(failed)?;
+        let max_rounds = effort.rounds(clock.now() - start);
         let settings = compare::Settings {
-            max_rounds: effort.max_rounds,
-            min_rounds: effort.max_rounds.min(10),
+            n_warmup: 1,
+            max_rounds,
+            min_rounds: max_rounds.min(10),
             ..compare::Settings::default()
         };
-        let prompt = &tokens[..n_prompt];
         let comparison = compare::compare(
             &mut timed(clock, || cost(baseline, prompt, n_generate, watch)),
             &mut timed(clock, || cost(artifact, prompt, n_generate, watch)),
@@ -102,6 +124,10 @@ fn cost(
         0 => model.score(prompt, &mut |_, _| {}),
         n => model.generate(prompt, n, &mut || {}),
     }
+}
+
+fn failed(why: String) -> MeasureError {
+    MeasureError::Failed { what: "generating".into(), why }
 }
 
 impl Speed {
@@ -153,7 +179,11 @@ impl Speed {
     ) -> Result<()> {
         let mut gaps = [Vec::new(), Vec::new()];
         let mut firsts = [Vec::new(), Vec::new()];
+        let start = clock.now();
         for round in 0..effort.n_requests {
+            if round >= 2 && clock.now() - start > effort.max_time {
+                break;
+            }
             watch.step(Stage::Verify, 3, 4, "timing tokens one by one")?;
             for turn in 0..2 {
                 let who = (round + turn) % 2;
@@ -163,7 +193,7 @@ impl Speed {
                     0 => baseline.generate(prompt, n, &mut note),
                     _ => artifact.generate(prompt, n, &mut note),
                 }
-                .map_err(|why| MeasureError::Failed { what: "generating".into(), why })?;
+                .map_err(failed)?;
                 let ms = |pair: &[Duration]| (pair[1] - pair[0]).as_secs_f64() * 1e3;
                 let mut spans = times.windows(2).map(ms);
                 firsts[who].extend(spans.next());
@@ -187,5 +217,18 @@ impl Speed {
         }
         self.series.push(Series { name: name.into(), unit: "ms".into(), baseline: a, artifact: b });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_follow_the_time_that_one_takes() {
+        let effort = Effort { max_time: Duration::from_secs(10), ..Effort::default() };
+        let rounds = |ms| effort.rounds(Duration::from_millis(ms));
+        assert_eq!((rounds(0), rounds(100), rounds(250), rounds(60_000)), (30, 30, 20, 6));
+        assert_eq!(Effort::default().rounds(Duration::from_secs(60)), 30);
     }
 }
