@@ -172,7 +172,10 @@ fn gpt(dim: usize, n_heads: usize, n_layers: usize) -> Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Role, WeightId, WeightSource, WeightView};
     use expect_test::expect;
+    use sterna_formats::EncodingRef;
+    use sterna_formats::encodings::by_name;
 
     // The five GPTs have the counts of their published table, the others of their shapes.
     #[test]
@@ -198,14 +201,69 @@ mod tests {
         .assert_eq(&text);
     }
 
+    /// Encodings without weights: layers in one, tables in another, vectors in F32.
+    struct Encoded(Graph, EncodingRef, EncodingRef);
+
+    impl WeightSource for Encoded {
+        fn weight(&self, _id: WeightId) -> WeightView<'_> {
+            unreachable!("sizes ask for encodings only")
+        }
+
+        fn encoding(&self, id: WeightId) -> EncodingRef {
+            match self.0.decl(id).role {
+                Role::TokenEmbedding | Role::PositionEmbedding => self.2,
+                role if role.is_matrix() => self.1,
+                _ => by_name("F32").unwrap(),
+            }
+        }
+    }
+
+    // proves B-2 (sizes): bytes of bitnet-base in f32 over its bytes packed. First without scales,
+    // as the published table counts, then as files have it.
+    #[test]
+    fn packed_sizes_of_the_base_gpt() {
+        let graph = super::by_name("bitnet-base").unwrap().graph();
+        let parameters = graph.n_parameters() as f64;
+        let bit = graph.n_bit_parameters() as f64;
+        let tables = ((50_257 + 2048) * 768) as f64;
+        let table = [
+            ("Q1_0", 1.0, [3.71, 6.82, 11.7]),
+            ("TQ1_0", 1.6, [3.53, 6.22, 10.05]),
+            ("TQ2_0", 2.0, [3.41, 5.87, 9.18]),
+        ];
+        let mut text = String::new();
+        for (layers, bits, published) in table {
+            text += layers;
+            for ((tables_in, table_bits), want) in
+                [("F32", 32.0), ("F16", 16.0), ("Q8_0", 8.0)].into_iter().zip(published)
+            {
+                let rest = parameters - bit - tables;
+                let packed = bit * bits + tables * table_bits + rest * 32.0;
+                let ratio = parameters * 32.0 / packed;
+                assert!((ratio - want).abs() < 0.05, "{layers} {tables_in}: {ratio}");
+                let encoded = [layers, tables_in].map(|name| by_name(name).unwrap());
+                let source = Encoded(graph.clone(), encoded[0], encoded[1]);
+                let bytes = graph.memory(&source).total() as f64;
+                text += &format!(" {tables_in} {:.2}", parameters * 4.0 / bytes);
+            }
+            text += "\n";
+        }
+        expect![[r#"
+            Q1_0 F32 3.67 F16 6.68 Q8_0 10.85
+            TQ1_0 F32 3.50 F16 6.14 Q8_0 9.48
+            TQ2_0 F32 3.40 F16 5.82 Q8_0 8.75
+        "#]]
+        .assert_eq(&text);
+    }
+
     #[test]
     fn an_unknown_name_earns_the_nearest() {
-        let error = |name: &str| by_name(name).err().unwrap();
+        let error = |name: &str| super::by_name(name).err().unwrap();
         assert_eq!(
             error("bitnet-tinny"),
             "there is no preset \"bitnet-tinny\"; did you mean bitnet-tiny?"
         );
         assert!(error("gpt-5-turbo-max").contains("there are llama-1m, llama-4m"));
-        assert_eq!(by_name("bitnet-2b4t").unwrap().config().dim, 2560);
+        assert_eq!(super::by_name("bitnet-2b4t").unwrap().config().dim, 2560);
     }
 }
