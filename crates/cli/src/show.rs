@@ -4,6 +4,7 @@ use comfy_table::{Table, presets};
 use sterna_formats::FormatError;
 use sterna_measure::MeasureError;
 use sterna_optimize::OptimizeError;
+use sterna_train::TrainError;
 
 /// An error whose cause is the user's input; the program ends with code 2.
 #[derive(Debug)]
@@ -30,10 +31,12 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
 fn is_input(error: &(dyn std::error::Error + 'static)) -> bool {
     let optimize = error.downcast_ref::<OptimizeError>();
     let measure = error.downcast_ref::<MeasureError>();
+    let train = error.downcast_ref::<TrainError>();
     let io = error.downcast_ref::<std::io::Error>();
     error.is::<BadInput>()
         || error.is::<FormatError>()
         || matches!(optimize, Some(OptimizeError::Input(_) | OptimizeError::Format(_)))
+        || matches!(train, Some(TrainError::Input(_) | TrainError::Format(_)))
         || matches!(measure, Some(MeasureError::Data(_)))
         || io.is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound)
 }

@@ -8,7 +8,7 @@
 mod tests;
 
 use crate::plan::{Plan, content_hash, hash_text};
-use crate::write::{Sealed, write_sealed};
+use crate::write::{Sealed, Subject, write_sealed};
 use crate::{Model, WeightSource};
 use std::path::Path;
 use sterna_formats::{FormatError, Metadata, Value};
@@ -62,7 +62,7 @@ impl Artifact {
         extra.set(PLAN_KEY, Value::Str(plan.print()));
         extra.set(EVIDENCE_KEY, Value::Str(evidence_json.into()));
         let sealed = Sealed { extra: &extra, hash_key: Some(CONTENT_KEY) };
-        write_sealed(path, model, weights, &sealed, progress)
+        write_sealed(path, Subject::of(model), weights, &sealed, progress)
     }
 
     /// Opens an artifact. The tensors' bytes are not read: see [`Artifact::verify_content`].

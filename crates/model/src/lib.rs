@@ -33,4 +33,4 @@ pub use ops::{Cost, Op};
 pub use plan::{Plan, content_hash};
 pub use tokenizer::Tokenizer;
 pub use weights::{Role, WeightSource, WeightView};
-pub use write::write_gguf;
+pub use write::{write_gguf, write_new_gguf};

@@ -5,7 +5,7 @@
 
 use crate::artifact::no_hash;
 use crate::plan::ContentHasher;
-use crate::{Model, WeightSource};
+use crate::{Graph, Model, WeightSource};
 use std::collections::BTreeMap;
 use std::path::Path;
 use sterna_formats::{FormatError, GgufWriter, Metadata, TensorDecl, Value};
@@ -47,7 +47,34 @@ pub fn write_gguf(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(), FormatError> {
     let sealed = Sealed { extra, hash_key: None };
-    write_sealed(path, model, source, &sealed, progress).map(|_| ())
+    write_sealed(path, Subject::of(model), source, &sealed, progress).map(|_| ())
+}
+
+/// Writes a model that was never on disk: a graph, and the metadata that describes it.
+///
+/// # Errors
+/// As [`write_gguf`].
+pub fn write_new_gguf(
+    path: &Path,
+    graph: &Graph,
+    metadata: &Metadata,
+    source: &dyn WeightSource,
+) -> Result<(), FormatError> {
+    let sealed = Sealed { extra: &Metadata::default(), hash_key: None };
+    write_sealed(path, Subject { graph, metadata }, source, &sealed, &mut |_, _| ()).map(|_| ())
+}
+
+/// What is written: a graph, and the metadata that describes it.
+#[derive(Clone, Copy)]
+pub(crate) struct Subject<'a> {
+    pub graph: &'a Graph,
+    pub metadata: &'a Metadata,
+}
+
+impl<'a> Subject<'a> {
+    pub fn of(model: &'a Model) -> Self {
+        Self { graph: &model.graph, metadata: &model.metadata }
+    }
 }
 
 /// Metadata to add, and where the content hash goes.
@@ -61,12 +88,12 @@ pub(crate) struct Sealed<'a> {
 /// [`write_gguf`], giving the content hash of what was written.
 pub(crate) fn write_sealed(
     path: &Path,
-    model: &Model,
+    model: Subject<'_>,
     source: &dyn WeightSource,
     sealed: &Sealed<'_>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<String, FormatError> {
-    let graph = &model.graph;
+    let graph = model.graph;
     let declare = |id| {
         let decl = graph.decl(id);
         let (name, shape) = (decl.name.clone(), decl.shape.clone());
@@ -94,7 +121,7 @@ pub(crate) fn write_sealed(
     Ok(hash)
 }
 
-fn metadata(model: &Model, source: &dyn WeightSource, sealed: &Sealed<'_>) -> Metadata {
+fn metadata(model: Subject<'_>, source: &dyn WeightSource, sealed: &Sealed<'_>) -> Metadata {
     let mut metadata = Metadata::default();
     // What another artifact said of itself does not hold of this file.
     for (key, value) in model.metadata.iter().filter(|(key, _)| !key.starts_with("sterna.")) {

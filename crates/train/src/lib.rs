@@ -5,8 +5,33 @@
 //! the only crate that knows Burn.
 #![forbid(unsafe_code)]
 
-pub mod text;
 
+pub mod config;
+pub mod data;
+pub mod text;
 pub mod tokenizer;
 
+pub mod forms;
+pub mod init;
+pub mod net;
+pub mod quant;
+
+pub mod loss;
+pub mod optim;
+pub mod schedule;
 pub mod teacher;
+
+pub mod state;
+pub mod trainer;
+
+pub mod backend;
+pub mod export;
+pub mod session;
+pub mod shape;
+
+mod error;
+
+pub use config::Config;
+pub use error::TrainError;
+pub use net::Net;
+pub use session::Session;

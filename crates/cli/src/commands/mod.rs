@@ -10,6 +10,7 @@ mod quantize;
 mod report;
 mod run;
 mod tokenizer;
+mod train;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,8 @@ pub enum Command {
     Optimize(optimize::Args),
     /// Train tokenizers.
     Tokenizer(tokenizer::Args),
+    /// Train a model, from nothing or from a file; also in the numbers of an encoding (QAT).
+    Train(train::Args),
     /// Show the plan and the evidence an artifact carries.
     Report(report::Args),
     /// Say what this machine can do, and what makes it slow.
@@ -53,6 +56,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Bench(args) => bench::run(args),
         Command::Optimize(args) => optimize::run(args),
         Command::Tokenizer(args) => tokenizer::run(args),
+        Command::Train(args) => train::run(args),
         Command::Report(args) => report::run(args),
         Command::Doctor(args) => doctor::run(args),
     }

@@ -1,0 +1,166 @@
+//! `sterna train`: a model from text, its checkpoints and its curve.
+
+use crate::{interrupt, show};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use sterna_measure::clock::RealClock;
+use sterna_train::trainer::{End, Event, Point};
+use sterna_train::{Config, Session};
+
+/// Train a model on text: from random weights (a preset or a shape) or from a model file (--init),
+/// in full precision or in the numbers of an encoding (--qat), alone or from a --teacher.
+///
+/// The result is OUT/model.gguf; OUT also keeps the config, the loss curve and the last two
+/// checkpoints. The same command goes on from the last checkpoint of OUT. Ctrl-C saves first.
+///
+/// A config has the sections [model], [data], [schedule], [quantize], [teacher] and [run]; `--set`
+/// lays any key over it. `sterna train --print-config` shows every key with its value.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  sterna train small.toml -o run1
+  sterna train --preset llama-4m --set data.text=book.txt --set data.tokenizer=tokenizer.json -o run1
+  sterna train small.toml --init run1/model.gguf --qat TQ2_0 --steps 500 -o ternary")]
+pub struct Args {
+    /// The config (TOML); without it, flags and --set say everything.
+    config: Option<PathBuf>,
+    /// Folder of the result (run.out).
+    #[arg(short, long)]
+    out: Option<PathBuf>,
+    /// A named shape (model.preset).
+    #[arg(long)]
+    preset: Option<String>,
+    /// A model to start from (model.init).
+    #[arg(long, value_name = "MODEL")]
+    init: Option<PathBuf>,
+    /// Train in the numbers of this encoding (quantize.encoding), e.g. Q4_0 or TQ2_0.
+    #[arg(long, value_name = "TYPE")]
+    qat: Option<String>,
+    /// Text to train on (data.text); may be repeated.
+    #[arg(long, value_name = "FILE")]
+    text: Vec<PathBuf>,
+    /// Optimizer steps (schedule.steps).
+    #[arg(long)]
+    steps: Option<usize>,
+    /// Seed of weights and data order (run.seed).
+    #[arg(long)]
+    seed: Option<u64>,
+    /// CPU threads (run.threads).
+    #[arg(short, long)]
+    threads: Option<usize>,
+    /// Lay one key over the config; may be repeated.
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    settings: Vec<String>,
+    /// Print the config with every default, and stop.
+    #[arg(long)]
+    print_config: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    /// Every flag as the key it stands for; they go over the config, and `--set` over them.
+    fn settings(&self) -> Vec<String> {
+        let path = |key: &str, path: &Option<PathBuf>| {
+            path.iter().map(|p| format!("{key}={}", p.display())).collect::<Vec<_>>()
+        };
+        let mut settings = path("run.out", &self.out);
+        settings.extend(path("model.init", &self.init));
+        let text = |key: &str, text: &Option<String>| {
+            text.iter().map(|t| format!("{key}={t}")).collect::<Vec<_>>()
+        };
+        settings.extend(text("model.preset", &self.preset));
+        settings.extend(text("quantize.encoding", &self.qat));
+        if !self.text.is_empty() {
+            let texts: Vec<String> = self.text.iter().map(|p| p.display().to_string()).collect();
+            settings.push(format!("data.text={}", texts.join(",")));
+        }
+        settings.extend(self.steps.map(|n| format!("schedule.steps={n}")));
+        settings.extend(self.seed.map(|n| format!("run.seed={n}")));
+        settings.extend(self.threads.map(|n| format!("run.threads={n}")));
+        settings.extend(self.settings.iter().cloned());
+        settings
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the config or the data is wrong, or numbers stop being finite.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let config = Config::read(args.config.as_deref(), &args.settings())?;
+    if args.print_config {
+        print!("{}", config.to_toml());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let session = Session::open(config)?;
+    interrupt::listen()?;
+    let bar = bar(&session);
+    let trainee = session.run(&RealClock::new(), &mut |event| {
+        tell(&bar, &event);
+        !interrupt::stopped()
+    })?;
+    bar.finish_and_clear();
+    let outcome = &trainee.outcome;
+    if args.json {
+        show::json(&serde_json::json!({
+            "model": trainee.model,
+            "bytes": trainee.model_bytes,
+            "end": outcome.end,
+            "steps": outcome.steps,
+            "held_out_nats_per_token": outcome.held_out,
+            "held_out_tokens": outcome.held_out_tokens,
+            "parameters": session.n_parameters(),
+            "training_tokens": session.corpus.train.len(),
+        }))?;
+    } else {
+        println!(
+            "{}: {}, {} parameters; held-out loss {:.4} nats/token over {} tokens",
+            trainee.model.display(),
+            show::bytes(trainee.model_bytes),
+            session.n_parameters(),
+            outcome.held_out,
+            outcome.held_out_tokens,
+        );
+    }
+    if outcome.end == End::Interrupted {
+        eprintln!("stopped at step {}; the same command goes on from there", outcome.steps);
+        return Ok(ExitCode::from(130));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn bar(session: &Session) -> ProgressBar {
+    let bar = ProgressBar::new(session.config.schedule.steps as u64);
+    let style = "{bar:24} step {pos}/{len} {msg} {eta} left";
+    bar.set_style(ProgressStyle::with_template(style).expect("a constant template"));
+    bar
+}
+
+fn tell(bar: &ProgressBar, event: &Event<'_>) {
+    match event {
+        Event::Note(note) => bar.println(format!("note: {note}")),
+        Event::Resumed(step) => {
+            bar.println(format!("going on from step {step}"));
+            bar.set_position(*step as u64);
+            bar.reset_eta();
+        }
+        Event::Step(point) => {
+            bar.set_position(point.step as u64);
+            bar.set_message(format!("loss {:.3}", point.loss));
+            if let Some(line) = evaluated(point) {
+                bar.println(line);
+            }
+        }
+        Event::Saved(_) => {}
+    }
+}
+
+fn evaluated(point: &Point) -> Option<String> {
+    let held_out = point.held_out?;
+    Some(format!(
+        "step {:>6}  loss {:.4}  held-out {held_out:.4}  rate {:.2e}  norm {:.2}  {:.0} s",
+        point.step, point.loss, point.rate, point.norm, point.seconds
+    ))
+}

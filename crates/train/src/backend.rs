@@ -1,0 +1,58 @@
+//! Where tensors live: the CPU always, Vulkan and CUDA where built in and found.
+
+use crate::TrainError;
+use crate::config::Run;
+use crate::trainer::{self, Event, Job, Outcome};
+use burn::backend::{Autodiff, Flex};
+use sterna_model::plan::nearest;
+
+/// The CPU with gradients.
+pub type Cpu = Autodiff<Flex>;
+
+/// Every backend's name, and how one that is not built in is got.
+const BACKENDS: &[(&str, bool)] =
+    &[("cpu", true), ("vulkan", cfg!(feature = "vulkan")), ("cuda", cfg!(feature = "cuda"))];
+
+/// Checks that a run's backend is built in and has the precision.
+///
+/// # Errors
+/// A sentence with the fix.
+pub fn check(run: &Run) -> Result<(), TrainError> {
+    let name = run.backend.as_str();
+    let Some((_, built_in)) = BACKENDS.iter().find(|(known, _)| *known == name) else {
+        let near = nearest(name, BACKENDS.iter().map(|b| b.0));
+        let fix =
+            near.map_or("known are cpu, vulkan, cuda".into(), |n| format!("did you mean {n:?}?"));
+        return Err(TrainError::Input(format!("the backend {name:?} is not known; {fix}")));
+    };
+    if !built_in {
+        return Err(TrainError::Input(format!(
+            "this sterna was built without {name}; build it with --features {name}, or use cpu"
+        )));
+    }
+    match (name, run.precision.as_str()) {
+        (_, "f32") => Ok(()),
+        ("cpu", "f16" | "bf16") => Err(TrainError::Input(format!(
+            "run.precision {} is not for the cpu, which computes in f32; leave it out",
+            run.precision
+        ))),
+        (_, "f16" | "bf16") => Ok(()),
+        (_, other) => {
+            Err(TrainError::Input(format!("run.precision is {other:?}, not f32, f16 or bf16")))
+        }
+    }
+}
+
+/// Trains on the backend of the job's config.
+///
+/// # Errors
+/// As [`trainer::train`].
+pub fn train(
+    job: &Job<'_>,
+    watch: &mut dyn FnMut(Event<'_>) -> bool,
+) -> Result<Outcome, TrainError> {
+    let threads = job.config.run.threads;
+    // A second run in this process keeps the first one's threads.
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    trainer::train::<Cpu>(job, &Default::default(), watch)
+}

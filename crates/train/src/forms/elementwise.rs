@@ -1,0 +1,14 @@
+//! The ops that work feature by feature.
+
+use super::Inputs;
+use burn::tensor::Tensor;
+use burn::tensor::activation::silu;
+use burn::tensor::backend::Backend;
+
+pub fn add<B: Backend>(from: &Inputs<'_, B>) -> Vec<Tensor<B, 2>> {
+    vec![from.values[0].clone() + from.values[1].clone()]
+}
+
+pub fn swiglu<B: Backend>(from: &Inputs<'_, B>) -> Vec<Tensor<B, 2>> {
+    vec![silu(from.values[0].clone()) * from.values[1].clone()]
+}

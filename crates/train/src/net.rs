@@ -1,0 +1,314 @@
+//! A graph on a backend: forward, loss and gradients, whole or in segments.
+//!
+//! In: a graph, its weights as tensors, a batch. Out: the result, or the loss with one gradient per
+//! trained weight. Segments (gradient checkpointing) keep only the values between them and compute
+//! the rest a second time on the way back: the same gradients from less memory.
+
+use crate::TrainError;
+use crate::forms::{self, Batch, ConstantsFrom, Form, Inputs};
+use burn::tensor::Tensor;
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use std::ops::Range;
+use std::sync::Arc;
+use sterna_model::{Graph, Role, ValueId, WeightId};
+
+/// A graph that can be trained.
+pub struct Net<B: AutodiffBackend> {
+    graph: Arc<Graph>,
+    forms: Vec<Form<B>>,
+    plain_forms: Vec<Form<B::InnerBackend>>,
+    constants: Vec<Vec<Tensor<B::InnerBackend, 2>>>,
+    segments: Vec<Range<usize>>,
+    /// Per node, how often its values are read from there on; see [`Net::run`].
+    last_use: Vec<usize>,
+}
+
+/// A loss with its gradients.
+pub struct Backward<B: AutodiffBackend> {
+    /// The loss, in the unit of the loss function.
+    pub loss: f32,
+    /// One per weight of the graph, in its order; `None` for those that are not trained.
+    pub gradients: Vec<Option<Tensor<B::InnerBackend, 2>>>,
+}
+
+/// Values that are known, by their id.
+type Values<B> = Vec<Option<Tensor<B, 2>>>;
+
+impl<B: AutodiffBackend> Net<B> {
+    /// Prepares a graph for sequences of `seq_len` tokens. `frozen` has the numbers of the weights
+    /// that are not trained (RoPE factors); `checkpoint` cuts the graph into segments.
+    ///
+    /// # Errors
+    /// When an op has no differentiable form.
+    pub fn new(
+        graph: Arc<Graph>,
+        seq_len: usize,
+        frozen: &dyn Fn(WeightId) -> Vec<f32>,
+        checkpoint: bool,
+        device: &B::Device,
+    ) -> Result<Self, TrainError> {
+        let (mut all_forms, mut plain_forms, mut constants) = (vec![], vec![], vec![]);
+        for node in &graph.nodes {
+            let form = forms::by_op::<B>(&*node.op).ok_or_else(|| {
+                let known = forms::forms::<B>().iter().map(|f| f.op).collect::<Vec<_>>();
+                TrainError::Input(format!(
+                    "{} is a {}, which cannot be trained; trainable are {}",
+                    node.name,
+                    node.op.name(),
+                    known.join(", ")
+                ))
+            })?;
+            let plain = forms::by_op::<B::InnerBackend>(&*node.op).expect("one list for all");
+            let plain_values: Vec<Vec<f32>> = node
+                .weights
+                .iter()
+                .filter(|&&w| !is_trained(graph.decl(w).role))
+                .map(|&w| frozen(w))
+                .collect();
+            let weights: Vec<&[f32]> = plain_values.iter().map(Vec::as_slice).collect();
+            let features: Vec<usize> =
+                node.inputs.iter().map(|v| graph.values[v.0].features).collect();
+            let from = ConstantsFrom {
+                op: &*node.op,
+                features: &features,
+                seq_len,
+                weights: &weights,
+                device,
+            };
+            constants.push((plain.constants)(&from));
+            all_forms.push(form);
+            plain_forms.push(plain);
+        }
+        let last_use = last_use(&graph);
+        let nodes = graph.nodes.len();
+        let segments = if checkpoint { segments(&graph, &last_use) } else { vec![0..nodes] };
+        Ok(Self { graph, forms: all_forms, plain_forms, constants, segments, last_use })
+    }
+
+    /// How many segments the graph is cut into; one without checkpointing.
+    pub fn n_segments(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// The result `[rows, features]` without gradients.
+    pub fn forward(
+        &self,
+        weights: &[Tensor<B::InnerBackend, 2>],
+        batch: &Batch<B::InnerBackend>,
+    ) -> Tensor<B::InnerBackend, 2> {
+        let output = self.graph.output.expect("a finished graph has an output");
+        self.forward_value(weights, batch, output)
+    }
+
+    /// [`Net::forward`] for any value of the graph, e.g. the last hidden state.
+    pub fn forward_value(
+        &self,
+        weights: &[Tensor<B::InnerBackend, 2>],
+        batch: &Batch<B::InnerBackend>,
+        wanted: ValueId,
+    ) -> Tensor<B::InnerBackend, 2> {
+        let mut values = vec![None; self.graph.values.len()];
+        let writes = |n: &usize| self.graph.nodes[*n].outputs.contains(&wanted);
+        let end = (0..self.graph.nodes.len()).find(writes).expect("a node writes it") + 1;
+        let part = Part { graph: &self.graph, forms: &self.plain_forms, last_use: &self.last_use };
+        part.run(0..end, weights, &self.constants, batch, &mut values, &[wanted]);
+        values[wanted.0].take().expect("just computed")
+    }
+
+    /// The loss and the gradients of the trained weights. `loss` gets the result `[rows, features]`
+    /// and gives one number.
+    ///
+    /// # Errors
+    /// None of its own; numbers that are not finite are the caller's to find.
+    pub fn backward(
+        &self,
+        weights: &[Tensor<B::InnerBackend, 2>],
+        batch: &Batch<B::InnerBackend>,
+        loss: &dyn Fn(Tensor<B, 2>) -> Tensor<B, 1>,
+    ) -> Backward<B> {
+        let output = self.graph.output.expect("a finished graph has an output");
+        let boundaries = self.boundaries(weights, batch);
+        let lifted: Vec<Vec<Tensor<B, 2>>> = self
+            .constants
+            .iter()
+            .map(|c| c.iter().cloned().map(Tensor::from_inner).collect())
+            .collect();
+        let part = Part { graph: &self.graph, forms: &self.forms, last_use: &self.last_use };
+        let batch = Batch {
+            tokens: Tensor::from_inner(batch.tokens.clone()),
+            n_sequences: batch.n_sequences,
+            seq_len: batch.seq_len,
+        };
+        let mut gradients = vec![None; weights.len()];
+        let mut loss_value = 0.0;
+        let mut upstream: Option<Tensor<B::InnerBackend, 2>> = None;
+        for (n, range) in self.segments.iter().enumerate().rev() {
+            let leaves: Vec<Tensor<B, 2>> = self.leaves(weights, range);
+            let mut values: Values<B> = vec![None; self.graph.values.len()];
+            let entry = boundaries[n].as_ref().map(|(id, value)| {
+                let value = Tensor::<B, 2>::from_inner(value.clone()).require_grad();
+                values[id.0] = Some(value.clone());
+                value
+            });
+            let exit = boundaries.get(n + 1).and_then(Option::as_ref).map_or(output, |b| b.0);
+            part.run(range.clone(), &leaves, &lifted, &batch, &mut values, &[exit]);
+            let result = values[exit.0].take().expect("the segment writes its exit");
+            let objective = match upstream.take() {
+                None => {
+                    let objective = loss(result);
+                    loss_value = objective.clone().inner().into_scalar_f32();
+                    objective
+                }
+                // The gradient of <result, upstream> is what the chain rule asks for, exactly.
+                Some(upstream) => (result * Tensor::from_inner(upstream)).sum(),
+            };
+            let mut tape = objective.backward();
+            for weight in self.trained_in(range) {
+                let Some(gradient) = leaves[weight.0].grad_remove(&mut tape) else { continue };
+                let sum = match gradients[weight.0].take() {
+                    Some(sum) => sum + gradient,
+                    None => gradient,
+                };
+                gradients[weight.0] = Some(sum);
+            }
+            upstream = entry.and_then(|entry| entry.grad_remove(&mut tape));
+        }
+        Backward { loss: loss_value, gradients }
+    }
+
+    /// The value that enters each segment (none enters the first), from one plain forward pass.
+    fn boundaries(
+        &self,
+        weights: &[Tensor<B::InnerBackend, 2>],
+        batch: &Batch<B::InnerBackend>,
+    ) -> Vec<Option<(ValueId, Tensor<B::InnerBackend, 2>)>> {
+        let mut boundaries = vec![None];
+        let part = Part { graph: &self.graph, forms: &self.plain_forms, last_use: &self.last_use };
+        let mut values: Values<B::InnerBackend> = vec![None; self.graph.values.len()];
+        for range in &self.segments[..self.segments.len() - 1] {
+            let exit = live_after(&self.graph, &self.last_use, range.end - 1)[0];
+            part.run(range.clone(), weights, &self.constants, batch, &mut values, &[exit]);
+            let value = values[exit.0].clone().expect("the segment writes its exit");
+            boundaries.push(Some((exit, value)));
+        }
+        boundaries
+    }
+
+    /// The weights as tensors whose gradient is wanted where this segment reads them.
+    fn leaves(
+        &self,
+        weights: &[Tensor<B::InnerBackend, 2>],
+        range: &Range<usize>,
+    ) -> Vec<Tensor<B, 2>> {
+        let trained: Vec<WeightId> = self.trained_in(range);
+        let leaf = |(id, w): (usize, &Tensor<B::InnerBackend, 2>)| {
+            let leaf = Tensor::from_inner(w.clone());
+            if trained.contains(&WeightId(id)) { leaf.require_grad() } else { leaf }
+        };
+        weights.iter().enumerate().map(leaf).collect()
+    }
+
+    fn trained_in(&self, range: &Range<usize>) -> Vec<WeightId> {
+        let mut ids: Vec<WeightId> = self.graph.nodes[range.clone()]
+            .iter()
+            .flat_map(|node| node.weights.iter().copied())
+            .filter(|&w| is_trained(self.graph.decl(w).role))
+            .collect();
+        ids.sort();
+        ids.dedup();
+        ids
+    }
+}
+
+/// Nodes run on one backend, with or without a tape.
+struct Part<'a, B: Backend> {
+    graph: &'a Graph,
+    forms: &'a [Form<B>],
+    last_use: &'a [usize],
+}
+
+impl<B: Backend> Part<'_, B> {
+    /// Runs some nodes; values that nothing reads any more are dropped, but for `keep`.
+    fn run(
+        &self,
+        range: Range<usize>,
+        weights: &[Tensor<B, 2>],
+        constants: &[Vec<Tensor<B, 2>>],
+        batch: &Batch<B>,
+        values: &mut Values<B>,
+        keep: &[ValueId],
+    ) {
+        for n in range {
+            let node = &self.graph.nodes[n];
+            let reads = node.inputs.iter().filter(|&&v| v != Graph::TOKENS);
+            let read = |v: &ValueId| values[v.0].clone().expect("written before it is read");
+            let inputs: Vec<Tensor<B, 2>> = reads.clone().map(read).collect();
+            for &value in reads {
+                if self.last_use[value.0] <= n && !keep.contains(&value) {
+                    values[value.0] = None;
+                }
+            }
+            let node_weights: Vec<Tensor<B, 2>> =
+                node.weights.iter().map(|w| weights[w.0].clone()).collect();
+            let outputs = (self.forms[n].forward)(&Inputs {
+                op: &*node.op,
+                batch,
+                values: &inputs,
+                weights: &node_weights,
+                constants: &constants[n],
+            });
+            for (id, output) in node.outputs.iter().zip(outputs) {
+                values[id.0] = Some(output);
+            }
+        }
+    }
+}
+
+/// Whether weights of this role are trained.
+pub fn is_trained(role: Role) -> bool {
+    role != Role::RopeFactors
+}
+
+/// The last node that reads each value; the node that writes it where none does.
+fn last_use(graph: &Graph) -> Vec<usize> {
+    let mut last = vec![0; graph.values.len()];
+    for (n, node) in graph.nodes.iter().enumerate() {
+        node.inputs.iter().chain(&node.outputs).for_each(|v| last[v.0] = n);
+    }
+    if let Some(output) = graph.output {
+        last[output.0] = graph.nodes.len();
+    }
+    last
+}
+
+/// The values that are written up to a node and read after it.
+fn live_after(graph: &Graph, last_use: &[usize], n: usize) -> Vec<ValueId> {
+    let written = graph.nodes[..=n].iter().flat_map(|node| node.outputs.iter().copied());
+    written.filter(|v| last_use[v.0] > n).collect()
+}
+
+/// Cuts wherever a single value goes on: between the halves of each layer of a decoder.
+fn segments(graph: &Graph, last_use: &[usize]) -> Vec<Range<usize>> {
+    let nodes = graph.nodes.len();
+    let mut cuts = vec![0];
+    for n in 0..nodes.saturating_sub(1) {
+        let is_residual = graph.nodes[n].op.name() == "add";
+        if is_residual && live_after(graph, last_use, n).len() == 1 {
+            cuts.push(n + 1);
+        }
+    }
+    cuts.push(nodes);
+    cuts.windows(2).map(|w| w[0]..w[1]).collect()
+}
+
+/// Scalars of any float width as f32.
+trait ScalarF32 {
+    fn into_scalar_f32(self) -> f32;
+}
+
+impl<B: Backend> ScalarF32 for Tensor<B, 1> {
+    fn into_scalar_f32(self) -> f32 {
+        use burn::tensor::ElementConversion;
+        self.into_scalar().elem::<f32>()
+    }
+}

@@ -1,0 +1,167 @@
+//! Fake quantization: the weights as the encoding will store them.
+//!
+//! In: full-precision weights and how far training is. Out: the numbers the forward pass sees.
+//! Gradients are taken with respect to those numbers and applied to the full-precision weights: the
+//! straight-through estimator (Bengio et al. 2013), whose derivative is one.
+
+#[cfg(test)]
+mod tests;
+
+use crate::TrainError;
+use crate::config::Quantize;
+use sterna_formats::EncodingRef;
+use sterna_formats::encodings;
+use sterna_model::{Graph, Role, WeightDecl, WeightId};
+
+/// The value of a ternary or binary matrix: one scale, the mean of all magnitudes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Codes {
+    /// As [`encode`](sterna_formats::Encoding::encode) chooses.
+    Encoding,
+    /// -1, 0, 1 times the mean magnitude (BitNet b1.58).
+    Ternary,
+    /// -1, 1 times the mean magnitude (BitNet).
+    Binary,
+}
+
+/// How one weight is stored.
+#[derive(Clone, Copy, Debug)]
+struct Rule {
+    encoding: EncodingRef,
+    codes: Codes,
+}
+
+/// How each weight of a graph is stored, and seen in training.
+pub struct Quantizer {
+    rules: Vec<Option<Rule>>,
+    blend: f64,
+    temperature: f64,
+}
+
+impl Quantizer {
+    /// The rules of a config for a graph.
+    ///
+    /// # Errors
+    /// When rows do not divide into the encoding's blocks.
+    pub fn new(config: &Quantize, graph: &Graph) -> Result<Self, TrainError> {
+        let mut rules = Vec::new();
+        for id in graph.weight_ids() {
+            rules.push(rule(config, graph, id)?);
+        }
+        Ok(Self { rules, blend: config.blend, temperature: config.temperature })
+    }
+
+    /// Whether any weight is quantized.
+    pub fn is_on(&self) -> bool {
+        self.rules.iter().any(Option::is_some)
+    }
+
+    /// What a weight is stored as: its encoding, or F32 where training keeps full precision.
+    pub fn encoding(&self, id: WeightId) -> EncodingRef {
+        self.rules[id.0].map_or(&encodings::float32::F32, |rule| rule.encoding)
+    }
+
+    /// Whether a weight is seen as anything but itself.
+    pub fn applies(&self, id: WeightId) -> bool {
+        self.rules[id.0].is_some()
+    }
+
+    /// The numbers the forward pass sees. `progress` is the part of the steps done; from
+    /// `blend` on, and at 1, they are exactly what the encoding stores.
+    pub fn apply(&self, id: WeightId, values: &[f32], cols: usize, progress: f64) -> Vec<f32> {
+        let Some(rule) = self.rules[id.0] else { return values.to_vec() };
+        let part = if self.blend > 0.0 { (progress / self.blend).min(1.0) } else { 1.0 };
+        if part < 1.0 && self.temperature > 0.0 && rule.codes != Codes::Encoding {
+            // Geometric annealing down to a temperature at which steps are hard to f32.
+            let temperature = self.temperature * (0.01 / self.temperature).powf(part);
+            return soft(values, rule.codes, temperature as f32);
+        }
+        let mut stored = rule.stored(values, cols);
+        if part < 1.0 {
+            let blend = |(s, &w): (&mut f32, &f32)| *s = w + (*s - w) * part as f32;
+            stored.iter_mut().zip(values).for_each(blend);
+        }
+        stored
+    }
+}
+
+impl Rule {
+    /// What reading the file back will give.
+    fn stored(&self, values: &[f32], cols: usize) -> Vec<f32> {
+        let mut values = values.to_vec();
+        match self.codes {
+            Codes::Encoding => {}
+            Codes::Ternary => drop(ternarize(&mut values)),
+            Codes::Binary => drop(binarize(&mut values)),
+        }
+        let row = self.encoding.row_bytes(cols);
+        let mut bytes = vec![0; values.len() / cols * row];
+        for (values, bytes) in values.chunks_mut(cols).zip(bytes.chunks_mut(row)) {
+            self.encoding.encode(values, None, bytes);
+            self.encoding.decode(bytes, values);
+        }
+        values
+    }
+}
+
+fn rule(config: &Quantize, graph: &Graph, id: WeightId) -> Result<Option<Rule>, TrainError> {
+    let decl: &WeightDecl = graph.decl(id);
+    let name = match decl.role {
+        Role::TokenEmbedding | Role::Head => &config.embedding,
+        role if role.is_matrix() => &config.encoding,
+        _ => &None,
+    };
+    let Some(name) = name else { return Ok(None) };
+    let encoding = encodings::by_name(name).expect("Config::read has checked the name");
+    let (_, cols) = decl.matrix();
+    if !encoding.fits(cols) {
+        return Err(TrainError::Input(format!(
+            "{} has rows of {cols}, which do not divide into the {} of {}; choose another encoding \
+             or a model whose widths are multiples of it",
+            decl.name,
+            encoding.block_len(),
+            encoding.name()
+        )));
+    }
+    let is_ternary = encoding.name().starts_with("TQ");
+    let codes = match (is_ternary, config.binary) {
+        (true, false) => Codes::Ternary,
+        (true, true) => Codes::Binary,
+        (false, false) => Codes::Encoding,
+        (false, true) => {
+            let problem = format!("quantize.binary needs a ternary encoding, not {name}");
+            return Err(TrainError::Input(format!("{problem}; choose TQ2_0 or TQ1_0")));
+        }
+    };
+    Ok(Some(Rule { encoding, codes }))
+}
+
+/// Ternary or binary steps softened by a tanh of this temperature, times the mean magnitude.
+fn soft(values: &[f32], codes: Codes, temperature: f32) -> Vec<f32> {
+    let sum: f64 = values.iter().map(|w| f64::from(w.abs())).sum();
+    let scale = ((sum / values.len() as f64) as f32).max(f32::MIN_POSITIVE);
+    let step = |x: f32| (x / temperature).tanh();
+    let code = |w: &f32| match codes {
+        Codes::Binary => step(w / scale),
+        _ => 0.5 * (step(w / scale - 0.5) + step(w / scale + 0.5)),
+    };
+    values.iter().map(|w| code(w) * scale).collect()
+}
+
+fn scale(values: &[f32]) -> f32 {
+    let sum: f64 = values.iter().map(|w| f64::from(w.abs())).sum();
+    half::f16::from_f64(sum / values.len() as f64).to_f32()
+}
+
+fn ternarize(values: &mut [f32]) -> f32 {
+    let scale = scale(values);
+    let code = |w: f32| (w / scale).round_ties_even().clamp(-1.0, 1.0);
+    values.iter_mut().for_each(|w| *w = if scale > 0.0 { code(*w) * scale } else { 0.0 });
+    scale
+}
+
+fn binarize(values: &mut [f32]) -> f32 {
+    let scale = scale(values);
+    values.iter_mut().for_each(|w| *w = if *w < 0.0 { -scale } else { scale });
+    scale
+}

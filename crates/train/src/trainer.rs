@@ -1,0 +1,401 @@
+//! The loop: batches in, steps done, checkpoints and a curve left behind.
+//!
+//! In: a [`Job`] (graph, first weights, corpus, config) and somebody who watches. Out: the trained
+//! weights with the held-out loss. What a step does depends on config, data and step number alone,
+//! so a resumed run computes what an unbroken one would have, to the bit on one CPU thread.
+
+use crate::config::Config;
+use crate::data::{Corpus, Windows};
+use crate::forms::Batch;
+use crate::optim::{Moments, Optimizer};
+use crate::quant::Quantizer;
+use crate::schedule::learning_rate;
+use crate::state::{Progress, State};
+use crate::{Net, TrainError, loss, state};
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::{ElementConversion, Int, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use sterna_formats::AtomicFile;
+use sterna_measure::clock::Clock;
+use sterna_model::{Graph, WeightId};
+
+/// What is to be trained.
+pub struct Job<'a> {
+    /// The graph.
+    pub graph: Arc<Graph>,
+    /// The weights to start from, in its order.
+    pub weights: Vec<Vec<f32>>,
+    /// The text.
+    pub corpus: &'a Corpus,
+    /// Everything else.
+    pub config: &'a Config,
+    /// The folder of checkpoints and curve.
+    pub out: &'a Path,
+    /// Tells the time.
+    pub clock: &'a dyn Clock,
+}
+
+/// One point of the curve.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// Steps done, this one included.
+    pub step: usize,
+    /// Training loss of this step's batch.
+    pub loss: f64,
+    /// Learning rate.
+    pub rate: f64,
+    /// Norm of the gradients before clipping.
+    pub norm: f64,
+    /// Held-out loss in nats per token, where it was evaluated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_out: Option<f64>,
+    /// Seconds since the run began, over all starts.
+    pub seconds: f64,
+}
+
+/// What the watcher is told.
+pub enum Event<'a> {
+    /// Something to know, e.g. that a damaged checkpoint was passed over.
+    Note(String),
+    /// The run goes on from a checkpoint.
+    Resumed(usize),
+    /// A step is done.
+    Step(&'a Point),
+    /// A checkpoint is on disk.
+    Saved(&'a Path),
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// All steps are done.
+    Finished,
+    /// The held-out loss stopped falling.
+    EarlyStopped,
+    /// The watcher asked to stop; the state is saved.
+    Interrupted,
+}
+
+/// What a run leaves.
+pub struct Outcome {
+    /// How it ended.
+    pub end: End,
+    /// The trained weights, full precision.
+    pub weights: Vec<Vec<f32>>,
+    /// The curve.
+    pub curve: Vec<Point>,
+    /// Mean held-out nats per token over the whole held-out text.
+    pub held_out: f64,
+    /// Tokens that `held_out` is the mean of.
+    pub held_out_tokens: usize,
+    /// Steps done.
+    pub steps: usize,
+}
+
+/// The parts of a config that a resumed run must share.
+pub fn decisions(config: &Config) -> String {
+    let mut config = config.clone();
+    config.run = crate::config::Run { seed: config.run.seed, ..Default::default() };
+    config.to_toml()
+}
+
+/// A run in progress.
+struct Trainer<'a, B: AutodiffBackend> {
+    job: &'a Job<'a>,
+    device: B::Device,
+    net: Net<B>,
+    quantizer: Quantizer,
+    optimizer: Optimizer,
+    windows: Windows,
+    weights: Vec<Tensor<B::InnerBackend, 2>>,
+    moments: Vec<Option<Moments<B::InnerBackend>>>,
+    progress: Progress,
+    curve: Vec<Point>,
+    last_saved: Option<PathBuf>,
+}
+
+/// Trains on a backend. `watch` gives `false` to stop.
+///
+/// # Errors
+/// When the config does not fit the graph, numbers stop being finite, or a file cannot be written.
+pub fn train<B: AutodiffBackend>(
+    job: &Job<'_>,
+    device: &B::Device,
+    watch: &mut dyn FnMut(Event<'_>) -> bool,
+) -> Result<Outcome, TrainError> {
+    let mut trainer = Trainer::<B>::new(job, device.clone())?;
+    trainer.resume(watch)?;
+    let end = trainer.run(watch)?;
+    let (held_out, held_out_tokens) = trainer.evaluate(usize::MAX);
+    Ok(Outcome {
+        end,
+        weights: trainer.weights.iter().map(numbers).collect(),
+        held_out,
+        held_out_tokens,
+        steps: trainer.progress.step,
+        curve: trainer.curve,
+    })
+}
+
+impl<'a, B: AutodiffBackend> Trainer<'a, B> {
+    fn new(job: &'a Job<'a>, device: B::Device) -> Result<Self, TrainError> {
+        let config = job.config;
+        let frozen = |id: WeightId| job.weights[id.0].clone();
+        let (graph, seq_len) = (job.graph.clone(), config.data.seq_len);
+        let net = Net::new(graph, seq_len, &frozen, config.run.checkpointing, &device)?;
+        let quantizer = Quantizer::new(&config.quantize, &job.graph)?;
+        let weights = tensors::<B::InnerBackend>(&job.graph, &job.weights, &device);
+        Ok(Self {
+            net,
+            quantizer,
+            optimizer: Optimizer::new(&config.schedule),
+            windows: Windows::new(job.corpus.train.len(), seq_len, config.run.seed),
+            moments: vec![None; weights.len()],
+            weights,
+            progress: Progress { config: decisions(config), ..Progress::default() },
+            curve: Vec::new(),
+            last_saved: None,
+            device,
+            job,
+        })
+    }
+
+    /// Goes on from the newest whole checkpoint, if there is one.
+    fn resume(&mut self, watch: &mut dyn FnMut(Event<'_>) -> bool) -> Result<(), TrainError> {
+        let (found, notes) = state::newest(self.job.out, &self.job.graph)?;
+        for note in notes {
+            watch(Event::Note(note));
+        }
+        let Some((path, state)) = found else { return Ok(()) };
+        if state.progress.config != self.progress.config {
+            return Err(TrainError::Input(format!(
+                "{}: was made by another config; give another run.out, or remove the folder",
+                path.display()
+            )));
+        }
+        self.curve = read_curve(&self.job.out.join(CURVE), state.progress.step);
+        self.weights = tensors::<B::InnerBackend>(&self.job.graph, &state.weights, &self.device);
+        let tensor = |values: &[f32], id: usize| {
+            let (rows, cols) = self.job.graph.weights[id].matrix();
+            Tensor::from_data(TensorData::new(values.to_vec(), [rows, cols]), &self.device)
+        };
+        let moments = state.moments.iter().enumerate().map(|(id, m)| {
+            m.as_ref().map(|(first, second, time)| Moments {
+                first: tensor(first, id),
+                second: tensor(second, id),
+                time: *time,
+            })
+        });
+        self.moments = moments.collect();
+        self.progress = state.progress;
+        self.last_saved = Some(path);
+        watch(Event::Resumed(self.progress.step));
+        Ok(())
+    }
+
+    fn run(&mut self, watch: &mut dyn FnMut(Event<'_>) -> bool) -> Result<End, TrainError> {
+        let (schedule, run) = (&self.job.config.schedule, &self.job.config.run);
+        let before = self.progress.seconds;
+        let start = self.job.clock.now();
+        while self.progress.step < schedule.steps {
+            let mut point = self.step()?;
+            let done = self.progress.step;
+            let last = done == schedule.steps;
+            if !last && run.eval_every > 0 && done.is_multiple_of(run.eval_every) {
+                point.held_out = Some(self.evaluate(run.eval_windows).0);
+            }
+            self.progress.seconds = before + (self.job.clock.now() - start).as_secs_f64();
+            point.seconds = self.progress.seconds;
+            self.curve.push(point.clone());
+            let go_on = watch(Event::Step(&point));
+            let stops = point.held_out.is_some_and(|loss| self.is_stale(loss));
+            let saves = run.save_every > 0 && done.is_multiple_of(run.save_every);
+            if saves || last || stops || !go_on {
+                let path = self.save()?;
+                watch(Event::Saved(&path));
+            }
+            if !go_on && !last {
+                return Ok(End::Interrupted);
+            }
+            if stops {
+                return Ok(End::EarlyStopped);
+            }
+        }
+        Ok(End::Finished)
+    }
+
+    /// One optimizer step.
+    fn step(&mut self) -> Result<Point, TrainError> {
+        let schedule = &self.job.config.schedule;
+        let step = self.progress.step;
+        let seen = self.seen(step as f64 / schedule.steps as f64);
+        let mut sum: Vec<Option<Tensor<B::InnerBackend, 2>>> = vec![None; seen.len()];
+        let mut loss_sum = 0.0;
+        for micro in 0..schedule.accumulate {
+            let first = (step * schedule.accumulate + micro) * schedule.batch;
+            let starts: Vec<usize> =
+                (first..first + schedule.batch).map(|index| self.windows.start(index)).collect();
+            let len = self.job.config.data.seq_len;
+            let window = |&start: &usize| &self.job.corpus.train[start..=start + len];
+            let windows: Vec<&[u32]> = starts.iter().map(window).collect();
+            let (batch, targets) = self.batch(&windows);
+            let targets = Tensor::<B, 2, Int>::from_inner(targets);
+            let smoothing = schedule.label_smoothing;
+            let of = |logits| loss::cross_entropy(logits, targets.clone(), smoothing);
+            let back = self.net.backward(&seen, &batch, &of);
+            if !back.loss.is_finite() {
+                return Err(self.not_finite("the loss is not finite"));
+            }
+            loss_sum += f64::from(back.loss);
+            for (sum, gradient) in sum.iter_mut().zip(back.gradients) {
+                *sum = match (sum.take(), gradient) {
+                    (Some(a), Some(b)) => Some(a + b),
+                    (a, b) => a.or(b),
+                };
+            }
+        }
+        if schedule.accumulate > 1 {
+            let part = 1.0 / schedule.accumulate as f64;
+            sum.iter_mut().for_each(|g| *g = g.take().map(|g| g * part));
+        }
+        let rate = learning_rate(schedule, step);
+        let (weights, moments) = (&mut self.weights, &mut self.moments);
+        let moved = self.optimizer.step(&self.job.graph, rate, weights, moments, sum);
+        let norm = moved.map_err(|error| self.not_finite(&error.to_string()))?;
+        self.progress.step += 1;
+        let loss = loss_sum / schedule.accumulate as f64;
+        Ok(Point { step: step + 1, loss, rate, norm, held_out: None, seconds: 0.0 })
+    }
+
+    /// The weights as the forward pass sees them.
+    fn seen(&self, progress: f64) -> Vec<Tensor<B::InnerBackend, 2>> {
+        let one = |(id, weight): (usize, &Tensor<B::InnerBackend, 2>)| {
+            if !self.quantizer.applies(WeightId(id)) {
+                return weight.clone();
+            }
+            let [rows, cols] = weight.dims();
+            let values = self.quantizer.apply(WeightId(id), &numbers(weight), cols, progress);
+            Tensor::from_data(TensorData::new(values, [rows, cols]), &self.device)
+        };
+        self.weights.iter().enumerate().map(one).collect()
+    }
+
+    /// Mean held-out nats per token over at most so many windows, and how many tokens they have.
+    /// Weights are seen as they will be stored.
+    fn evaluate(&self, limit: usize) -> (f64, usize) {
+        let seen = self.seen(1.0);
+        let windows = self.job.corpus.held_out_windows(self.job.config.data.seq_len, limit);
+        let (mut sum, mut n) = (0.0, 0);
+        for windows in windows.chunks(self.job.config.schedule.batch) {
+            let (batch, targets) = self.batch(windows);
+            let logits = self.net.forward(&seen, &batch);
+            let rows = batch.n_sequences * batch.seq_len;
+            let mean = loss::cross_entropy(logits, targets, 0.0).into_scalar().elem::<f64>();
+            sum += mean * rows as f64;
+            n += rows;
+        }
+        (sum / n as f64, n)
+    }
+
+    /// Windows of `seq_len + 1` tokens as inputs and targets `[rows, 1]`.
+    fn batch(
+        &self,
+        windows: &[&[u32]],
+    ) -> (Batch<B::InnerBackend>, Tensor<B::InnerBackend, 2, Int>) {
+        let seq_len = self.job.config.data.seq_len;
+        let rows = windows.len() * seq_len;
+        let ids = |from: usize| -> TensorData {
+            let of = |w: &&[u32]| w[from..from + seq_len].iter().map(|&t| t as i32).collect();
+            let ids: Vec<i32> = windows.iter().flat_map(|w| -> Vec<i32> { of(w) }).collect();
+            TensorData::new(ids, [rows])
+        };
+        let tokens = Tensor::<B::InnerBackend, 1, Int>::from_data(ids(0), &self.device);
+        let targets = Tensor::<B::InnerBackend, 1, Int>::from_data(ids(1), &self.device);
+        (Batch { tokens, n_sequences: windows.len(), seq_len }, targets.reshape([rows, 1]))
+    }
+
+    /// Counts evaluations without a better loss; whether they are enough to stop.
+    fn is_stale(&mut self, loss: f64) -> bool {
+        if self.progress.best.is_none_or(|best| loss < best) {
+            self.progress.best = Some(loss);
+            self.progress.stale = 0;
+        } else {
+            self.progress.stale += 1;
+        }
+        let limit = self.job.config.schedule.early_stopping;
+        limit > 0 && self.progress.stale >= limit
+    }
+
+    fn save(&mut self) -> Result<PathBuf, TrainError> {
+        let moments = self
+            .moments
+            .iter()
+            .map(|m| m.as_ref().map(|m| (numbers(&m.first), numbers(&m.second), m.time)));
+        let state = State {
+            progress: self.progress.clone(),
+            weights: self.weights.iter().map(numbers).collect(),
+            moments: moments.collect(),
+        };
+        write_curve(&self.job.out.join(CURVE), &self.curve)?;
+        let path = state.save(self.job.out, &self.job.graph)?;
+        self.last_saved = Some(path.clone());
+        Ok(path)
+    }
+
+    /// What went wrong, in which weight, and where to go back to.
+    fn not_finite(&self, problem: &str) -> TrainError {
+        let is_bad = |w: &Tensor<B::InnerBackend, 2>| numbers(w).iter().any(|x| !x.is_finite());
+        let first = self.weights.iter().position(is_bad);
+        let place = first.map_or("all weights are still finite".to_owned(), |id| {
+            format!("the first weight that is not finite is {}", self.job.graph.weights[id].name)
+        });
+        let back = match &self.last_saved {
+            Some(path) => format!("the last good checkpoint is {}", path.display()),
+            None => "there is no checkpoint yet".into(),
+        };
+        TrainError::NotFinite(format!(
+            "step {}: {problem}; {place}; {back}; try a smaller schedule.learning_rate or a \
+             longer schedule.warmup",
+            self.progress.step + 1
+        ))
+    }
+}
+
+/// The curve's file in the run's folder: one JSON object per step.
+pub const CURVE: &str = "curve.jsonl";
+
+fn write_curve(path: &Path, curve: &[Point]) -> Result<(), TrainError> {
+    let mut file = AtomicFile::create(path)?;
+    for point in curve {
+        let line = serde_json::to_string(point).expect("a point is plain data");
+        file.write(line.as_bytes())?;
+        file.write(b"\n")?;
+    }
+    Ok(file.finish()?)
+}
+
+/// The points up to a step. What cannot be read is left out: the curve is for people.
+fn read_curve(path: &Path, up_to: usize) -> Vec<Point> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let points = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+    points.filter(|p: &Point| p.step <= up_to).collect()
+}
+
+fn tensors<B: Backend>(
+    graph: &Graph,
+    weights: &[Vec<f32>],
+    device: &B::Device,
+) -> Vec<Tensor<B, 2>> {
+    let one = |(decl, values): (&sterna_model::WeightDecl, &Vec<f32>)| {
+        let (rows, cols) = decl.matrix();
+        Tensor::from_data(TensorData::new(values.clone(), [rows, cols]), device)
+    };
+    graph.weights.iter().zip(weights).map(one).collect()
+}
+
+fn numbers<B: Backend>(tensor: &Tensor<B, 2>) -> Vec<f32> {
+    tensor.to_data().convert::<f32>().into_vec().expect("just converted")
+}

@@ -1,0 +1,1 @@
+//! That training learns, also in the numbers of an encoding.
