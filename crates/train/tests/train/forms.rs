@@ -42,7 +42,7 @@ fn forward_equals_the_runtime_for_every_architecture() {
             let sequence = runner.new_sequence();
             let chunk = Chunk { sequence, tokens, logits: Logits::All };
             from_runtime.extend_from_slice(runner.forward(&[chunk]).unwrap());
-            runner.free(sequence);
+            runner.free(sequence).unwrap();
         }
         let largest = logits.iter().fold(0.0f32, |m, x| m.max(x.abs()));
         let worst = |other: &[f32]| {
