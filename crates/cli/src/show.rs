@@ -36,7 +36,10 @@ fn is_input(error: &(dyn std::error::Error + 'static)) -> bool {
     error.is::<BadInput>()
         || error.is::<FormatError>()
         || matches!(optimize, Some(OptimizeError::Input(_) | OptimizeError::Format(_)))
-        || matches!(train, Some(TrainError::Input(_) | TrainError::Format(_)))
+        || matches!(
+            train,
+            Some(TrainError::Input(_) | TrainError::Format(_) | TrainError::Teacher(_))
+        )
         || matches!(measure, Some(MeasureError::Data(_)))
         || io.is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound)
 }

@@ -2,6 +2,7 @@
 
 use crate::TrainError;
 use crate::config::Run;
+use crate::distill::Tutor;
 use crate::trainer::{self, Event, Job, Outcome};
 use burn::backend::{Autodiff, Flex};
 use sterna_model::plan::nearest;
@@ -49,10 +50,11 @@ pub fn check(run: &Run) -> Result<(), TrainError> {
 /// As [`trainer::train`].
 pub fn train(
     job: &Job<'_>,
+    tutor: Option<&mut Tutor>,
     watch: &mut dyn FnMut(Event<'_>) -> bool,
 ) -> Result<Outcome, TrainError> {
     let threads = job.config.run.threads;
     // A second run in this process keeps the first one's threads.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
-    trainer::train::<Cpu>(job, &Default::default(), watch)
+    trainer::train::<Cpu>(job, tutor, &Default::default(), watch)
 }

@@ -11,6 +11,7 @@ mod tests;
 use crate::TrainError;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use sterna_measure::level::Level;
 
 /// Everything a training run depends on. Same config, same data, same machine: same losses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -259,12 +260,29 @@ impl Default for Run {
 
 impl Config {
     /// Reads a file, lays `settings` (`section.key=value`) over it, and checks the numbers. Without
-    /// a file, the settings stand alone.
+    /// a file, the settings stand alone. Where neither says anything, the level does.
     ///
     /// # Errors
     /// One sentence with the key and the fix.
-    pub fn read(path: Option<&Path>, settings: &[String]) -> Result<Self, TrainError> {
-        check::read(path, settings)
+    pub fn read(
+        level: Level,
+        path: Option<&Path>,
+        settings: &[String],
+    ) -> Result<Self, TrainError> {
+        check::read(Self::at(level), path, settings)
+    }
+
+    /// The defaults of a level (spec 5.1.1): `development` is for trying things out, one pass per
+    /// step and no smoothing; `balanced` averages two passes per step; `production` averages four,
+    /// trains longest, smooths labels and stops when the held-out loss no longer falls.
+    pub fn at(level: Level) -> Self {
+        let mut config = Self::default();
+        config.schedule.steps = level.choose([300, 2000, 10_000]);
+        config.schedule.accumulate = level.choose([1, 2, 4]);
+        config.schedule.label_smoothing = level.choose([0.0, 0.0, 0.1]);
+        config.schedule.early_stopping = level.choose([0, 0, 10]);
+        config.run.eval_every = level.choose([50, 100, 250]);
+        config
     }
 
     /// The whole configuration as TOML, defaults included.

@@ -6,8 +6,8 @@
 #[cfg(test)]
 mod tests;
 
-use crate::{TrainError, text};
 use crate::config::Data;
+use crate::{TrainError, text};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};

@@ -1,7 +1,7 @@
 //! What can go wrong in training.
 
+use crate::teacher::TeacherError;
 use sterna_formats::FormatError;
-use sterna_runtime::RuntimeError;
 
 /// Why training did not start or did not go on.
 #[derive(Debug, thiserror::Error)]
@@ -12,9 +12,9 @@ pub enum TrainError {
     /// A file is damaged or cannot be read or written.
     #[error(transparent)]
     Format(#[from] FormatError),
-    /// The teacher cannot be run.
+    /// The teacher is wrong for this student, or cannot be run.
     #[error(transparent)]
-    Runtime(#[from] RuntimeError),
+    Teacher(#[from] TeacherError),
     /// Numbers stopped being numbers.
     #[error("{0}")]
     NotFinite(String),

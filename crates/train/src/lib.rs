@@ -5,7 +5,6 @@
 //! the only crate that knows Burn.
 #![forbid(unsafe_code)]
 
-
 pub mod config;
 pub mod data;
 pub mod text;
@@ -19,6 +18,8 @@ pub mod quant;
 pub mod loss;
 pub mod optim;
 pub mod schedule;
+
+pub mod distill;
 pub mod teacher;
 
 pub mod state;

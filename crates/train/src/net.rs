@@ -16,10 +16,10 @@ use sterna_model::{Graph, Role, ValueId, WeightId};
 pub struct Net<B: AutodiffBackend> {
     graph: Arc<Graph>,
     forms: Vec<Form<B>>,
-    plain_forms: Vec<Form<B::InnerBackend>>,
-    constants: Vec<Vec<Tensor<B::InnerBackend, 2>>>,
+    /// Per node; none of them is on a tape.
+    constants: Vec<Vec<Tensor<B, 2>>>,
     segments: Vec<Range<usize>>,
-    /// Per node, how often its values are read from there on; see [`Net::run`].
+    /// The last node that reads each value.
     last_use: Vec<usize>,
 }
 
@@ -29,6 +29,14 @@ pub struct Backward<B: AutodiffBackend> {
     pub loss: f32,
     /// One per weight of the graph, in its order; `None` for those that are not trained.
     pub gradients: Vec<Option<Tensor<B::InnerBackend, 2>>>,
+}
+
+/// What a loss is made of.
+pub struct Results<B: Backend> {
+    /// The graph's result, `[rows, vocabulary]`.
+    pub logits: Tensor<B, 2>,
+    /// What the last node read, `[rows, features]`.
+    pub hidden: Tensor<B, 2>,
 }
 
 /// Values that are known, by their id.
@@ -47,7 +55,7 @@ impl<B: AutodiffBackend> Net<B> {
         checkpoint: bool,
         device: &B::Device,
     ) -> Result<Self, TrainError> {
-        let (mut all_forms, mut plain_forms, mut constants) = (vec![], vec![], vec![]);
+        let (mut all_forms, mut constants) = (vec![], vec![]);
         for node in &graph.nodes {
             let form = forms::by_op::<B>(&*node.op).ok_or_else(|| {
                 let known = forms::forms::<B>().iter().map(|f| f.op).collect::<Vec<_>>();
@@ -58,7 +66,6 @@ impl<B: AutodiffBackend> Net<B> {
                     known.join(", ")
                 ))
             })?;
-            let plain = forms::by_op::<B::InnerBackend>(&*node.op).expect("one list for all");
             let plain_values: Vec<Vec<f32>> = node
                 .weights
                 .iter()
@@ -75,14 +82,13 @@ impl<B: AutodiffBackend> Net<B> {
                 weights: &weights,
                 device,
             };
-            constants.push((plain.constants)(&from));
+            constants.push((form.constants)(&from));
             all_forms.push(form);
-            plain_forms.push(plain);
         }
         let last_use = last_use(&graph);
         let nodes = graph.nodes.len();
         let segments = if checkpoint { segments(&graph, &last_use) } else { vec![0..nodes] };
-        Ok(Self { graph, forms: all_forms, plain_forms, constants, segments, last_use })
+        Ok(Self { graph, forms: all_forms, constants, segments, last_use })
     }
 
     /// How many segments the graph is cut into; one without checkpointing.
@@ -110,35 +116,26 @@ impl<B: AutodiffBackend> Net<B> {
         let mut values = vec![None; self.graph.values.len()];
         let writes = |n: &usize| self.graph.nodes[*n].outputs.contains(&wanted);
         let end = (0..self.graph.nodes.len()).find(writes).expect("a node writes it") + 1;
-        let part = Part { graph: &self.graph, forms: &self.plain_forms, last_use: &self.last_use };
-        part.run(0..end, weights, &self.constants, batch, &mut values, &[wanted]);
-        values[wanted.0].take().expect("just computed")
+        self.run(0..end, &self.leaves(weights, &(0..0)), &lift(batch), &mut values, &[wanted]);
+        values[wanted.0].take().expect("just computed").inner()
     }
 
-    /// The loss and the gradients of the trained weights. `loss` gets the result `[rows, features]`
-    /// and gives one number.
-    ///
-    /// # Errors
-    /// None of its own; numbers that are not finite are the caller's to find.
+    /// The value that the last node reads: the last hidden state of a language model.
+    pub fn last_hidden(&self) -> ValueId {
+        self.graph.nodes.last().expect("a finished graph has nodes").inputs[0]
+    }
+
+    /// The loss and the gradients of the trained weights. `loss` gets the [`Results`] and gives one
+    /// number; numbers that are not finite are the caller's to find.
     pub fn backward(
         &self,
         weights: &[Tensor<B::InnerBackend, 2>],
         batch: &Batch<B::InnerBackend>,
-        loss: &dyn Fn(Tensor<B, 2>) -> Tensor<B, 1>,
+        loss: &dyn Fn(Results<B>) -> Tensor<B, 1>,
     ) -> Backward<B> {
         let output = self.graph.output.expect("a finished graph has an output");
-        let boundaries = self.boundaries(weights, batch);
-        let lifted: Vec<Vec<Tensor<B, 2>>> = self
-            .constants
-            .iter()
-            .map(|c| c.iter().cloned().map(Tensor::from_inner).collect())
-            .collect();
-        let part = Part { graph: &self.graph, forms: &self.forms, last_use: &self.last_use };
-        let batch = Batch {
-            tokens: Tensor::from_inner(batch.tokens.clone()),
-            n_sequences: batch.n_sequences,
-            seq_len: batch.seq_len,
-        };
+        let batch = lift(batch);
+        let boundaries = self.boundaries(weights, &batch);
         let mut gradients = vec![None; weights.len()];
         let mut loss_value = 0.0;
         let mut upstream: Option<Tensor<B::InnerBackend, 2>> = None;
@@ -151,11 +148,13 @@ impl<B: AutodiffBackend> Net<B> {
                 value
             });
             let exit = boundaries.get(n + 1).and_then(Option::as_ref).map_or(output, |b| b.0);
-            part.run(range.clone(), &leaves, &lifted, &batch, &mut values, &[exit]);
+            let hidden = self.last_hidden();
+            self.run(range.clone(), &leaves, &batch, &mut values, &[exit, hidden]);
             let result = values[exit.0].take().expect("the segment writes its exit");
             let objective = match upstream.take() {
                 None => {
-                    let objective = loss(result);
+                    let hidden = values[hidden.0].take().expect("the last segment reads it");
+                    let objective = loss(Results { logits: result, hidden });
                     loss_value = objective.clone().inner().into_scalar_f32();
                     objective
                 }
@@ -176,20 +175,21 @@ impl<B: AutodiffBackend> Net<B> {
         Backward { loss: loss_value, gradients }
     }
 
-    /// The value that enters each segment (none enters the first), from one plain forward pass.
+    /// The value that enters each segment (none enters the first), from one pass without a tape: by
+    /// the same forms, so that its bits are those of the pass with one.
     fn boundaries(
         &self,
         weights: &[Tensor<B::InnerBackend, 2>],
-        batch: &Batch<B::InnerBackend>,
+        batch: &Batch<B>,
     ) -> Vec<Option<(ValueId, Tensor<B::InnerBackend, 2>)>> {
         let mut boundaries = vec![None];
-        let part = Part { graph: &self.graph, forms: &self.plain_forms, last_use: &self.last_use };
-        let mut values: Values<B::InnerBackend> = vec![None; self.graph.values.len()];
+        let weights = self.leaves(weights, &(0..0));
+        let mut values: Values<B> = vec![None; self.graph.values.len()];
         for range in &self.segments[..self.segments.len() - 1] {
             let exit = live_after(&self.graph, &self.last_use, range.end - 1)[0];
-            part.run(range.clone(), weights, &self.constants, batch, &mut values, &[exit]);
+            self.run(range.clone(), &weights, batch, &mut values, &[exit]);
             let value = values[exit.0].clone().expect("the segment writes its exit");
-            boundaries.push(Some((exit, value)));
+            boundaries.push(Some((exit, value.inner())));
         }
         boundaries
     }
@@ -218,22 +218,12 @@ impl<B: AutodiffBackend> Net<B> {
         ids.dedup();
         ids
     }
-}
 
-/// Nodes run on one backend, with or without a tape.
-struct Part<'a, B: Backend> {
-    graph: &'a Graph,
-    forms: &'a [Form<B>],
-    last_use: &'a [usize],
-}
-
-impl<B: Backend> Part<'_, B> {
     /// Runs some nodes; values that nothing reads any more are dropped, but for `keep`.
     fn run(
         &self,
         range: Range<usize>,
         weights: &[Tensor<B, 2>],
-        constants: &[Vec<Tensor<B, 2>>],
         batch: &Batch<B>,
         values: &mut Values<B>,
         keep: &[ValueId],
@@ -255,12 +245,21 @@ impl<B: Backend> Part<'_, B> {
                 batch,
                 values: &inputs,
                 weights: &node_weights,
-                constants: &constants[n],
+                constants: &self.constants[n],
             });
             for (id, output) in node.outputs.iter().zip(outputs) {
                 values[id.0] = Some(output);
             }
         }
+    }
+}
+
+/// A batch for the backend with gradients.
+fn lift<B: AutodiffBackend>(batch: &Batch<B::InnerBackend>) -> Batch<B> {
+    Batch {
+        tokens: Tensor::from_inner(batch.tokens.clone()),
+        n_sequences: batch.n_sequences,
+        seq_len: batch.seq_len,
     }
 }
 

@@ -91,8 +91,8 @@ impl Rule {
         let mut values = values.to_vec();
         match self.codes {
             Codes::Encoding => {}
-            Codes::Ternary => drop(ternarize(&mut values)),
-            Codes::Binary => drop(binarize(&mut values)),
+            Codes::Ternary => drop(sterna_formats::ternarize(&mut values)),
+            Codes::Binary => drop(sterna_formats::binarize(&mut values)),
         }
         let row = self.encoding.row_bytes(cols);
         let mut bytes = vec![0; values.len() / cols * row];
@@ -106,8 +106,11 @@ impl Rule {
 
 fn rule(config: &Quantize, graph: &Graph, id: WeightId) -> Result<Option<Rule>, TrainError> {
     let decl: &WeightDecl = graph.decl(id);
+    // A head that sees int8 activations is a BitLinear, as the layers' matrices are.
+    let is_bit = graph.bit_matrices().contains(&id);
     let name = match decl.role {
-        Role::TokenEmbedding | Role::Head => &config.embedding,
+        Role::TokenEmbedding | Role::PositionEmbedding => &config.embedding,
+        Role::Head if !is_bit => &config.embedding,
         role if role.is_matrix() => &config.encoding,
         _ => &None,
     };
@@ -146,22 +149,4 @@ fn soft(values: &[f32], codes: Codes, temperature: f32) -> Vec<f32> {
         _ => 0.5 * (step(w / scale - 0.5) + step(w / scale + 0.5)),
     };
     values.iter().map(|w| code(w) * scale).collect()
-}
-
-fn scale(values: &[f32]) -> f32 {
-    let sum: f64 = values.iter().map(|w| f64::from(w.abs())).sum();
-    half::f16::from_f64(sum / values.len() as f64).to_f32()
-}
-
-fn ternarize(values: &mut [f32]) -> f32 {
-    let scale = scale(values);
-    let code = |w: f32| (w / scale).round_ties_even().clamp(-1.0, 1.0);
-    values.iter_mut().for_each(|w| *w = if scale > 0.0 { code(*w) * scale } else { 0.0 });
-    scale
-}
-
-fn binarize(values: &mut [f32]) -> f32 {
-    let scale = scale(values);
-    values.iter_mut().for_each(|w| *w = if *w < 0.0 { -scale } else { scale });
-    scale
 }

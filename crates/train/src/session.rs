@@ -5,6 +5,7 @@
 
 use crate::config::Config;
 use crate::data::Corpus;
+use crate::distill::Tutor;
 use crate::export::Trained;
 use crate::quant::Quantizer;
 use crate::trainer::{Event, Job, Outcome};
@@ -27,6 +28,7 @@ pub struct Session {
     pub corpus: Corpus,
     metadata: Metadata,
     weights: Vec<Vec<f32>>,
+    tutor: Option<Tutor>,
 }
 
 /// What a run made.
@@ -54,8 +56,14 @@ impl Session {
             None => from_shape(&config)?,
         };
         Quantizer::new(&config.quantize, &graph)?;
+        let tutor = Tutor::open(&config, &graph, &tokenizer, &out)?;
         let corpus = Corpus::open(&config.data, &tokenizer)?;
-        Ok(Self { config, out, graph: Arc::new(graph), corpus, metadata, weights })
+        Ok(Self { tutor, config, out, graph: Arc::new(graph), corpus, metadata, weights })
+    }
+
+    /// The teacher, where there is one.
+    pub fn tutor(&self) -> Option<&Tutor> {
+        self.tutor.as_ref()
     }
 
     /// Parameters that are trained.
@@ -69,7 +77,7 @@ impl Session {
     /// # Errors
     /// When numbers stop being finite, or a file cannot be written.
     pub fn run(
-        &self,
+        &mut self,
         clock: &dyn Clock,
         watch: &mut dyn FnMut(Event<'_>) -> bool,
     ) -> Result<Trainee, TrainError> {
@@ -85,7 +93,7 @@ impl Session {
             out: &self.out,
             clock,
         };
-        let outcome = backend::train(&job, watch)?;
+        let outcome = backend::train(&job, self.tutor.as_mut(), watch)?;
         let model = self.out.join("model.gguf");
         let quantizer = Quantizer::new(&self.config.quantize, &self.graph)?;
         let float = encodings::by_name(&self.config.run.save_as).expect("Config has checked it");

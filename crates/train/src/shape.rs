@@ -1,36 +1,19 @@
 //! The shape of a new model: a preset with the config's changes.
 
-use crate::TrainError;
-use crate::config;
-use sterna_model::Arch;
+use crate::{TrainError, config};
+use sterna_model::{Arch, Config, presets};
+
+/// Where a shape starts that names no preset.
+const USUAL: &str = "llama-1m";
 
 /// The architecture and hyper-parameters that `[model]` asks for.
 ///
 /// # Errors
 /// When the preset is unknown: the message names the nearest.
-pub fn of(model: &config::Model) -> Result<(&'static dyn Arch, sterna_model::Config), TrainError> {
-    use sterna_model::ops::RopeLayout;
-    let mut shape = sterna_model::Config {
-        n_layers: 5,
-        dim: 256,
-        ffn_dim: 768,
-        n_heads: 4,
-        n_kv_heads: 4,
-        head_dim: 64,
-        vocab_len: 2048,
-        context_len: 512,
-        norm_eps: 1e-5,
-        rope_layout: RopeLayout::Interleaved,
-        rotary_dim: 64,
-        rope_base: 10000.0,
-        rope_scale: 1.0,
-        rope_factors: false,
-        llama3: None,
-        window: None,
-        tied: true,
-        biases: Default::default(),
-        qk_norm: false,
-    };
+pub fn of(model: &config::Model) -> Result<(&'static dyn Arch, Config), TrainError> {
+    let name = model.preset.as_deref().unwrap_or(USUAL);
+    let preset = presets::by_name(name).map_err(TrainError::Input)?;
+    let mut shape = preset.config();
     let set = |to: &mut usize, from: Option<usize>| *to = from.unwrap_or(*to);
     set(&mut shape.n_layers, model.layers);
     set(&mut shape.dim, model.dim);
@@ -39,8 +22,9 @@ pub fn of(model: &config::Model) -> Result<(&'static dyn Arch, sterna_model::Con
     set(&mut shape.n_kv_heads, model.kv_heads.or(model.heads));
     set(&mut shape.context_len, model.context);
     if model.dim.is_some() || model.heads.is_some() {
+        let rotates = shape.rotary_dim > 0;
         shape.head_dim = shape.dim / shape.n_heads.max(1);
-        shape.rotary_dim = shape.head_dim;
+        shape.rotary_dim = if rotates { shape.head_dim } else { 0 };
     }
-    Ok((&sterna_model::archs::llama::Llama, shape))
+    Ok((preset.architecture(), shape))
 }

@@ -6,7 +6,9 @@
 
 use crate::config::Config;
 use crate::data::{Corpus, Windows};
+use crate::distill::{Lesson, Tutor};
 use crate::forms::Batch;
+use crate::net::Results;
 use crate::optim::{Moments, Optimizer};
 use crate::quant::Quantizer;
 use crate::schedule::learning_rate;
@@ -107,6 +109,7 @@ struct Trainer<'a, B: AutodiffBackend> {
     job: &'a Job<'a>,
     device: B::Device,
     net: Net<B>,
+    lesson: Option<Lesson<'a, B>>,
     quantizer: Quantizer,
     optimizer: Optimizer,
     windows: Windows,
@@ -123,10 +126,11 @@ struct Trainer<'a, B: AutodiffBackend> {
 /// When the config does not fit the graph, numbers stop being finite, or a file cannot be written.
 pub fn train<B: AutodiffBackend>(
     job: &Job<'_>,
+    tutor: Option<&mut Tutor>,
     device: &B::Device,
     watch: &mut dyn FnMut(Event<'_>) -> bool,
 ) -> Result<Outcome, TrainError> {
-    let mut trainer = Trainer::<B>::new(job, device.clone())?;
+    let mut trainer = Trainer::<B>::new(job, tutor, device.clone())?;
     trainer.resume(watch)?;
     let end = trainer.run(watch)?;
     let (held_out, held_out_tokens) = trainer.evaluate(usize::MAX);
@@ -141,14 +145,20 @@ pub fn train<B: AutodiffBackend>(
 }
 
 impl<'a, B: AutodiffBackend> Trainer<'a, B> {
-    fn new(job: &'a Job<'a>, device: B::Device) -> Result<Self, TrainError> {
+    fn new(
+        job: &'a Job<'a>,
+        tutor: Option<&'a mut Tutor>,
+        device: B::Device,
+    ) -> Result<Self, TrainError> {
         let config = job.config;
         let frozen = |id: WeightId| job.weights[id.0].clone();
         let (graph, seq_len) = (job.graph.clone(), config.data.seq_len);
         let net = Net::new(graph, seq_len, &frozen, config.run.checkpointing, &device)?;
         let quantizer = Quantizer::new(&config.quantize, &job.graph)?;
         let weights = tensors::<B::InnerBackend>(&job.graph, &job.weights, &device);
+        let lesson = tutor.map(|tutor| Lesson::new(tutor, seq_len, &device)).transpose()?;
         Ok(Self {
+            lesson,
             net,
             quantizer,
             optimizer: Optimizer::new(&config.schedule),
@@ -210,6 +220,9 @@ impl<'a, B: AutodiffBackend> Trainer<'a, B> {
             self.progress.seconds = before + (self.job.clock.now() - start).as_secs_f64();
             point.seconds = self.progress.seconds;
             self.curve.push(point.clone());
+            for report in self.lesson.iter_mut().flat_map(Lesson::take_reports) {
+                watch(Event::Note(report));
+            }
             let go_on = watch(Event::Step(&point));
             let stops = point.held_out.is_some_and(|loss| self.is_stale(loss));
             let saves = run.save_every > 0 && done.is_multiple_of(run.save_every);
@@ -243,8 +256,18 @@ impl<'a, B: AutodiffBackend> Trainer<'a, B> {
             let windows: Vec<&[u32]> = starts.iter().map(window).collect();
             let (batch, targets) = self.batch(&windows);
             let targets = Tensor::<B, 2, Int>::from_inner(targets);
-            let smoothing = schedule.label_smoothing;
-            let of = |logits| loss::cross_entropy(logits, targets.clone(), smoothing);
+            let answer = match &mut self.lesson {
+                Some(lesson) => Some(lesson.answer(&windows, &batch, &self.device)?),
+                None => None,
+            };
+            let of = |results: Results<B>| {
+                let (logits, smoothing) = (results.logits.clone(), schedule.label_smoothing);
+                let own = loss::cross_entropy(logits, targets.clone(), smoothing);
+                match &answer {
+                    Some(answer) => answer.mix(&self.job.config.teacher, results, own),
+                    None => own,
+                }
+            };
             let back = self.net.backward(&seen, &batch, &of);
             if !back.loss.is_finite() {
                 return Err(self.not_finite("the loss is not finite"));
@@ -384,7 +407,8 @@ fn read_curve(path: &Path, up_to: usize) -> Vec<Point> {
     points.filter(|p: &Point| p.step <= up_to).collect()
 }
 
-fn tensors<B: Backend>(
+/// Plain numbers as tensors, vectors as one row.
+pub(crate) fn tensors<B: Backend>(
     graph: &Graph,
     weights: &[Vec<f32>],
     device: &B::Device,

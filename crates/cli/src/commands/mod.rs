@@ -2,6 +2,7 @@
 
 mod bench;
 mod convert;
+mod distill;
 mod doctor;
 mod eval;
 mod inspect;
@@ -36,6 +37,8 @@ pub enum Command {
     Tokenizer(tokenizer::Args),
     /// Train a model, from nothing or from a file; also in the numbers of an encoding (QAT).
     Train(train::Args),
+    /// Train a student to answer as a teacher does.
+    Distill(distill::Args),
     /// Show the plan and the evidence an artifact carries.
     Report(report::Args),
     /// Say what this machine can do, and what makes it slow.
@@ -57,6 +60,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Optimize(args) => optimize::run(args),
         Command::Tokenizer(args) => tokenizer::run(args),
         Command::Train(args) => train::run(args),
+        Command::Distill(args) => distill::run(args),
         Command::Report(args) => report::run(args),
         Command::Doctor(args) => doctor::run(args),
     }

@@ -5,6 +5,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use sterna_measure::clock::RealClock;
+use sterna_measure::level::Level;
+use sterna_train::distill::Tutor;
 use sterna_train::trainer::{End, Event, Point};
 use sterna_train::{Config, Session};
 
@@ -27,6 +29,9 @@ pub struct Args {
     /// Folder of the result (run.out).
     #[arg(short, long)]
     out: Option<PathBuf>,
+    /// Defaults to start from: development, balanced or production (their synonyms work too).
+    #[arg(long, default_value = "balanced")]
+    level: Level,
     /// A named shape (model.preset).
     #[arg(long)]
     preset: Option<String>,
@@ -89,12 +94,21 @@ impl Args {
 /// # Errors
 /// When the config or the data is wrong, or numbers stop being finite.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let config = Config::read(args.config.as_deref(), &args.settings())?;
+    run_with(&args, &[])
+}
+
+/// Runs the command with settings between the config and the flags.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with(args: &Args, settings: &[String]) -> anyhow::Result<ExitCode> {
+    let settings = [settings, &args.settings()].concat();
+    let config = Config::read(args.level, args.config.as_deref(), &settings)?;
     if args.print_config {
         print!("{}", config.to_toml());
         return Ok(ExitCode::SUCCESS);
     }
-    let session = Session::open(config)?;
+    let mut session = Session::open(config)?;
     interrupt::listen()?;
     let bar = bar(&session);
     let trainee = session.run(&RealClock::new(), &mut |event| {
@@ -103,6 +117,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     })?;
     bar.finish_and_clear();
     let outcome = &trainee.outcome;
+    let asked = session.tutor().map(Tutor::statistics);
     if args.json {
         show::json(&serde_json::json!({
             "model": trainee.model,
@@ -113,6 +128,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             "held_out_tokens": outcome.held_out_tokens,
             "parameters": session.n_parameters(),
             "training_tokens": session.corpus.train.len(),
+            "teacher_windows_computed": asked.map(|a| a.n_misses),
+            "teacher_windows_cached": asked.map(|a| a.n_hits),
         }))?;
     } else {
         println!(
@@ -140,9 +157,9 @@ fn bar(session: &Session) -> ProgressBar {
 
 fn tell(bar: &ProgressBar, event: &Event<'_>) {
     match event {
-        Event::Note(note) => bar.println(format!("note: {note}")),
+        Event::Note(note) => say(bar, &format!("note: {note}")),
         Event::Resumed(step) => {
-            bar.println(format!("going on from step {step}"));
+            say(bar, &format!("going on from step {step}"));
             bar.set_position(*step as u64);
             bar.reset_eta();
         }
@@ -150,10 +167,19 @@ fn tell(bar: &ProgressBar, event: &Event<'_>) {
             bar.set_position(point.step as u64);
             bar.set_message(format!("loss {:.3}", point.loss));
             if let Some(line) = evaluated(point) {
-                bar.println(line);
+                say(bar, &line);
             }
         }
         Event::Saved(_) => {}
+    }
+}
+
+/// A line above the bar; where no terminal shows a bar, just a line.
+fn say(bar: &ProgressBar, line: &str) {
+    if bar.is_hidden() {
+        eprintln!("{line}");
+    } else {
+        bar.println(line);
     }
 }
 

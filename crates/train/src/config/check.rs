@@ -10,7 +10,11 @@ use toml::{Table, Value};
 /// A larger file is no config.
 const MAX_LEN: u64 = 1 << 20;
 
-pub fn read(path: Option<&Path>, settings: &[String]) -> Result<Config, TrainError> {
+pub fn read(
+    defaults: Config,
+    path: Option<&Path>,
+    settings: &[String],
+) -> Result<Config, TrainError> {
     let (mut table, source) = match path {
         Some(path) => (read_file(path)?, path.display().to_string()),
         None => (Table::new(), "the settings".to_owned()),
@@ -20,7 +24,13 @@ pub fn read(path: Option<&Path>, settings: &[String]) -> Result<Config, TrainErr
     for setting in settings {
         lay_over(&mut table, &known, setting)?;
     }
-    let mut config: Config = table.try_into().map_err(|e: toml::de::Error| {
+    let mut whole = Table::try_from(defaults).expect("a config is a table");
+    for (section, values) in table {
+        if let (Some(Value::Table(under)), Value::Table(over)) = (whole.get_mut(&section), values) {
+            under.extend(over);
+        }
+    }
+    let mut config: Config = whole.try_into().map_err(|e: toml::de::Error| {
         input(format!("{source}: {}", e.message().trim().replace('\n', ", ")))
     })?;
     if let Some(folder) = path.and_then(Path::parent) {
@@ -76,11 +86,23 @@ fn check_keys(table: &Table, known: &Table, source: &str) -> Result<(), TrainErr
         let Value::Table(values) = value else {
             return Err(input(format!("{source}: {section} is a section, write [{section}]")));
         };
-        if let Some(key) = values.keys().find(|key| !keys.contains_key(*key)) {
-            return Err(unknown(source, &format!("key in [{section}]"), key, keys));
+        for (key, value) in values {
+            let Some(like) = keys.get(key) else {
+                return Err(unknown(source, &format!("key in [{section}]"), key, keys));
+            };
+            if !is_like(value, like) {
+                let (found, wanted) = (value.type_str(), like.type_str());
+                let problem = format!("{section}.{key} is of type {wanted}, not {found}");
+                return Err(input(format!("{source}: {problem}; correct its value")));
+            }
         }
     }
     Ok(())
+}
+
+/// Whether a value is of the type of another; a whole number is a number too.
+fn is_like(value: &Value, like: &Value) -> bool {
+    value.same_type(like) || matches!((value, like), (Value::Integer(_), Value::Float(_)))
 }
 
 fn unknown(source: &str, what: &str, name: &str, known: &Table) -> TrainError {
@@ -115,8 +137,11 @@ fn lay_over(table: &mut Table, known: &Table, setting: &str) -> Result<(), Train
             Value::Array(text.split(',').map(|s| Value::String(s.trim().to_owned())).collect())
         }
         (Value::Float(_), Some(Value::Integer(n))) => Value::Float(n as f64),
-        (_, Some(value)) => value,
-        (_, None) => return Err(input(format!("{name} cannot be {text:?}"))),
+        (kind, Some(value)) if is_like(&value, kind) => value,
+        (kind, _) => {
+            let kind = kind.type_str();
+            return Err(input(format!("{name} cannot be {text:?}; it is of type {kind}")));
+        }
     };
     let entry = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
     if let Value::Table(section) = entry {

@@ -6,6 +6,7 @@
 mod attention;
 mod elementwise;
 mod embedding;
+mod layer_norm;
 mod linear;
 mod rms_norm;
 mod rope;
@@ -79,11 +80,15 @@ pub struct Form<B: Backend> {
 pub fn forms<B: Backend>() -> Vec<Form<B>> {
     vec![
         Form { op: "embedding", constants: none, forward: embedding::forward },
+        Form { op: "position_embedding", constants: none, forward: embedding::position },
         Form { op: "linear", constants: none, forward: linear::forward },
         Form { op: "rms_norm", constants: none, forward: rms_norm::forward },
+        Form { op: "layer_norm", constants: none, forward: layer_norm::forward },
         Form { op: "rope", constants: rope::constants, forward: rope::forward },
         Form { op: "attention", constants: attention::constants, forward: attention::forward },
         Form { op: "swiglu", constants: none, forward: elementwise::swiglu },
+        Form { op: "relu2", constants: none, forward: elementwise::relu2 },
+        Form { op: "gelu", constants: none, forward: elementwise::gelu },
         Form { op: "add", constants: none, forward: elementwise::add },
     ]
 }

@@ -43,7 +43,11 @@ pub fn config(arch: &dyn Arch) -> Config {
         "llama" => Config { rope_layout: RopeLayout::Interleaved, window: Some(5), ..base },
         "qwen2" => Config { tied: true, biases: qkv.into(), ..base },
         "qwen3" => Config { qk_norm: true, ..base },
-        _ => Config { rope_layout: RopeLayout::Interleaved, ..base },
+        "bitnet-b1.58" => Config { tied: true, ..base },
+        "bitnet-gpt" => {
+            Config { rotary_dim: 0, biases: sterna_model::archs::bitnet_gpt::biases(), ..base }
+        }
+        _ => base,
     }
 }
 

@@ -5,6 +5,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use std::sync::Arc;
 use sterna_model::{Graph, WeightId};
 use sterna_train::backend::Cpu;
+use sterna_train::net::Results;
 use sterna_train::{Net, loss};
 
 struct Case {
@@ -35,7 +36,7 @@ fn case(graph: Graph) -> Case {
 impl Case {
     fn gradients(&self, net: &Net<Cpu>) -> (f32, Vec<Option<Vec<f32>>>) {
         let (_, batch) = batch(SHAPE.0, SHAPE.1, self.graph.out_features());
-        let of = |logits| loss::cross_entropy(logits, self.targets.clone(), 0.1);
+        let of = |r: Results<Cpu>| loss::cross_entropy(r.logits, self.targets.clone(), 0.1);
         let back = net.backward(&tensors(&self.graph, &self.values), &batch, &of);
         let numbers = |g: Tensor<Plain, 2>| g.to_data().into_vec::<f32>().unwrap();
         (back.loss, back.gradients.into_iter().map(|g| g.map(numbers)).collect())

@@ -1,9 +1,10 @@
 //! A run that is broken off and resumed is the unbroken one, to the bit.
 
+use std::path::{Path, PathBuf};
 use sterna_measure::clock::SimulatedClock;
+use sterna_measure::level::Level;
 use sterna_train::trainer::{End, Event};
 use sterna_train::{Config, Session, TrainError, state};
-use std::path::{Path, PathBuf};
 
 fn text(dir: &Path) -> PathBuf {
     let path = dir.join("text.txt");
@@ -43,16 +44,17 @@ fn config(dir: &Path, out: &str, extra: &[&str]) -> Config {
     ]
     .map(String::from)
     .to_vec();
+    settings.push("schedule.accumulate=1".into());
     settings.push(format!("data.text={}", text.display()));
     settings.push(format!("data.tokenizer={}", tokenizer.display()));
     settings.push(format!("run.out={}", dir.join(out).display()));
     settings.extend(extra.iter().map(|s| s.to_string()));
-    Config::read(None, &settings).unwrap()
+    Config::read(Level::Balanced, None, &settings).unwrap()
 }
 
 /// Runs until `stop_at` steps are done; gives how it ended and the model's bytes.
 fn run(config: Config, stop_at: usize) -> (End, f64, Vec<u8>) {
-    let session = Session::open(config).unwrap();
+    let mut session = Session::open(config).unwrap();
     let clock = SimulatedClock::default();
     let trainee = session
         .run(&clock, &mut |event| match event {
@@ -90,7 +92,7 @@ fn a_killed_save_is_passed_over() {
     let bytes = std::fs::read(&newest).unwrap();
     for damage in [bytes[..bytes.len() / 2].to_vec(), flipped(&bytes)] {
         std::fs::write(&newest, damage).unwrap();
-        let session = Session::open(broken.clone()).unwrap();
+        let mut session = Session::open(broken.clone()).unwrap();
         let mut notes = Vec::new();
         let clock = SimulatedClock::default();
         let trainee = session
@@ -134,8 +136,12 @@ fn another_config_does_not_go_on() {
 #[test]
 fn numbers_that_blow_up_stop_the_run() {
     let dir = tempfile::tempdir().unwrap();
-    let settings =
-        ["schedule.learning_rate=10", "schedule.clip_norm=0", "schedule.steps=400", "schedule.warmup=0"];
+    let settings = [
+        "schedule.learning_rate=10",
+        "schedule.clip_norm=0",
+        "schedule.steps=400",
+        "schedule.warmup=0",
+    ];
     let mut config = config(dir.path(), "out", &settings);
     // Beyond what a config may say, to be sure that it happens.
     config.schedule.learning_rate = 1e30;
