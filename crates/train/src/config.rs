@@ -159,13 +159,13 @@ impl Default for Schedule {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Quantize {
-    /// Encoding of the layers' matrices, e.g. `TQ2_0` (ternary, absmean), `Q4_0`, `Q8_0`.
+    /// Encoding of the layers' matrices, e.g. `TQ2_0` (ternary, absmean), `Q1_0` (signs), `Q4_0`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encoding: Option<String>,
     /// Encoding of token embedding and head.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub embedding: Option<String>,
-    /// Use sign(W) x mean|W| (1-bit) instead of ternary codes.
+    /// Use sign(W) x mean|W| (1-bit) in a ternary encoding.
     pub binary: bool,
     /// The part of the steps over which weights blend from full precision to the encoding (the
     /// lambda warm-up).

@@ -126,15 +126,15 @@ fn rule(config: &Quantize, graph: &Graph, id: WeightId) -> Result<Option<Rule>, 
             encoding.name()
         )));
     }
-    let is_ternary = encoding.name().starts_with("TQ");
-    let codes = match (is_ternary, config.binary) {
-        (true, false) => Codes::Ternary,
-        (true, true) => Codes::Binary,
-        (false, false) => Codes::Encoding,
-        (false, true) => {
-            let problem = format!("quantize.binary needs a ternary encoding, not {name}");
-            return Err(TrainError::Input(format!("{problem}; choose TQ2_0 or TQ1_0")));
+    let codes = match encoding.name() {
+        "Q1_0" => Codes::Binary,
+        "TQ1_0" | "TQ2_0" if config.binary => Codes::Binary,
+        "TQ1_0" | "TQ2_0" => Codes::Ternary,
+        _ if config.binary => {
+            let problem = format!("quantize.binary is for ternary encodings, not {name}");
+            return Err(TrainError::Input(format!("{problem}; choose TQ2_0, TQ1_0 or Q1_0")));
         }
+        _ => Codes::Encoding,
     };
     Ok(Some(Rule { encoding, codes }))
 }

@@ -10,7 +10,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("runtime", &["formats", "kernels", "model"]),
     ("measure", &[]),
     ("optimize", &["formats", "model", "runtime", "measure"]),
-    ("train", &["formats", "model", "runtime"]),
+    ("train", &["formats", "model", "runtime", "measure"]),
     ("cli", &["formats", "kernels", "model", "runtime", "measure", "optimize", "train"]),
 ];
 

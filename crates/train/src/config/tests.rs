@@ -41,12 +41,12 @@ fn a_mistake_gets_a_sentence_with_the_nearest_key() {
     expect![[r#"
         DIR/c.toml: unknown section: "schedul"; did you mean "schedule"?
         DIR/c.toml: unknown key in [schedule]: "learnig_rate"; did you mean "learning_rate"?
-        DIR/c.toml: invalid type: string "many", expected usize
+        DIR/c.toml: schedule.steps is of type integer, not string; correct its value
         DIR/c.toml: schedule is a section, write [schedule]
         DIR/c.toml: line 1: unclosed table, expected `]`
         the settings: unknown key in [run]: "sead"; did you mean "seed"?
         "sead=2" is no setting; write section.key=value, e.g. run.seed=2
-        schedule.steps cannot be "many"
+        schedule.steps cannot be "many"; it is of type integer
         schedule.steps is 0, not in 1..=100000000
         schedule.warmup is 1.5, not a part between 0 and 1
         schedule.betas has 1, not a number from 0 to below 1

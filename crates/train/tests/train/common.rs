@@ -1,6 +1,7 @@
 //! Tiny models of every architecture, and batches for them.
 
 use burn::tensor::{Int, Tensor, TensorData};
+use std::path::{Path, PathBuf};
 use sterna_formats::encodings::float32::F32;
 use sterna_model::archs::{ARCHS, Arch};
 use sterna_model::ops::RopeLayout;
@@ -104,4 +105,25 @@ pub fn batch(n: usize, seq_len: usize, vocab: usize) -> (Vec<u32>, Batch<Plain>)
     let ids: Tensor<Plain, 1, Int> =
         Tensor::from_data(TensorData::new(ids, [n * seq_len]), &Default::default());
     (tokens, Batch { tokens: ids, n_sequences: n, seq_len })
+}
+
+/// A text to learn, and a byte-level tokenizer of 300 tokens made from it.
+pub fn sentences(dir: &Path) -> (PathBuf, PathBuf) {
+    let (text, tokenizer) = (dir.join("text.txt"), dir.join("tokenizer.json"));
+    let line = |i: usize| format!("The {i}th tern flew {} miles over the sea.\n", i * 37 % 101);
+    std::fs::write(&text, (0..400).map(line).collect::<String>()).unwrap();
+    train_tokenizer(&text, &tokenizer, 300);
+    (text, tokenizer)
+}
+
+/// Trains a tokenizer of so many tokens.
+pub fn train_tokenizer(text: &Path, to: &Path, vocab_size: usize) {
+    let text = std::fs::read_to_string(text).unwrap();
+    let settings = sterna_train::tokenizer::Settings {
+        vocab_size,
+        min_frequency: 2,
+        specials: vec!["<|endoftext|>".into()],
+    };
+    let json = sterna_train::tokenizer::train(&[&text], &settings, &mut |_| ()).unwrap();
+    std::fs::write(to, json).unwrap();
 }

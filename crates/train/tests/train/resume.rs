@@ -1,35 +1,14 @@
 //! A run that is broken off and resumed is the unbroken one, to the bit.
 
-use std::path::{Path, PathBuf};
+use crate::common::sentences;
+use std::path::Path;
 use sterna_measure::clock::SimulatedClock;
 use sterna_measure::level::Level;
 use sterna_train::trainer::{End, Event};
 use sterna_train::{Config, Session, TrainError, state};
 
-fn text(dir: &Path) -> PathBuf {
-    let path = dir.join("text.txt");
-    let line = |i: usize| format!("The {i}th tern flew {} miles over the sea.\n", i * 37 % 101);
-    std::fs::write(&path, (0..400).map(line).collect::<String>()).unwrap();
-    path
-}
-
-/// A byte-level tokenizer of 300 tokens.
-fn tokenizer(dir: &Path, text: &Path) -> PathBuf {
-    let path = dir.join("tokenizer.json");
-    let text = std::fs::read_to_string(text).unwrap();
-    let settings = sterna_train::tokenizer::Settings {
-        vocab_size: 300,
-        min_frequency: 2,
-        specials: vec!["<|endoftext|>".into()],
-    };
-    let json = sterna_train::tokenizer::train(&[&text], &settings, &mut |_| ()).unwrap();
-    std::fs::write(&path, json).unwrap();
-    path
-}
-
 fn config(dir: &Path, out: &str, extra: &[&str]) -> Config {
-    let text = text(dir);
-    let tokenizer = tokenizer(dir, &text);
+    let (text, tokenizer) = sentences(dir);
     let mut settings: Vec<String> = [
         "model.layers=1",
         "model.dim=32",
