@@ -83,7 +83,13 @@ impl Tutor {
 /// A tutor on a backend.
 pub struct Lesson<'a, B: AutodiffBackend> {
     tutor: &'a mut Tutor,
-    hidden: Option<(Net<B>, Vec<Tensor<B::InnerBackend, 2>>)>,
+    hidden: Option<Hidden<B>>,
+}
+
+/// The teacher's graph and weights on the backend.
+struct Hidden<B: AutodiffBackend> {
+    net: Net<B>,
+    weights: Vec<Tensor<B::InnerBackend, 2>>,
 }
 
 /// What the teacher says of one batch.
@@ -107,7 +113,8 @@ impl<'a, B: AutodiffBackend> Lesson<'a, B> {
             Some((graph, weights)) => {
                 let frozen = |id: sterna_model::WeightId| weights[id.0].clone();
                 let net = Net::new(graph.clone(), seq_len, &frozen, false, device)?;
-                Some((net, crate::trainer::tensors::<B::InnerBackend>(graph, weights, device)))
+                let weights = crate::trainer::tensors::<B::InnerBackend>(graph, weights, device);
+                Some(Hidden { net, weights })
             }
         };
         Ok(Self { tutor, hidden })
@@ -127,7 +134,7 @@ impl<'a, B: AutodiffBackend> Lesson<'a, B> {
         let logits = self.tutor.teacher.logits(&inputs)?;
         let shape = [batch.n_sequences * batch.seq_len, self.tutor.teacher.vocab_len()];
         let logits = Tensor::from_data(TensorData::new(logits, shape), device);
-        let hidden = self.hidden.as_ref().map(|(net, weights)| {
+        let hidden = self.hidden.as_ref().map(|Hidden { net, weights }| {
             Tensor::from_inner(net.forward_value(weights, batch, net.last_hidden()))
         });
         Ok(Answer { logits, hidden })

@@ -7,9 +7,9 @@ use sterna_model::{Graph, Role, WeightDecl, WeightSource};
 /// Standard deviation of token embeddings, small so that tied heads start near even odds.
 const EMBEDDING_STD: f64 = 0.02;
 
-/// Seeded weights, in the graph's order: norms one, biases zero, matrices normal with a deviation of
-/// `0.6 / sqrt(inputs)`, those that write to the residual stream smaller by `1 / sqrt(2 layers)`
-/// (GPT-2's rule), so that depth does not grow the stream.
+/// Seeded weights, in the graph's order: norms one, biases zero, matrices normal with a deviation
+/// of `0.6 / sqrt(inputs)`, those that write to the residual stream smaller by
+/// `1 / sqrt(2 layers)` (GPT-2's rule), so that depth does not grow the stream.
 pub fn random(graph: &Graph, seed: u64) -> Vec<Vec<f32>> {
     let layers = graph.weights.iter().filter_map(|w| w.layer).max().map_or(1, |last| last + 1);
     let mut random = StdRng::seed_from_u64(seed);

@@ -86,8 +86,7 @@ impl<B: AutodiffBackend> Net<B> {
             all_forms.push(form);
         }
         let last_use = last_use(&graph);
-        let nodes = graph.nodes.len();
-        let segments = if checkpoint { segments(&graph, &last_use) } else { vec![0..nodes] };
+        let segments = segments(&graph, &last_use, checkpoint);
         Ok(Self { graph, forms: all_forms, constants, segments, last_use })
     }
 
@@ -286,13 +285,14 @@ fn live_after(graph: &Graph, last_use: &[usize], n: usize) -> Vec<ValueId> {
     written.filter(|v| last_use[v.0] > n).collect()
 }
 
-/// Cuts wherever a single value goes on: between the halves of each layer of a decoder.
-fn segments(graph: &Graph, last_use: &[usize]) -> Vec<Range<usize>> {
+/// The whole graph, or cut wherever a single value goes on: between the halves of each layer of a
+/// decoder.
+fn segments(graph: &Graph, last_use: &[usize], cut: bool) -> Vec<Range<usize>> {
     let nodes = graph.nodes.len();
     let mut cuts = vec![0];
     for n in 0..nodes.saturating_sub(1) {
         let is_residual = graph.nodes[n].op.name() == "add";
-        if is_residual && live_after(graph, last_use, n).len() == 1 {
+        if cut && is_residual && live_after(graph, last_use, n).len() == 1 {
             cuts.push(n + 1);
         }
     }

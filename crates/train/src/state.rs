@@ -25,9 +25,12 @@ pub struct State {
     pub progress: Progress,
     /// Weights in the graph's order.
     pub weights: Vec<Vec<f32>>,
-    /// First and second moments with their steps, of the weights that have been trained.
-    pub moments: Vec<Option<(Vec<f32>, Vec<f32>, usize)>>,
+    /// Of the weights that have been trained.
+    pub moments: Vec<Option<Moments>>,
 }
+
+/// A weight's running means: of its gradient, of the square, and the steps they have seen.
+pub type Moments = (Vec<f32>, Vec<f32>, usize);
 
 /// Where a run is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -146,22 +149,16 @@ impl State {
     }
 }
 
-/// The newest checkpoint of a folder that is whole, with a sentence for each newer one that is not.
-///
-/// # Errors
-/// When the folder cannot be read.
-pub fn newest(
-    folder: &Path,
-    graph: &Graph,
-) -> Result<(Option<(PathBuf, State)>, Vec<String>), TrainError> {
-    let mut notes = Vec::new();
+/// The newest checkpoint of a folder that is whole; `notes` gets a sentence for each newer one that
+/// is not.
+pub fn newest(folder: &Path, graph: &Graph, notes: &mut Vec<String>) -> Option<(PathBuf, State)> {
     for path in checkpoints(folder).into_iter().rev() {
         match State::open(&path, graph) {
-            Ok(state) => return Ok((Some((path, state)), notes)),
+            Ok(state) => return Some((path, state)),
             Err(error) => notes.push(error.to_string()),
         }
     }
-    Ok((None, notes))
+    None
 }
 
 /// The checkpoints of a folder, oldest first.

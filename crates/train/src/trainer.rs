@@ -175,7 +175,8 @@ impl<'a, B: AutodiffBackend> Trainer<'a, B> {
 
     /// Goes on from the newest whole checkpoint, if there is one.
     fn resume(&mut self, watch: &mut dyn FnMut(Event<'_>) -> bool) -> Result<(), TrainError> {
-        let (found, notes) = state::newest(self.job.out, &self.job.graph)?;
+        let mut notes = Vec::new();
+        let found = state::newest(self.job.out, &self.job.graph, &mut notes);
         for note in notes {
             watch(Event::Note(note));
         }

@@ -20,6 +20,8 @@ const ALLOWED: &[&str] = &[
     "CC0-1.0",
     "Unlicense",
     "MPL-2.0",
+    "NCSA",
+    "CDLA-Permissive-2.0",
 ];
 
 /// Reports packages whose licence expression cannot be met from [`ALLOWED`].

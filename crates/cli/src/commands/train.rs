@@ -21,7 +21,7 @@ use sterna_train::{Config, Session};
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   sterna train small.toml -o run1
-  sterna train --preset llama-4m --set data.text=book.txt --set data.tokenizer=tokenizer.json -o run1
+  sterna train --preset llama-4m --text book.txt --set data.tokenizer=tokenizer.json -o run1
   sterna train small.toml --init run1/model.gguf --qat TQ2_0 --steps 500 -o ternary")]
 pub struct Args {
     /// The config (TOML); without it, flags and --set say everything.

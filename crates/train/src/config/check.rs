@@ -57,8 +57,7 @@ fn read_file(path: &Path) -> Result<Table, TrainError> {
 /// A config in which every optional key has a value, so that its table lists all keys.
 fn with_all_keys() -> Config {
     let (path, text, n) = (Some(PathBuf::new()), Some(String::new()), Some(1));
-    let mut config = Config::default();
-    config.model = super::Model {
+    let model = super::Model {
         preset: text.clone(),
         init: path.clone(),
         name: text.clone(),
@@ -69,6 +68,7 @@ fn with_all_keys() -> Config {
         kv_heads: n,
         context: n,
     };
+    let mut config = Config { model, ..Config::default() };
     config.data.tokenizer = path.clone();
     config.quantize.encoding = text.clone();
     config.quantize.embedding = text;

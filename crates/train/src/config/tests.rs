@@ -1,3 +1,5 @@
+//! Mistakes in configs, layers of settings, levels.
+
 use super::*;
 use expect_test::expect;
 use sterna_formats::encodings::ENCODINGS;

@@ -1,3 +1,5 @@
+//! The order of windows, and what is held out.
+
 use super::*;
 use std::collections::BTreeSet;
 

@@ -6,8 +6,8 @@ use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use sterna_model::ops::Rope;
 
-/// Cosines and sines `[1, seq_len * features]` (one and zero where nothing turns), repeated for each
-/// head so that a sequence is one row, and the matrix `[head_dim, head_dim]`.
+/// Cosines and sines `[1, seq_len * features]` (one and zero where nothing turns), repeated for
+/// each head so that a sequence is one row, and the matrix `[head_dim, head_dim]`.
 pub fn constants<B: Backend>(from: &ConstantsFrom<'_, B>) -> Vec<Tensor<B, 2>> {
     let op: &Rope = from.op.as_any().downcast_ref().expect("a rope");
     let (n_pairs, head_dim, features) = (op.rotary_dim / 2, op.head_dim, from.features[0]);

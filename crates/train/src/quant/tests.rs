@@ -1,3 +1,5 @@
+//! What training sees against what files store.
+
 use super::*;
 use crate::config::Quantize;
 use sterna_formats::encodings::ENCODINGS;
