@@ -106,7 +106,7 @@ fn prepare(args: &Args) -> Result<Setup> {
 }
 
 /// The release build of the binary; what users get is what races.
-fn build_sterna() -> Result<PathBuf> {
+pub fn build_sterna() -> Result<PathBuf> {
     let mut build = root::cargo();
     let status = build.args(["build", "--release", "--package", "sterna-cli"]).status();
     ensure!(status.context("cannot start cargo")?.success(), "sterna does not build");

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod experiment;
 mod new;
 mod peers;
 mod root;
@@ -28,6 +29,8 @@ enum Chore {
     Tidy,
     /// Race llama.cpp on the same files, in interleaved rounds (minutes; opt-in)
     Bench(bench::Args),
+    /// Train every arm of a file in models/experiments with every seed, and compare (opt-in)
+    Experiment(experiment::Args),
     /// Start a new encoding, architecture, pass, ...: its file and its line in the list
     New(new::Args),
 }
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         Chore::Test(args) => test::run(&args),
         Chore::Tidy => tidy::run(),
         Chore::Bench(args) => bench::run(&args),
+        Chore::Experiment(args) => experiment::run(&args),
         Chore::New(args) => new::run(&args),
     };
     match done {

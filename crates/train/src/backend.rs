@@ -10,7 +10,7 @@ use sterna_model::plan::nearest;
 /// The CPU with gradients.
 pub type Cpu = Autodiff<Flex>;
 
-/// Every backend's name, and how one that is not built in is got.
+/// Every backend's name, and whether this program has it.
 const BACKENDS: &[(&str, bool)] =
     &[("cpu", true), ("vulkan", cfg!(feature = "vulkan")), ("cuda", cfg!(feature = "cuda"))];
 
@@ -31,17 +31,13 @@ pub fn check(run: &Run) -> Result<(), TrainError> {
             "this sterna was built without {name}; build it with --features {name}, or use cpu"
         )));
     }
-    match (name, run.precision.as_str()) {
-        (_, "f32") => Ok(()),
-        ("cpu", "f16" | "bf16") => Err(TrainError::Input(format!(
-            "run.precision {} is not for the cpu, which computes in f32; leave it out",
+    if run.precision != "f32" {
+        return Err(TrainError::Input(format!(
+            "run.precision is {:?}; all backends train in f32 for now, leave it out",
             run.precision
-        ))),
-        (_, "f16" | "bf16") => Ok(()),
-        (_, other) => {
-            Err(TrainError::Input(format!("run.precision is {other:?}, not f32, f16 or bf16")))
-        }
+        )));
     }
+    Ok(())
 }
 
 /// Trains on the backend of the job's config.
@@ -56,5 +52,17 @@ pub fn train(
     let threads = job.config.run.threads;
     // A second run in this process keeps the first one's threads.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
-    trainer::train::<Cpu>(job, tutor, &Default::default(), watch)
+    match job.config.run.backend.as_str() {
+        #[cfg(feature = "vulkan")]
+        "vulkan" => {
+            type Vulkan = Autodiff<burn::backend::Vulkan<f32, i32>>;
+            trainer::train::<Vulkan>(job, tutor, &Default::default(), watch)
+        }
+        #[cfg(feature = "cuda")]
+        "cuda" => {
+            type Cuda = Autodiff<burn::backend::Cuda<f32, i32>>;
+            trainer::train::<Cuda>(job, tutor, &Default::default(), watch)
+        }
+        _ => trainer::train::<Cpu>(job, tutor, &Default::default(), watch),
+    }
 }

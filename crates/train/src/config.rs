@@ -225,7 +225,7 @@ pub struct Run {
     pub seed: u64,
     /// `cpu`, `vulkan` or `cuda`, where built in.
     pub backend: String,
-    /// `f32`, or `f16`/`bf16` on backends that have it.
+    /// `f32`.
     pub precision: String,
     /// How matrices are written that no quantization was trained for: `F32`, `F16` or `BF16`.
     pub save_as: String,

@@ -136,7 +136,7 @@ fn what_does_not_fit_is_refused_before_any_work() {
     let message = refusal(&[set("run.backend=vulcan")]);
     assert!(message.contains("did you mean \"vulkan\""), "{message}");
     let message = refusal(&[set("run.precision=bf16")]);
-    assert!(message.contains("computes in f32"), "{message}");
+    assert!(message.contains("train in f32"), "{message}");
     let message = refusal(&[set("model.heads=3")]);
     assert!(message.contains("shape"), "{message}");
     let other: PathBuf = dir.path().join("other");
