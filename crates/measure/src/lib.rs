@@ -29,6 +29,9 @@ pub mod workload;
 
 pub mod quality;
 
+// A ternary model against its f32 twin.
+pub mod validation;
+
 #[cfg(test)]
 mod testing;
 

@@ -5,12 +5,14 @@
 
 use super::{logits, passages::Passage, passages::Passages};
 use crate::{Figure, LanguageModel, MeasureError, Unit, stats::Bootstrap};
+use serde::{Deserialize, Serialize};
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::ScopedJoinHandle;
 
 /// The score of one passage.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PassageScore {
     /// Scored tokens.
     pub n_scored: usize,
@@ -20,8 +22,9 @@ pub struct PassageScore {
     pub nll_squared: f64,
 }
 
-/// The scores of all passages, in order.
-#[derive(Debug, Clone, PartialEq)]
+/// The scores of all passages, in order; another process hands them over as JSON.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Scores {
     passages: Vec<PassageScore>,
     method: String,
