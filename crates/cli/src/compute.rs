@@ -2,6 +2,7 @@
 
 use crate::probes;
 use crate::show::bad_input;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use sterna_formats::MappedFile;
 use sterna_kernels::Level;
@@ -98,6 +99,24 @@ impl ComputeArgs {
             kv: if self.kv == "f32" { KvEncoding::F32 } else { KvEncoding::F16 },
             ..Settings::default()
         })
+    }
+
+    /// The same choices as flags, for a process that this one starts.
+    pub fn as_flags(&self) -> Vec<OsString> {
+        let mut flags: Vec<OsString> = vec!["--kv-cache-dtype".into(), self.kv.clone().into()];
+        let mut add = |flag: &str, value: Option<OsString>| {
+            flags.extend(value.into_iter().flat_map(|value| [flag.into(), value]));
+        };
+        let number = |n: usize| OsString::from(n.to_string());
+        add("--isa", self.level.isa.as_ref().map(OsString::from));
+        add("--threads", self.level.threads.map(number));
+        add("--ctx-size", self.context.map(number));
+        add("--batch-size", Some(number(self.batch_size)));
+        add("--tokenizer", self.tokenizer.as_ref().map(OsString::from));
+        if self.no_cache {
+            flags.push("--no-cache".into());
+        }
+        flags
     }
 
     /// Where the prepared weights of a model are kept, if it is large enough to keep them.

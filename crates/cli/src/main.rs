@@ -10,6 +10,7 @@ mod interrupt;
 mod probes;
 mod scoring;
 mod show;
+mod validation;
 
 use clap::Parser;
 use std::process::ExitCode;

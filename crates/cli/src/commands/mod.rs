@@ -12,6 +12,7 @@ mod report;
 mod run;
 mod tokenizer;
 mod train;
+mod validate;
 
 use std::process::ExitCode;
 
@@ -39,6 +40,11 @@ pub enum Command {
     Train(train::Args),
     /// Train a student to answer as a teacher does.
     Distill(distill::Args),
+    /// Compare a ternary model with its f32 twin, against targets.
+    Validate(validate::Args),
+    /// One model's own process, for `validate`.
+    #[command(hide = true)]
+    ValidateWorker(validate::WorkerArgs),
     /// Show the plan and the evidence an artifact carries.
     Report(report::Args),
     /// Say what this machine can do, and what makes it slow.
@@ -61,6 +67,8 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Tokenizer(args) => tokenizer::run(args),
         Command::Train(args) => train::run(args),
         Command::Distill(args) => distill::run(args),
+        Command::Validate(args) => validate::run(args),
+        Command::ValidateWorker(args) => validate::run_worker(args),
         Command::Report(args) => report::run(args),
         Command::Doctor(args) => doctor::run(args),
     }

@@ -4,6 +4,7 @@ mod errors;
 mod tiny;
 mod tokenizer;
 mod tour;
+mod validate;
 
 use std::path::Path;
 use std::process::{Command, Output};
