@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
+use sterna_measure::Level;
 use sterna_measure::clock::{RealClock, timestamp_utc};
 use sterna_model::Model;
 use sterna_optimize::budget::{parse_allow, parse_bytes, parse_duration, parse_percent};
@@ -49,10 +50,9 @@ pub struct Args {
     /// Stop searching after this long, e.g. 30m, and build the best found.
     #[arg(long, value_name = "TIME")]
     time_budget: Option<String>,
-    /// How thorough: development, balanced or production.
+    /// How thorough: development, balanced or production, by any of their names.
     #[arg(long, default_value = "balanced")]
-    #[arg(value_parser = ["development", "balanced", "production"])]
-    level: String,
+    level: Level,
     /// Calibration documents at most.
     #[arg(long, value_name = "N")]
     calib_samples: Option<usize>,
@@ -142,7 +142,7 @@ fn settings(args: &Args) -> anyhow::Result<Settings> {
     settings.text.evaluation = args.eval.clone();
     settings.may_pad = !args.no_pad;
     settings.resume = args.resume;
-    apply_level(&mut settings, &args.level);
+    apply_level(&mut settings, args.level);
     settings.text.n_calibration = args.calib_samples.unwrap_or(settings.text.n_calibration);
     settings.text.max_tokens = args.calib_seqlen.unwrap_or(settings.text.max_tokens);
     settings.identity = Identity {
@@ -154,22 +154,22 @@ fn settings(args: &Args) -> anyhow::Result<Settings> {
 }
 
 /// The three levels differ in how much is measured, never in what counts as kept.
-fn apply_level(settings: &mut Settings, level: &str) {
+fn apply_level(settings: &mut Settings, level: Level) {
     match level {
-        "development" => {
+        Level::Development => {
             settings.text.n_calibration = 24;
             settings.text.n_evaluation = 48;
             settings.text.quick_tokens = 1024;
             settings.max_checks = 12;
             settings.effort = Effort { max_rounds: 6, ..settings.effort };
         }
-        "production" => {
+        Level::Production => {
             settings.text.n_calibration = 512;
             settings.text.n_evaluation = 1024;
             settings.text.quick_tokens = 32_768;
             settings.max_checks = 200;
         }
-        _ => {}
+        Level::Balanced => {}
     }
 }
 

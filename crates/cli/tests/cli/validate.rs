@@ -141,13 +141,18 @@ fn mistakes_get_a_sentence() {
     }
 }
 
-// proves B-21: every name is accepted by the command.
+// proves B-21: every command that takes a level knows every name.
 #[test]
 fn every_level_name_is_accepted() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    for (name, _) in sterna_measure::level::NAMES {
-        let args = ["validate", "--bitnet", "none.gguf", "--validation-level", name];
-        let said = refused(folder.path(), &args);
-        assert!(said.contains("none.gguf"), "{name}: {said}");
+    let validate = ["validate", "--bitnet", "none.gguf", "--validation-level"];
+    let optimize = ["optimize", "none.gguf", "--calib", "text.txt", "--level"];
+    for command in [&validate[..], &optimize] {
+        for (name, _) in sterna_measure::level::NAMES {
+            let said = refused(folder.path(), &[command, &[name]].concat());
+            assert!(said.contains("none.gguf"), "{name}: {said}");
+        }
+        let said = refused(folder.path(), &[command, &["fastest"]].concat());
+        assert!(said.contains("no level") && said.contains("conservative"), "{said}");
     }
 }
