@@ -44,6 +44,15 @@ impl LevelArgs {
             n => Ok(n),
         }
     }
+
+    /// The runtime's settings with all else at its defaults.
+    ///
+    /// # Errors
+    /// As [`LevelArgs::level`] and [`LevelArgs::threads`].
+    pub fn settings(&self, context_len: usize) -> anyhow::Result<Settings> {
+        let isa = Some(self.level()?.name().to_owned());
+        Ok(Settings { threads: self.threads()?, isa, context_len, ..Settings::default() })
+    }
 }
 
 /// How to run a model.
@@ -92,12 +101,9 @@ impl ComputeArgs {
             );
         }
         Ok(Settings {
-            threads: self.level.threads()?,
-            isa: Some(self.level.level()?.name().to_owned()),
-            context_len,
             max_batch_rows: self.batch_size,
             kv: if self.kv == "f32" { KvEncoding::F32 } else { KvEncoding::F16 },
-            ..Settings::default()
+            ..self.level.settings(context_len)?
         })
     }
 

@@ -4,10 +4,13 @@
 //! is wrong (a damaged file, an unknown flag): the message says which and what to do.
 #![forbid(unsafe_code)]
 
+mod bars;
 mod commands;
 mod compute;
+mod embedded;
 mod interrupt;
 mod probes;
+mod sample;
 mod scoring;
 mod show;
 mod validation;
@@ -16,9 +19,12 @@ use clap::Parser;
 use std::process::ExitCode;
 
 /// Fits a neural model to the machine you have, proves that it still works, and runs it.
+///
+/// Without a command it shows all of that on a small model of its own, as `sterna demo` does.
 #[derive(Parser)]
-#[command(name = "sterna", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(name = "sterna", version, max_term_width = 100)]
 #[command(after_help = "Examples:
+  sterna                                    the main job on the embedded model, about a minute
   sterna inspect model.gguf                 what is in the file
   sterna run model.gguf \"Once upon a time\"  text from a model
   sterna quantize in.gguf out.gguf Q4_K_M   direct encoding, no search
@@ -30,13 +36,20 @@ STERNA_ISA=scalar|avx2|avx512 and STERNA_THREADS=N choose how to compute; result
 either.")]
 struct Cli {
     #[command(subcommand)]
-    command: commands::Command,
+    command: Option<commands::Command>,
+}
+
+impl Cli {
+    /// The command asked for; without one, the main job as it is by default.
+    fn command(self) -> commands::Command {
+        let main_job = || Cli::parse_from(["sterna", "demo"]).command;
+        self.command.or_else(main_job).expect("demo is a command")
+    }
 }
 
 fn main() -> ExitCode {
     end_quietly_on_closed_pipes();
-    let cli = Cli::parse();
-    match commands::run(cli.command) {
+    match commands::run(Cli::parse().command()) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");

@@ -12,7 +12,8 @@ use sterna_measure::clock::{Clock, RealClock};
 use sterna_measure::profile::{OpProfile, Profile};
 use sterna_model::{Model, Tokenizer};
 use sterna_optimize::runner::Running;
-use sterna_runtime::{Chunk, KvEncoding, Logits, Program, Runner, SequenceId};
+use sterna_runtime::cache::Cache;
+use sterna_runtime::{Chunk, KvEncoding, Logits, Program, Runner, SequenceId, Settings};
 
 /// A model with a runner of its own.
 pub struct Scorer {
@@ -48,8 +49,16 @@ impl Scorer {
         }
         let settings = compute.settings(model.config.context_len)?;
         let cache = compute.program_cache(&model)?;
-        let program = Program::compile(&model.graph, &model, &settings, cache.as_ref())
-            .with_context(|| format!("preparing {}", path.display()))?;
+        Self::of(model, &settings, cache.as_ref())
+    }
+
+    /// Prepares an opened model.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub fn of(model: Model, settings: &Settings, cache: Option<&Cache>) -> anyhow::Result<Self> {
+        let program = Program::compile(&model.graph, &model, settings, cache)
+            .with_context(|| format!("preparing {}", model.path().display()))?;
         for warning in program.warnings() {
             eprintln!("warning: {warning}");
         }

@@ -1,9 +1,12 @@
 //! How results look: tables, JSON, sizes, exit codes.
 
 use comfy_table::{Table, presets};
+use std::process::ExitCode;
 use sterna_formats::FormatError;
 use sterna_measure::MeasureError;
+use sterna_measure::report::Status;
 use sterna_optimize::OptimizeError;
+use sterna_optimize::report::Report;
 use sterna_train::TrainError;
 
 /// An error whose cause is the user's input; the program ends with code 2.
@@ -44,11 +47,34 @@ fn is_input(error: &(dyn std::error::Error + 'static)) -> bool {
         || io.is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound)
 }
 
+/// How a command ends that had a budget to keep: 1 where a cap is not kept or could not be judged.
+pub fn graded(report: &Report) -> ExitCode {
+    match report.run.grade() {
+        None | Some(Status::Met) => ExitCode::SUCCESS,
+        Some(Status::Missed | Status::NotEvaluated) => ExitCode::from(1),
+    }
+}
+
 /// An empty table with these headings.
 pub fn table(headings: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(headings);
     table
+}
+
+/// A text as one paragraph of short lines, those after the first indented by so many spaces.
+pub fn paragraph(text: &str, indent: usize) -> String {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let line = lines.last_mut().expect("never empty");
+        if !line.is_empty() && line.chars().count() + word.chars().count() >= 80 {
+            lines.push(word.to_owned());
+        } else {
+            let gap = if line.is_empty() { "" } else { " " };
+            *line += &format!("{gap}{word}");
+        }
+    }
+    lines.join(&format!("\n{:indent$}", ""))
 }
 
 /// Bytes in the unit people read: `1.2 MB` (powers of ten).

@@ -2,6 +2,7 @@
 
 mod bench;
 mod convert;
+mod demo;
 mod distill;
 mod doctor;
 mod eval;
@@ -19,6 +20,8 @@ use std::process::ExitCode;
 /// Every command, in the order of `--help`.
 #[derive(clap::Subcommand)]
 pub enum Command {
+    /// The main job on the model inside this program; what `sterna` without a command runs.
+    Demo(demo::Args),
     /// Show what a model file holds: architecture, tensors, encodings, metadata.
     #[command(alias = "show")]
     Inspect(inspect::Args),
@@ -57,6 +60,7 @@ pub enum Command {
 /// A sentence for the user.
 pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
+        Command::Demo(args) => demo::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Quantize(args) => quantize::run(args),

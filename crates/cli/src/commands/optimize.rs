@@ -1,18 +1,17 @@
 //! `sterna optimize`: search, build, prove.
 
+use crate::bars::Bars;
 use crate::compute::ComputeArgs;
 use crate::interrupt;
 use crate::show::{self, bad_input};
-use indicatif::{ProgressBar, ProgressStyle};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Mutex;
 use sterna_measure::Level;
 use sterna_measure::clock::{RealClock, timestamp_utc};
 use sterna_model::Model;
 use sterna_optimize::budget::{parse_allow, parse_bytes, parse_duration, parse_percent};
 use sterna_optimize::pipeline::{self, Effort, Identity, Settings};
-use sterna_optimize::progress::{Progress, Stage, Watch};
+use sterna_optimize::progress::Watch;
 use sterna_optimize::runner::RuntimeEngine;
 use sterna_optimize::{Budget, report};
 
@@ -28,8 +27,8 @@ use sterna_optimize::{Budget, report};
 pub struct Args {
     /// The model: GGUF, Hugging Face directory, safetensors or llama2.c .bin.
     model: PathBuf,
-    /// Text the search may look at: documents separated by <|endoftext|>, blank lines, or JSON
-    /// lines.
+    /// Text the search may look at: documents separated by <|endoftext|> or blank lines, JSON
+    /// lines, or else one paragraph per line.
     #[arg(long, value_name = "FILE")]
     calib: Option<PathBuf>,
     /// Text to judge by [default: documents of --calib that the search is not shown].
@@ -112,10 +111,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         println!("report    {}", outcome.report_html.display());
         println!("          {}", outcome.report_json.display());
     }
-    let missed = json["targets"]
-        .as_array()
-        .is_some_and(|targets| targets.iter().any(|target| target["status"] != "met"));
-    Ok(if missed { ExitCode::from(1) } else { ExitCode::SUCCESS })
+    Ok(show::graded(&outcome.report))
 }
 
 fn settings(args: &Args) -> anyhow::Result<Settings> {
@@ -145,12 +141,17 @@ fn settings(args: &Args) -> anyhow::Result<Settings> {
     apply_level(&mut settings, args.level);
     settings.text.n_calibration = args.calib_samples.unwrap_or(settings.text.n_calibration);
     settings.text.max_tokens = args.calib_seqlen.unwrap_or(settings.text.max_tokens);
-    settings.identity = Identity {
+    settings.identity = identity();
+    Ok(settings)
+}
+
+/// This program and how it was called.
+pub fn identity() -> Identity {
+    Identity {
         build: format!("sterna {}", env!("CARGO_PKG_VERSION")),
         timestamp: timestamp_utc(),
         command: std::env::args().collect::<Vec<_>>().join(" "),
-    };
-    Ok(settings)
+    }
 }
 
 /// The three levels differ in how much is measured, never in what counts as kept.
@@ -170,43 +171,5 @@ fn apply_level(settings: &mut Settings, level: Level) {
             settings.max_checks = 200;
         }
         Level::Balanced => {}
-    }
-}
-
-/// A bar per stage, with time left.
-struct Bars(Mutex<Option<(Stage, ProgressBar)>>);
-
-impl Bars {
-    fn new() -> Self {
-        Self(Mutex::new(None))
-    }
-
-    fn finish(&self) {
-        if let Some((_, bar)) = self.0.lock().expect("no holder panics").take() {
-            bar.finish_and_clear();
-        }
-    }
-}
-
-impl Progress for Bars {
-    fn step(&self, stage: Stage, done: usize, total: usize, note: &str) {
-        let mut current = self.0.lock().expect("no holder panics");
-        if current.as_ref().is_none_or(|(at, _)| *at != stage) {
-            if let Some((_, bar)) = current.take() {
-                bar.finish();
-            }
-            let style = ProgressStyle::with_template(
-                "{prefix:12} {bar:30} {pos}/{len} {eta:>4} left  {msg}",
-            )
-            .expect("the template is a constant");
-            let bar = ProgressBar::new(total as u64).with_style(style);
-            bar.set_prefix(stage.name());
-            *current = Some((stage, bar));
-        }
-        if let Some((_, bar)) = &*current {
-            bar.set_length(total as u64);
-            bar.set_position(done as u64);
-            bar.set_message(note.to_owned());
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! The real binary, as a user runs it, on a tiny model made here.
 
+mod demo;
 mod errors;
 mod tiny;
 mod tokenizer;

@@ -167,35 +167,33 @@ pub struct Search<'a> {
 impl Chooser for Search<'_> {
     fn choose(&mut self, draft: &Draft<'_>) -> Result<Found> {
         let start = self.clock.now();
-        let mut notes = Vec::new();
-        let n_bands = self.n_bands(draft, &mut notes)?;
-        let mut groups = groups::of(draft, &self.settings.allow, n_bands);
-        let deadline = self.settings.time_budget.map(|budget| start + budget);
-        // Screening is to save time, so it may take a part of it only.
-        let is_late = || {
-            let part = self.settings.time_budget.map(|budget| start + budget / 4);
-            part.is_some_and(|end| self.clock.now() > end)
-        };
-        let graph = draft.graph();
-        screen::screen(&mut groups, graph, self.judge, self.watch, &is_late, &mut notes)?;
+        let (graph, mut notes) = (draft.graph(), Vec::new());
+        let uniforms = self.screen(draft)?;
+        let n_measured = uniforms.len();
+        self.settings.allow = screen::unbeaten(&self.settings.allow, &uniforms, &mut notes);
+        let each = (n_measured > 0).then(|| (self.clock.now() - start) / n_measured as u32);
+        let n_bands = self.n_bands(draft, start, each, &mut notes)?;
+        let groups = groups::of(draft, &self.settings.allow, n_bands);
+        let time = self.settings.time_budget;
         let mut sensitivity = sensitivity::Sensitivity {
             goal: self.settings.goal,
             judge: &mut *self.judge,
             clock: self.clock,
             watch: self.watch,
             // The other half is for measuring whole plans.
-            deadline: self.settings.time_budget.map(|budget| start + budget / 2),
+            deadline: time.map(|budget| start + budget / 2),
         };
         let sensitivities = sensitivity.measure(&groups, &mut notes)?;
         let mut refine = refine::Refine {
             groups: &groups,
             sensitivities: &sensitivities,
             goal: self.settings.goal,
+            starts: screen::starts(&uniforms, &groups, graph, self.settings.goal),
             max_checks: self.settings.max_checks,
             judge: &mut *self.judge,
             clock: self.clock,
             watch: self.watch,
-            deadline,
+            deadline: time.map(|budget| start + budget),
             trials: Vec::new(),
         };
         let (chosen, is_met) = refine.run()?;
@@ -205,19 +203,36 @@ impl Chooser for Search<'_> {
 }
 
 impl Search<'_> {
-    /// As many bands as the time budget allows, by the time that one measurement takes.
-    fn n_bands(&mut self, draft: &Draft<'_>, notes: &mut Vec<String>) -> Result<usize> {
+    /// What each encoding costs the whole model, as far as a quarter of the time allows. Bands make
+    /// no difference to it.
+    fn screen(&mut self, draft: &Draft<'_>) -> Result<Vec<screen::Uniform>> {
+        let end = self.settings.time_budget.map(|budget| self.clock.now() + budget / 4);
+        let is_late = || end.is_some_and(|end| self.clock.now() > end);
+        let groups = groups::of(draft, &self.settings.allow, 1);
+        screen::measure(&groups, draft.graph(), self.judge, self.watch, &is_late)
+    }
+
+    /// As many bands as the time budget allows, where a measurement takes `each`.
+    fn n_bands(
+        &mut self,
+        draft: &Draft<'_>,
+        start: Duration,
+        each: Option<Duration>,
+        notes: &mut Vec<String>,
+    ) -> Result<usize> {
         let n_layers = groups::n_layers(draft.graph());
         if let Some(n_bands) = self.settings.n_bands {
             return Ok(n_bands.clamp(1, n_layers));
         }
         let Some(budget) = self.settings.time_budget else { return Ok(n_layers) };
-        let probe = groups::of(draft, &self.settings.allow, 1);
-        let Some(lowest) = groups::lowest(&probe) else { return Ok(n_layers) };
-        let start = self.clock.now();
-        self.judge.judge(&groups::plan(&probe, &lowest), Depth::Quick)?;
-        let each = (self.clock.now() - start).as_secs_f64();
-        let affordable = budget.as_secs_f64() / 2.0 / each.max(1e-6);
+        let each = match each {
+            Some(each) => each,
+            None => self.time_one(draft)?,
+        };
+        let each = each.as_secs_f64();
+        // The other half is for measuring whole plans.
+        let left = (budget / 2).saturating_sub(self.clock.now() - start);
+        let affordable = left.as_secs_f64() / each.max(1e-6);
         let n_pairs = |n_bands| {
             let groups = groups::of(draft, &self.settings.allow, n_bands);
             groups.iter().map(|group| group.candidates.len() - 1).sum::<usize>() as f64
@@ -233,6 +248,15 @@ impl Search<'_> {
             ));
         }
         Ok(n_bands)
+    }
+
+    /// How long a measurement takes, by the plan of fewest bytes.
+    fn time_one(&mut self, draft: &Draft<'_>) -> Result<Duration> {
+        let probe = groups::of(draft, &self.settings.allow, 1);
+        let Some(lowest) = groups::lowest(&probe) else { return Ok(Duration::ZERO) };
+        let start = self.clock.now();
+        self.judge.judge(&groups::plan(&probe, &lowest), Depth::Quick)?;
+        Ok(self.clock.now() - start)
     }
 }
 

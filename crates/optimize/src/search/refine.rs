@@ -23,7 +23,9 @@ pub struct Refine<'a> {
     pub sensitivities: &'a [Vec<Option<Loss>>],
     /// What is wanted.
     pub goal: Goal,
-    /// Plans measured at most.
+    /// Plans measured before any other, as labels and choices, until one reaches the goal.
+    pub starts: Vec<(String, Vec<usize>)>,
+    /// Plans measured at most, besides those.
     pub max_checks: usize,
     /// Measures.
     pub judge: &'a mut dyn Judge,
@@ -52,6 +54,12 @@ impl Refine<'_> {
     pub fn run(&mut self) -> Result<(usize, bool)> {
         let (considered, frontier) = self.frontier();
         self.try_plan("unchanged", vec![0; self.groups.len()])?;
+        for (label, choices) in self.starts.clone() {
+            let trial = self.try_plan(&label, choices)?;
+            if self.goal.is_met(&self.trials[trial]) {
+                break;
+            }
+        }
         match self.goal {
             Goal::Bytes(limit) => {
                 let Some(index) = frontier.best_under(limit) else {
@@ -189,7 +197,7 @@ impl Refine<'_> {
 
     fn may_go_on(&self) -> bool {
         let is_late = self.deadline.is_some_and(|deadline| self.clock.now() > deadline);
-        self.trials.len() < self.max_checks && !is_late
+        self.trials.len() < self.max_checks + self.starts.len() && !is_late
     }
 
     /// Measures a plan, once; gives its index.

@@ -1,10 +1,10 @@
 //! Screening: which encodings are worth a measurement tensor by tensor.
 //!
-//! In: groups with every encoding that fits, and a judge. Out: the same groups without the
-//! encodings that another beats on the whole model, fewer bytes and less divergence, when every
-//! group has it. One measurement per encoding saves one per encoding and group.
+//! In: groups with every encoding that fits, and a judge. Out: what each encoding costs the whole
+//! model, used wherever it fits. Those that another beats, fewer bytes and less divergence, need no
+//! search; the best of the others are plans to start from, whatever time is left.
 
-use super::{Candidate, Depth, Group, Judge, groups};
+use super::{Depth, Goal, Group, Judge, groups};
 use crate::error::Result;
 use crate::progress::{Stage, Watch};
 use sterna_formats::EncodingRef;
@@ -12,35 +12,35 @@ use sterna_model::Graph;
 
 /// An encoding used wherever it fits.
 #[derive(Debug, Clone, Copy)]
-struct Uniform {
-    encoding: EncodingRef,
-    bytes: u64,
-    kl: f64,
+pub struct Uniform {
+    /// The encoding.
+    pub encoding: EncodingRef,
+    /// Bytes of all groups.
+    pub bytes: u64,
+    /// Mean divergence on the first part of the calibration text.
+    pub kl: f64,
 }
 
-/// Leaves beaten encodings out of `groups`, and says so in `notes`; none if `is_late` becomes true
-/// before all are measured.
+/// Measures every encoding that some group may change to, most bits first, until `is_late`.
 ///
 /// # Errors
 /// When the model cannot be run, or the user stops it.
-pub fn screen(
-    groups: &mut [Group],
+pub fn measure(
+    groups: &[Group],
     graph: &Graph,
     judge: &mut dyn Judge,
     watch: Watch<'_>,
     is_late: &dyn Fn() -> bool,
-    notes: &mut Vec<String>,
-) -> Result<()> {
+) -> Result<Vec<Uniform>> {
     let encodings = encodings(groups);
     // Of one group its own measurements tell the same, and two encodings are soon measured.
     if groups.len() < 2 || encodings.len() < 3 {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let mut uniforms = Vec::new();
     for (done, &encoding) in encodings.iter().enumerate() {
         if is_late() {
-            notes.push("the time budget left none to compare encodings on the whole model".into());
-            return Ok(());
+            break;
         }
         let note = format!("every tensor as {}", encoding.name());
         watch.step(Stage::Screen, done, encodings.len(), &note)?;
@@ -50,12 +50,17 @@ pub fn screen(
         uniforms.push(Uniform { encoding, bytes, kl: loss.kl });
     }
     watch.step(Stage::Screen, encodings.len(), encodings.len(), "done")?;
+    Ok(uniforms)
+}
+
+/// The encodings of `allow` that no other beats; `notes` names those that are left out.
+pub fn unbeaten(
+    allow: &[EncodingRef],
+    uniforms: &[Uniform],
+    notes: &mut Vec<String>,
+) -> Vec<EncodingRef> {
     let beaten: Vec<EncodingRef> =
-        uniforms.iter().filter(|one| is_beaten(one, &uniforms)).map(|one| one.encoding).collect();
-    for group in groups.iter_mut() {
-        let own = group.candidates[0].encoding;
-        group.candidates.retain(|c: &Candidate| c.encoding == own || !beaten.contains(&c.encoding));
-    }
+        uniforms.iter().filter(|one| is_beaten(one, uniforms)).map(|one| one.encoding).collect();
     if !beaten.is_empty() {
         let names: Vec<&str> = beaten.iter().map(|encoding| encoding.name()).collect();
         notes.push(format!(
@@ -64,7 +69,38 @@ pub fn screen(
             names.join(", ")
         ));
     }
-    Ok(())
+    allow.iter().copied().filter(|encoding| !beaten.contains(encoding)).collect()
+}
+
+/// At most this many plans to start from.
+const MAX_STARTS: usize = 2;
+
+/// The plans to measure first, as labels and choices: the encodings that by their divergence reach
+/// the goal, the best first.
+pub fn starts(
+    uniforms: &[Uniform],
+    groups: &[Group],
+    graph: &Graph,
+    goal: Goal,
+) -> Vec<(String, Vec<usize>)> {
+    let mut fitting: Vec<&Uniform> = uniforms.iter().filter(|one| is_within(one, goal)).collect();
+    match goal {
+        Goal::Bytes(_) => fitting.sort_by(|a, b| a.kl.total_cmp(&b.kl)),
+        Goal::DropPercent(_) => fitting.sort_by_key(|one| one.bytes),
+    }
+    let start = |one: &&Uniform| {
+        let label = format!("uniform {}", one.encoding.name());
+        (label, groups::uniform(groups, one.encoding, graph))
+    };
+    fitting.iter().take(MAX_STARTS).map(start).collect()
+}
+
+/// Whether it should reach the goal.
+fn is_within(one: &Uniform, goal: Goal) -> bool {
+    match goal {
+        Goal::Bytes(limit) => one.bytes <= limit,
+        Goal::DropPercent(limit) => one.kl.exp_m1() * 100.0 <= limit,
+    }
 }
 
 /// Every encoding that some group may change to, most bits first.
