@@ -152,7 +152,8 @@ mod tests {
         assert_eq!(table.len(), 2);
         assert_eq!(table[0].fits, ["F32", "F16", "BF16"]);
         let whys: Vec<&str> = table[0].misfits.iter().map(|m| m.why.as_str()).collect();
-        assert_eq!(whys, ["172 = 5 x 32 + 12", "172 = 0 x 256 + 172"]);
+        let expected = ["172 = 5 x 32 + 12", "172 = 1 x 128 + 44", "172 = 0 x 256 + 172"];
+        assert_eq!(whys, expected);
         assert!(table[1].fits.contains(&"Q4_0") && !table[1].fits.contains(&"Q4_K"));
     }
 
