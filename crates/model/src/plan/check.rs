@@ -100,21 +100,11 @@ pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&
     (distance <= near.len().div_ceil(3)).then_some(near)
 }
 
-/// Insertions, deletions and replacements between two texts (Levenshtein). Names are short; what is
-/// longer than any name is cut, so that a hostile key costs little.
+/// Insertions, deletions, replacements and swaps of neighbours between two texts. Names are short;
+/// what is longer than any name is cut, so that a hostile key costs little.
 fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) =
-        (a.chars().take(80).collect(), b.chars().take(80).collect());
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, a) in a.iter().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, b) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(a != b);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
+    let cut = |text: &str| text.chars().take(80).collect::<String>();
+    strsim::osa_distance(&cut(a), &cut(b))
 }
 
 pub fn carried_out(plan: &Plan, model: &Model, source: &dyn WeightSource) -> Result<(), String> {

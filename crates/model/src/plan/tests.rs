@@ -183,6 +183,7 @@ fn mutated_plans_never_panic_and_what_parses_prints_the_same() {
 #[test]
 fn nearest_is_near() {
     assert_eq!(nearest("Q4O", ["Q4_0", "Q8_0"].into_iter()), Some("Q4_0"));
+    assert_eq!(nearest("setps", ["betas", "steps"].into_iter()), Some("steps"));
     assert_eq!(nearest("banana", ["Q4_0", "Q8_0"].into_iter()), None);
     assert_eq!(nearest("", std::iter::empty()), None);
 }
