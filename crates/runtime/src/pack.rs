@@ -120,6 +120,8 @@ pub fn pack_each(
         let view = source.weight(section.weight);
         check(section, &view)?;
         sink(section, &mut |lines| fill(section, &view, team, lines))?;
+        // What is packed is not read from the file again: its pages need not stay.
+        source.release(section.weight);
     }
     Ok(())
 }
