@@ -87,6 +87,23 @@ impl AtomicFile {
     }
 }
 
+/// Removes what writers left in a folder that were killed: temporary files whose process is gone.
+/// Where the system does not say which processes there are, nothing is removed.
+pub fn remove_abandoned(folder: &Path) {
+    let is_gone =
+        |pid: &str| Path::new("/proc/self").exists() && !Path::new("/proc").join(pid).exists();
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let hidden = name.and_then(|name| name.strip_prefix('.')?.strip_suffix(".tmp"));
+        let pid = hidden.and_then(|name| Some(name.rsplit_once('.')?.1));
+        if pid.is_some_and(|pid| pid.parse::<u32>().is_ok() && is_gone(pid)) {
+            // One that stays costs space only.
+            let _ = std::fs::remove_file(&path);
+        }
+    }
+}
+
 impl Drop for AtomicFile {
     fn drop(&mut self) {
         if self.out.take().is_some() {
