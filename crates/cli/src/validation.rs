@@ -103,9 +103,10 @@ pub fn validate(settings: &Settings, progress: &mut dyn FnMut(&str)) -> anyhow::
     let workload = bench.score(&mut processes)?;
     let [Some(bitnet_side), baseline_side] = bench.sides else { unreachable!("set above") };
     let evidence = Evidence { bitnet: bitnet_side, baseline: baseline_side, speeds };
-    let notes = twins::notes(&bitnet, baseline.as_ref());
+    let (notes, unfit) = twins::remarks(&bitnet, baseline.as_ref());
     let names = (bitnet.label, baseline.map(|twin| twin.label));
-    Ok(Validation::new(circumstances(&ready, workload), settings.level, names, &evidence, notes)?)
+    let run = circumstances(&ready, workload);
+    Ok(Validation::new(run, settings.level, names, &evidence, notes, unfit)?)
 }
 
 /// Refuses, before anything is measured, a text that cannot be scored by both.

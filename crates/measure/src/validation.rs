@@ -39,22 +39,23 @@ pub struct Check {
 }
 
 /// The promises of the BitNet suite (`BITNET_PERFORMANCE_TARGETS`, `spec` §5.1). Its one 8x target
-/// of memory is two here, since a file and a process are not the same.
+/// of memory is two here, since a file and a process are not the same. What was sampled is judged by
+/// the worse end of its 95% interval.
 pub const CHECKS: &[Check] = &[
     check("model_size_8x_reduction", "file_reduction", Bound::AtLeast, 8.0, Weight::Critical),
     check("memory_8x_reduction", "memory_reduction", Bound::AtLeast, 8.0, Weight::Critical),
-    check("speed_2x_minimum", "decode_b1_speedup", Bound::AtLeast, 2.0, Weight::Critical),
+    check("speed_2x_minimum", "decode_b1_speedup_low", Bound::AtLeast, 2.0, Weight::Critical),
     Check {
         unit: Unit::Percent,
         ..check(
             "accuracy_preservation",
-            "loss_degradation_percent",
+            "loss_degradation_percent_high",
             Bound::AtMost,
             10.0,
             Weight::Critical,
         )
     },
-    check("speed_4x_optimal", "decode_b1_speedup", Bound::AtLeast, 4.0, Weight::OneOf),
+    check("speed_4x_optimal", "decode_b1_speedup_low", Bound::AtLeast, 4.0, Weight::OneOf),
     Check {
         unit: Unit::Milliseconds,
         ..check("realtime_inference", "p95_latency_b1_ms", Bound::AtMost, 50.0, Weight::OneOf)
@@ -84,6 +85,9 @@ pub struct Validation {
     pub baseline: Option<String>,
     /// What a reader must know, as sentences.
     pub notes: Vec<String>,
+    /// Why the two are no ternary model and its f32 twin: whatever the targets say then, nothing is
+    /// proven of a ternary model.
+    pub unfit: Vec<String>,
 }
 
 impl Validation {
@@ -97,6 +101,7 @@ impl Validation {
         names: (String, Option<String>),
         evidence: &Evidence,
         notes: Vec<String>,
+        unfit: Vec<String>,
     ) -> Result<Self, MeasureError> {
         run.metrics = evidence.metrics()?;
         let judge = |check: &Check| {
@@ -104,7 +109,7 @@ impl Validation {
         };
         run.targets = CHECKS.iter().map(judge).collect::<Result<_, _>>()?;
         let (model, baseline) = names;
-        Ok(Self { run, level, model, baseline, notes })
+        Ok(Self { run, level, model, baseline, notes, unfit })
     }
 
     /// Every check with what came of it.
@@ -112,11 +117,11 @@ impl Validation {
         CHECKS.iter().zip(&self.run.targets)
     }
 
-    /// All critical checks are met, and one of the others.
+    /// All critical checks are met, and one of the others, by a ternary model and its twin.
     pub fn production_ready(&self) -> bool {
         let of = |weight| self.checks().filter(move |(check, _)| check.weight == weight);
         let is_met = |(_, target): (&Check, &Target)| target.status() == Status::Met;
-        of(Weight::Critical).all(is_met) && of(Weight::OneOf).any(is_met)
+        self.unfit.is_empty() && of(Weight::Critical).all(is_met) && of(Weight::OneOf).any(is_met)
     }
 
     /// `PASS`, `FAIL` where something critical was missed, else `CONDITIONAL`.

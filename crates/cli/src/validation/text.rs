@@ -35,7 +35,7 @@ impl Text {
     /// # Errors
     /// When the file cannot be used, or leaves nothing to score.
     pub fn passages(&self, tokenizer: &Tokenizer) -> anyhow::Result<Passages> {
-        let text = sterna_train::text::read(&self.path, MAX_BYTES).map_err(bad_input)?;
+        let text = sterna_train::text::read(&self.path, MAX_BYTES, "cut it").map_err(bad_input)?;
         let name = self.path.file_name().map_or("text".into(), |n| n.to_string_lossy());
         let bos = tokenizer.bos().filter(|_| tokenizer.add_bos());
         let mut encode = |part: &str| tokenizer.encode(part, false);

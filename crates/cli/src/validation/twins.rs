@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use sterna_formats::OpenOptions;
 use sterna_model::{Model, Role, Tokenizer, WeightSource, content_hash};
+use sterna_train::session::Provenance;
 
 /// What a model file says of itself.
 pub struct Twin {
@@ -18,6 +19,8 @@ pub struct Twin {
     n_params: usize,
     /// Weights of linear layers by encoding, the embedding left out.
     linear: BTreeMap<&'static str, usize>,
+    /// What it was trained on, where `sterna train` wrote the file.
+    training: Option<Provenance>,
     /// Its tokenizer, or why it has none.
     pub tokenizer: Result<Tokenizer, String>,
 }
@@ -41,6 +44,7 @@ impl Twin {
             context_len: compute.settings(model.config.context_len)?.context_len,
             n_params: 0,
             linear: BTreeMap::new(),
+            training: Provenance::read(&model.metadata),
             tokenizer: model.tokenizer().cloned().map_err(|e| e.to_string()),
         };
         for id in model.graph.weight_ids() {
@@ -96,39 +100,52 @@ pub fn check_vocabularies(bitnet: &Twin, baseline: &Twin) -> anyhow::Result<()> 
     )))
 }
 
-/// What a reader must know of the files.
-pub fn notes(bitnet: &Twin, baseline: Option<&Twin>) -> Vec<String> {
+/// What a reader must know of the files, and why they are no ternary model and its f32 twin.
+pub fn remarks(bitnet: &Twin, baseline: Option<&Twin>) -> (Vec<String>, Vec<String>) {
     let params = |n: usize| format!("{:.2} M", n as f64 / 1e6);
-    let mut notes = vec![format!(
-        "the model has {} parameters in {}; its linear weights are {}",
-        params(bitnet.n_params),
-        show::bytes(bitnet.file_bytes),
-        bitnet.encodings()
-    )];
+    let file = |what: &str, twin: &Twin| {
+        let (params, bytes) = (params(twin.n_params), show::bytes(twin.file_bytes));
+        format!(
+            "the {what} has {params} parameters in {bytes}; its linear weights are {}",
+            twin.encodings()
+        )
+    };
+    let (mut notes, mut unfit) = (vec![file("model", bitnet)], Vec::new());
     let ternary = bitnet.share(&TERNARY);
     if ternary < 0.5 {
-        notes.push(format!(
+        unfit.push(format!(
             "only {:.0}% of the linear weights are ternary or binary ({}): this is hardly a BitNet",
             ternary * 100.0,
             TERNARY.join(", ")
         ));
     }
-    let Some(baseline) = baseline else { return notes };
-    notes.push(format!(
-        "the baseline has {} parameters in {}; its linear weights are {}",
-        params(baseline.n_params),
-        show::bytes(baseline.file_bytes),
-        baseline.encodings()
-    ));
+    let Some(baseline) = baseline else { return (notes, unfit) };
+    notes.push(file("baseline", baseline));
     if baseline.share(&["F32"]) < 0.99 {
-        notes.push(
+        unfit.push(
             "the baseline is not stored as F32, so every ratio is against what it is, not against \
              f32; `sterna convert MODEL OUT --outtype F32` makes an f32 twin"
                 .into(),
         );
     }
     if bitnet.n_params.abs_diff(baseline.n_params) * 100 > baseline.n_params {
-        notes.push("the two differ in parameters by more than 1%: they are not twins".into());
+        unfit.push("the two differ in parameters by more than 1%: they are not twins".into());
     }
-    notes
+    match (&bitnet.training, &baseline.training) {
+        (Some(ours), Some(theirs)) if ours.text != theirs.text => {
+            unfit.push("the two were trained on different texts: they are not twins".into());
+        }
+        (Some(ours), Some(theirs)) if ours.tokens != theirs.tokens => unfit.push(format!(
+            "the model was trained on {} tokens and the baseline on {}: their losses cannot be \
+             compared",
+            ours.tokens, theirs.tokens
+        )),
+        (Some(ours), Some(_)) => {
+            notes.push(format!("both were trained on {} tokens of the same text", ours.tokens));
+        }
+        _ => notes.push(
+            "the files do not say what the two were trained on: it may not be the same".into(),
+        ),
+    }
+    (notes, unfit)
 }

@@ -72,6 +72,22 @@ pub struct Evidence {
     pub speeds: Vec<Speed>,
 }
 
+/// The end of a figure's 95% interval that speaks against the model.
+fn worse_end(figure: &Figure, name: &str, is_low: bool) -> Result<Figure, MeasureError> {
+    let method = format!("worse end of the 95% interval of {}", figure.name());
+    match (figure.ci95(), figure.reason()) {
+        (Some(interval), _) => {
+            let end = if is_low { interval.low } else { interval.high };
+            Figure::computed(name, figure.unit(), &method, end)
+        }
+        (None, Some(reason)) => Figure::unavailable(name, figure.unit(), &method, reason),
+        (None, None) => {
+            let reason = "it has too few samples for an interval";
+            Figure::unavailable(name, figure.unit(), &method, reason)
+        }
+    }
+}
+
 type Figures = Result<Vec<Figure>, MeasureError>;
 
 impl Evidence {
@@ -84,6 +100,14 @@ impl Evidence {
         }
         figures.extend(self.latency_figures()?);
         figures.extend(self.loss_figures()?);
+        for (of, name, is_low) in [
+            ("decode_b1_speedup", "decode_b1_speedup_low", true),
+            ("loss_degradation_percent", "loss_degradation_percent_high", false),
+        ] {
+            if let Some(figure) = figures.iter().find(|figure| figure.name() == of) {
+                figures.push(worse_end(figure, name, is_low)?);
+            }
+        }
         Ok(figures)
     }
 

@@ -168,7 +168,7 @@ impl Validation {
             Weight::Critical => true,
             Weight::OneOf => !has_other,
         };
-        self.checks().filter(counts).filter_map(issue).collect()
+        self.unfit.iter().cloned().chain(self.checks().filter(counts).filter_map(issue)).collect()
     }
 }
 
