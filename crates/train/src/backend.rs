@@ -14,7 +14,7 @@ pub type Cpu = Autodiff<Flex>;
 const BACKENDS: &[(&str, bool)] =
     &[("cpu", true), ("vulkan", cfg!(feature = "vulkan")), ("cuda", cfg!(feature = "cuda"))];
 
-/// Checks that a run's backend is built in and has the precision.
+/// Checks that a run's backend is built in.
 ///
 /// # Errors
 /// A sentence with the fix.
@@ -29,12 +29,6 @@ pub fn check(run: &Run) -> Result<(), TrainError> {
     if !built_in {
         return Err(TrainError::Input(format!(
             "this sterna was built without {name}; build it with --features {name}, or use cpu"
-        )));
-    }
-    if run.precision != "f32" {
-        return Err(TrainError::Input(format!(
-            "run.precision is {:?}; all backends train in f32 for now, leave it out",
-            run.precision
         )));
     }
     Ok(())
@@ -56,13 +50,31 @@ pub fn train(
         #[cfg(feature = "vulkan")]
         "vulkan" => {
             type Vulkan = Autodiff<burn::backend::Vulkan<f32, i32>>;
+            require_device::<Vulkan>("Vulkan")?;
             trainer::train::<Vulkan>(job, tutor, &Default::default(), watch)
         }
         #[cfg(feature = "cuda")]
         "cuda" => {
             type Cuda = Autodiff<burn::backend::Cuda<f32, i32>>;
+            require_device::<Cuda>("CUDA")?;
             trainer::train::<Cuda>(job, tutor, &Default::default(), watch)
         }
         _ => trainer::train::<Cpu>(job, tutor, &Default::default(), watch),
+    }
+}
+
+/// Makes a first tensor: a backend without a device panics there.
+#[cfg(any(feature = "vulkan", feature = "cuda"))]
+fn require_device<B: burn::tensor::backend::Backend>(name: &str) -> Result<(), TrainError> {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let first = || burn::tensor::Tensor::<B, 1>::zeros([1], &Default::default()).into_data();
+    let outcome = std::panic::catch_unwind(first);
+    std::panic::set_hook(usual);
+    match outcome {
+        Ok(_) => Ok(()),
+        Err(_) => Err(TrainError::Input(format!(
+            "no {name} device was found on this machine; install its driver, or use run.backend=cpu"
+        ))),
     }
 }

@@ -9,6 +9,7 @@ mod check;
 mod tests;
 
 use crate::TrainError;
+use crate::forms::Precision;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use sterna_measure::level::Level;
@@ -225,8 +226,9 @@ pub struct Run {
     pub seed: u64,
     /// `cpu`, `vulkan` or `cuda`, where built in.
     pub backend: String,
-    /// `f32`.
-    pub precision: String,
+    /// The numbers of matrix products: `f32`, or `bf16` where the backend has it (mixed precision:
+    /// everything else stays f32). On the CPU bf16 is not faster.
+    pub precision: Precision,
     /// How matrices are written that no quantization was trained for: `F32`, `F16` or `BF16`.
     pub save_as: String,
     /// CPU threads; 0 for all.
@@ -247,7 +249,7 @@ impl Default for Run {
             out: None,
             seed: 1,
             backend: "cpu".into(),
-            precision: "f32".into(),
+            precision: Precision::F32,
             save_as: "F16".into(),
             threads: 0,
             checkpointing: false,

@@ -14,8 +14,11 @@ use rand::{RngExt, SeedableRng};
 use std::path::PathBuf;
 use sterna_model::Tokenizer;
 
-/// The most text a run reads: tokens are kept in memory.
+/// The most text a run reads from its training or its held-out files: tokens are kept in memory.
 const MAX_TEXT_BYTES: u64 = 8 << 30;
+
+/// What to do with more.
+const TOO_LONG: &str = "together the files may hold 8 GiB; name fewer, or cut them";
 
 /// Tokens to learn from, and tokens that are only judged on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +27,6 @@ pub struct Corpus {
     pub train: Vec<u32>,
     /// Never trained on.
     pub held_out: Vec<u32>,
-    /// UTF-8 bytes of the held-out text, so that losses per byte can be told.
-    pub held_out_bytes: usize,
 }
 
 impl Corpus {
@@ -39,17 +40,13 @@ impl Corpus {
             return Err(TrainError::Input(format!("there is no text to train on: {fix}")));
         }
         let mut train = encode_files(&config.text, tokenizer)?;
-        let (held_out, held_out_bytes) = if config.held_out.is_empty() {
+        let held_out = if config.held_out.is_empty() {
             let n = (train.len() as f64 * config.held_out_fraction) as usize;
-            let tail = train.split_off(train.len() - n);
-            let bytes = tail.iter().map(|&t| tokenizer.token_bytes(t).len()).sum();
-            (tail, bytes)
+            train.split_off(train.len() - n)
         } else {
-            let tokens = encode_files(&config.held_out, tokenizer)?;
-            let bytes = tokens.iter().map(|&t| tokenizer.token_bytes(t).len()).sum();
-            (tokens, bytes)
+            encode_files(&config.held_out, tokenizer)?
         };
-        let corpus = Self { train, held_out, held_out_bytes };
+        let corpus = Self { train, held_out };
         let need = config.seq_len + 1;
         for (what, n) in [("to train on", corpus.train.len()), ("held out", corpus.held_out.len())]
         {
@@ -80,16 +77,18 @@ pub struct Windows {
     n_tokens: usize,
     seq_len: usize,
     seed: u64,
+    shifts: bool,
     /// The epoch whose order is in `starts`.
     epoch: Option<usize>,
     starts: Vec<usize>,
 }
 
 impl Windows {
-    /// Windows of `seq_len + 1` tokens over `n_tokens` tokens.
-    pub fn new(n_tokens: usize, seq_len: usize, seed: u64) -> Self {
+    /// Windows of `seq_len + 1` tokens over `n_tokens` tokens. Where it `shifts`, every epoch cuts
+    /// the text at another place; else all have the same windows, in other orders.
+    pub fn new(n_tokens: usize, seq_len: usize, seed: u64, shifts: bool) -> Self {
         assert!(n_tokens > seq_len, "Corpus::open has checked this");
-        Self { n_tokens, seq_len, seed, epoch: None, starts: Vec::new() }
+        Self { n_tokens, seq_len, seed, shifts, epoch: None, starts: Vec::new() }
     }
 
     /// Windows in one pass over the text.
@@ -98,15 +97,15 @@ impl Windows {
         ((self.n_tokens - 1) / self.seq_len).saturating_sub(1).max(1)
     }
 
-    /// Where the `index`-th window of the run starts. Every epoch cuts the text at another place
-    /// and shuffles the windows.
+    /// Where the `index`-th window of the run starts. Every epoch shuffles the windows.
     pub fn start(&mut self, index: usize) -> usize {
         let epoch = index / self.per_epoch();
         if self.epoch != Some(epoch) {
             let mix = (epoch as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             let mut random = StdRng::seed_from_u64(self.seed ^ mix);
             let spare = self.n_tokens - 1 - self.per_epoch() * self.seq_len;
-            let offset = random.random_range(0..=spare.min(self.seq_len - 1));
+            let last = if self.shifts { spare.min(self.seq_len - 1) } else { 0 };
+            let offset = random.random_range(0..=last);
             self.starts = (0..self.per_epoch()).map(|w| offset + w * self.seq_len).collect();
             self.starts.shuffle(&mut random);
             self.epoch = Some(epoch);
@@ -116,9 +115,10 @@ impl Windows {
 }
 
 fn encode_files(paths: &[PathBuf], tokenizer: &Tokenizer) -> Result<Vec<u32>, TrainError> {
-    let mut tokens = Vec::new();
+    let (mut tokens, mut left) = (Vec::new(), MAX_TEXT_BYTES);
     for path in paths {
-        let text = text::read(path, MAX_TEXT_BYTES).map_err(TrainError::Input)?;
+        let text = text::read(path, left, TOO_LONG).map_err(TrainError::Input)?;
+        left -= text.len() as u64;
         tokens.extend(tokenizer.encode_special(&text, false, true));
         tokens.extend(tokenizer.eos());
     }

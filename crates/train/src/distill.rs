@@ -6,7 +6,7 @@
 
 use crate::config::Config;
 use crate::forms::Batch;
-use crate::net::{Net, Results};
+use crate::net::{Modes, Net, Results};
 use crate::teacher::{CacheSettings, Statistics, Teacher};
 use crate::{TrainError, init, loss};
 use burn::tensor::backend::AutodiffBackend;
@@ -69,6 +69,11 @@ impl Tutor {
         Ok(Some(Self { teacher, model }))
     }
 
+    /// A hash of what the teacher is.
+    pub fn identity(&self) -> blake3::Hash {
+        self.teacher.identity()
+    }
+
     /// What was computed and what came from the cache.
     pub fn statistics(&self) -> Statistics {
         self.teacher.statistics()
@@ -112,7 +117,7 @@ impl<'a, B: AutodiffBackend> Lesson<'a, B> {
             None => None,
             Some((graph, weights)) => {
                 let frozen = |id: sterna_model::WeightId| weights[id.0].clone();
-                let net = Net::new(graph.clone(), seq_len, &frozen, false, device)?;
+                let net = Net::new(graph.clone(), seq_len, &frozen, Modes::default(), device)?;
                 let weights = crate::trainer::tensors::<B::InnerBackend>(graph, weights, device);
                 Some(Hidden { net, weights })
             }

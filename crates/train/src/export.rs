@@ -25,9 +25,12 @@ impl WeightSource for Trained<'_> {
     fn weight(&self, id: WeightId) -> WeightView<'_> {
         let (rows, cols) = self.graph.decl(id).matrix();
         let encoding = self.encoding(id);
-        let values = self.quantizer.apply(id, &self.weights[id.0], cols, 1.0);
-        let mut bytes = vec![0; rows * encoding.row_bytes(cols)];
-        encoding.encode(&values, None, &mut bytes);
+        let values = &self.weights[id.0];
+        let bytes = self.quantizer.encode(id, values, cols).unwrap_or_else(|| {
+            let mut bytes = vec![0; rows * encoding.row_bytes(cols)];
+            encoding.encode(values, None, &mut bytes);
+            bytes
+        });
         WeightView { encoding, rows, cols, bytes: Cow::Owned(bytes) }
     }
 

@@ -29,6 +29,7 @@ pub mod backend;
 pub mod export;
 pub mod session;
 pub mod shape;
+pub mod throughput;
 
 mod error;
 

@@ -4,13 +4,17 @@
 //! trained weight. Segments (gradient checkpointing) keep only the values between them and compute
 //! the rest a second time on the way back: the same gradients from less memory.
 
+mod segments;
+
 use crate::TrainError;
-use crate::forms::{self, Batch, ConstantsFrom, Form, Inputs};
+use crate::forms::{self, Batch, ConstantsFrom, Form, Inputs, Precision};
 use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
+use segments::{last_use, live_after, segments};
 use std::ops::Range;
 use std::sync::Arc;
-use sterna_model::{Graph, Role, ValueId, WeightId};
+use sterna_formats::EncodingRef;
+use sterna_model::{Graph, Node, Role, ValueId, WeightId};
 
 /// A graph that can be trained.
 pub struct Net<B: AutodiffBackend> {
@@ -21,6 +25,18 @@ pub struct Net<B: AutodiffBackend> {
     segments: Vec<Range<usize>>,
     /// The last node that reads each value.
     last_use: Vec<usize>,
+    precision: Precision,
+    /// Per node, whether its matrices are stored in blocks.
+    is_block_encoded: Vec<bool>,
+}
+
+/// How a graph is computed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Modes {
+    /// In segments, whose inner values are computed twice instead of kept.
+    pub checkpointing: bool,
+    /// The numbers of matrix products.
+    pub precision: Precision,
 }
 
 /// A loss with its gradients.
@@ -44,17 +60,18 @@ type Values<B> = Vec<Option<Tensor<B, 2>>>;
 
 impl<B: AutodiffBackend> Net<B> {
     /// Prepares a graph for sequences of `seq_len` tokens. `frozen` has the numbers of the weights
-    /// that are not trained (RoPE factors); `checkpoint` cuts the graph into segments.
+    /// that are not trained (RoPE factors).
     ///
     /// # Errors
-    /// When an op has no differentiable form.
+    /// When an op has no differentiable form, or the device not the precision.
     pub fn new(
         graph: Arc<Graph>,
         seq_len: usize,
         frozen: &dyn Fn(WeightId) -> Vec<f32>,
-        checkpoint: bool,
+        modes: Modes,
         device: &B::Device,
     ) -> Result<Self, TrainError> {
+        modes.precision.check::<B>(device)?;
         let (mut all_forms, mut constants) = (vec![], vec![]);
         for node in &graph.nodes {
             let form = forms::by_op::<B>(&*node.op).ok_or_else(|| {
@@ -86,8 +103,27 @@ impl<B: AutodiffBackend> Net<B> {
             all_forms.push(form);
         }
         let last_use = last_use(&graph);
-        let segments = segments(&graph, &last_use, checkpoint);
-        Ok(Self { graph, forms: all_forms, constants, segments, last_use })
+        let segments = segments(&graph, &last_use, modes.checkpointing);
+        let is_block_encoded = vec![false; graph.nodes.len()];
+        let precision = modes.precision;
+        Ok(Self {
+            graph,
+            forms: all_forms,
+            constants,
+            segments,
+            last_use,
+            precision,
+            is_block_encoded,
+        })
+    }
+
+    /// Computes as the runtime will with weights stored in these encodings: where they are blocks,
+    /// the input of their layer is rounded.
+    pub fn stored_as(mut self, encoding: &dyn Fn(WeightId) -> EncodingRef) -> Self {
+        let first =
+            |node: &Node| node.weights.first().is_some_and(|&w| encoding(w).block_len() > 1);
+        self.is_block_encoded = self.graph.nodes.iter().map(first).collect();
+        self
     }
 
     /// How many segments the graph is cut into; one without checkpointing.
@@ -117,6 +153,26 @@ impl<B: AutodiffBackend> Net<B> {
         let end = (0..self.graph.nodes.len()).find(writes).expect("a node writes it") + 1;
         self.run(0..end, &self.leaves(weights, &(0..0)), &lift(batch), &mut values, &[wanted]);
         values[wanted.0].take().expect("just computed").inner()
+    }
+
+    /// The name of the first node whose result is not finite, to be told when a loss is not.
+    pub fn first_not_finite(
+        &self,
+        weights: &[Tensor<B::InnerBackend, 2>],
+        batch: &Batch<B::InnerBackend>,
+    ) -> Option<&str> {
+        let (leaves, batch) = (self.leaves(weights, &(0..0)), lift(batch));
+        let mut values = vec![None; self.graph.values.len()];
+        for (n, node) in self.graph.nodes.iter().enumerate() {
+            self.run(n..n + 1, &leaves, &batch, &mut values, &[]);
+            let is_finite = |value: &Tensor<B, 2>| {
+                value.clone().inner().abs().sum().into_scalar_f32().is_finite()
+            };
+            if !node.outputs.iter().filter_map(|v| values[v.0].as_ref()).all(is_finite) {
+                return Some(&node.name);
+            }
+        }
+        None
     }
 
     /// The value that the last node reads: the last hidden state of a language model.
@@ -245,6 +301,8 @@ impl<B: AutodiffBackend> Net<B> {
                 values: &inputs,
                 weights: &node_weights,
                 constants: &self.constants[n],
+                precision: self.precision,
+                is_block_encoded: self.is_block_encoded[n],
             });
             for (id, output) in node.outputs.iter().zip(outputs) {
                 values[id.0] = Some(output);
@@ -265,39 +323,6 @@ fn lift<B: AutodiffBackend>(batch: &Batch<B::InnerBackend>) -> Batch<B> {
 /// Whether weights of this role are trained.
 pub fn is_trained(role: Role) -> bool {
     role != Role::RopeFactors
-}
-
-/// The last node that reads each value; the node that writes it where none does.
-fn last_use(graph: &Graph) -> Vec<usize> {
-    let mut last = vec![0; graph.values.len()];
-    for (n, node) in graph.nodes.iter().enumerate() {
-        node.inputs.iter().chain(&node.outputs).for_each(|v| last[v.0] = n);
-    }
-    if let Some(output) = graph.output {
-        last[output.0] = graph.nodes.len();
-    }
-    last
-}
-
-/// The values that are written up to a node and read after it.
-fn live_after(graph: &Graph, last_use: &[usize], n: usize) -> Vec<ValueId> {
-    let written = graph.nodes[..=n].iter().flat_map(|node| node.outputs.iter().copied());
-    written.filter(|v| last_use[v.0] > n).collect()
-}
-
-/// The whole graph, or cut wherever a single value goes on: between the halves of each layer of a
-/// decoder.
-fn segments(graph: &Graph, last_use: &[usize], cut: bool) -> Vec<Range<usize>> {
-    let nodes = graph.nodes.len();
-    let mut cuts = vec![0];
-    for n in 0..nodes.saturating_sub(1) {
-        let is_residual = graph.nodes[n].op.name() == "add";
-        if cut && is_residual && live_after(graph, last_use, n).len() == 1 {
-            cuts.push(n + 1);
-        }
-    }
-    cuts.push(nodes);
-    cuts.windows(2).map(|w| w[0]..w[1]).collect()
 }
 
 /// Scalars of any float width as f32.

@@ -90,3 +90,65 @@ impl Optimizer {
         Ok(norm)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::backend::Flex;
+    use burn::tensor::TensorData;
+    use sterna_model::Role;
+
+    fn graph() -> Graph {
+        let mut graph = Graph::default();
+        graph.weight("up.weight", &[1, 2], Role::MlpUp, Some(0));
+        graph.weight("norm.weight", &[2], Role::Norm, Some(0));
+        graph
+    }
+
+    fn tensor(values: [f32; 2]) -> Tensor<Flex, 2> {
+        Tensor::from_data(TensorData::new(values.to_vec(), [1, 2]), &Default::default())
+    }
+
+    fn numbers(tensor: &Tensor<Flex, 2>) -> Vec<f32> {
+        tensor.to_data().into_vec().unwrap()
+    }
+
+    /// One step from ones with gradients [3, 4] and [0, 12], of norm 13.
+    fn step(schedule: &Schedule) -> (f64, Vec<Vec<f32>>, Vec<Vec<f32>>) {
+        let mut weights = vec![tensor([1.0, 1.0]), tensor([1.0, 1.0])];
+        let mut moments = vec![None, None];
+        let gradients = vec![Some(tensor([3.0, 4.0])), Some(tensor([0.0, 12.0]))];
+        let optimizer = Optimizer::new(schedule);
+        let norm = optimizer.step(&graph(), 0.1, &mut weights, &mut moments, gradients).unwrap();
+        let first =
+            moments.iter().map(|m: &Option<Moments<Flex>>| numbers(&m.as_ref().unwrap().first));
+        (norm, first.collect(), weights.iter().map(numbers).collect())
+    }
+
+    fn close(found: &[f32], expected: [f32; 2]) {
+        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5), "{found:?}");
+    }
+
+    #[test]
+    fn gradients_are_clipped_by_their_common_norm() {
+        let schedule =
+            |clip_norm| Schedule { clip_norm, betas: [0.9, 0.95], ..Schedule::default() };
+        let (norm, first, _) = step(&schedule(0.0));
+        assert!((norm - 13.0).abs() < 1e-5);
+        close(&first[0], [0.3, 0.4]);
+        let (norm, first, _) = step(&schedule(1.3));
+        assert!((norm - 13.0).abs() < 1e-5, "told before clipping");
+        close(&first[0], [0.03, 0.04]);
+        close(&first[1], [0.0, 0.12]);
+        close(&step(&schedule(14.0)).1[1], [0.0, 1.2]);
+    }
+
+    #[test]
+    fn matrices_decay_and_vectors_do_not() {
+        let schedule = Schedule { weight_decay: 0.5, clip_norm: 0.0, ..Schedule::default() };
+        let (_, _, weights) = step(&schedule);
+        // Adam's first step is the rate against the sign; decay takes rate x 0.5 of the weight.
+        close(&weights[0], [1.0 - 0.1 - 0.05; 2]);
+        close(&weights[1], [1.0, 0.9]);
+    }
+}

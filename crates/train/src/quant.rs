@@ -51,11 +51,6 @@ impl Quantizer {
         Ok(Self { rules, blend: config.blend, temperature: config.temperature })
     }
 
-    /// Whether any weight is quantized.
-    pub fn is_on(&self) -> bool {
-        self.rules.iter().any(Option::is_some)
-    }
-
     /// What a weight is stored as: its encoding, or F32 where training keeps full precision.
     pub fn encoding(&self, id: WeightId) -> EncodingRef {
         self.rules[id.0].map_or(&encodings::float32::F32, |rule| rule.encoding)
@@ -76,18 +71,39 @@ impl Quantizer {
             let temperature = self.temperature * (0.01 / self.temperature).powf(part);
             return soft(values, rule.codes, temperature as f32);
         }
-        let mut stored = rule.stored(values, cols);
+        let mut stored = rule.decode(&rule.encode(values, cols), cols);
         if part < 1.0 {
             let blend = |(s, &w): (&mut f32, &f32)| *s = w + (*s - w) * part as f32;
             stored.iter_mut().zip(values).for_each(blend);
         }
         stored
     }
+
+    /// The bytes of a weight in the file, whose numbers are those of [`Quantizer::apply`] at the
+    /// end; `None` where training keeps full precision.
+    pub fn encode(&self, id: WeightId, values: &[f32], cols: usize) -> Option<Vec<u8>> {
+        Some(self.rules[id.0]?.encode(values, cols))
+    }
+
+    /// Makes weights that are ternary already ones to train from. Their mean magnitude is their
+    /// scale times the part of them that is not zero, so that rounding them again would shrink
+    /// them; divided by that part, they round to what they are.
+    pub fn make_latent(&self, id: WeightId, values: &mut [f32]) {
+        if self.rules[id.0].is_none_or(|rule| rule.codes != Codes::Ternary) {
+            return;
+        }
+        let scale = values.iter().fold(0.0f32, |max, v| max.max(v.abs()));
+        let n_used = values.iter().filter(|v| v.abs() == scale).count();
+        let n_zero = values.iter().filter(|v| **v == 0.0).count();
+        if n_used > 0 && n_used + n_zero == values.len() {
+            let part = n_used as f32 / values.len() as f32;
+            values.iter_mut().for_each(|v| *v /= part);
+        }
+    }
 }
 
 impl Rule {
-    /// What reading the file back will give.
-    fn stored(&self, values: &[f32], cols: usize) -> Vec<f32> {
+    fn encode(&self, values: &[f32], cols: usize) -> Vec<u8> {
         let mut values = values.to_vec();
         match self.codes {
             Codes::Encoding => {}
@@ -96,8 +112,16 @@ impl Rule {
         }
         let row = self.encoding.row_bytes(cols);
         let mut bytes = vec![0; values.len() / cols * row];
-        for (values, bytes) in values.chunks_mut(cols).zip(bytes.chunks_mut(row)) {
+        for (values, bytes) in values.chunks(cols).zip(bytes.chunks_mut(row)) {
             self.encoding.encode(values, None, bytes);
+        }
+        bytes
+    }
+
+    fn decode(&self, bytes: &[u8], cols: usize) -> Vec<f32> {
+        let row = self.encoding.row_bytes(cols);
+        let mut values = vec![0.0; bytes.len() / row * cols];
+        for (bytes, values) in bytes.chunks(row).zip(values.chunks_mut(cols)) {
             self.encoding.decode(bytes, values);
         }
         values

@@ -27,6 +27,8 @@ pub struct State {
     pub weights: Vec<Vec<f32>>,
     /// Of the weights that have been trained.
     pub moments: Vec<Option<Moments>>,
+    /// The weights of the best held-out loss, where a run stops early.
+    pub best: Option<Vec<Vec<f32>>>,
 }
 
 /// A weight's running means: of its gradient, of the square, and the steps they have seen.
@@ -45,14 +47,20 @@ pub struct Progress {
     pub seconds: f64,
     /// The decisions that a resumed run must share, as TOML.
     pub config: String,
+    /// Hash of the text, the first weights and the teacher, which it must share too.
+    pub content: String,
 }
+
+/// Where the header is in the file's metadata, and the checksum of header and tensors.
+const HEADER: &str = "sterna.training";
+const CHECKSUM: &str = "sterna.checksum";
 
 /// What the header says; a missing or foreign one is refused.
 #[derive(Serialize, Deserialize)]
 struct Header {
     progress: Progress,
     times: Vec<Option<usize>>,
-    checksum: String,
+    has_best: bool,
 }
 
 impl State {
@@ -70,8 +78,18 @@ impl State {
                 tensors.push((format!("first.{}", decl.name), first, shape));
                 tensors.push((format!("second.{}", decl.name), second, shape));
             }
+            if let Some(best) = &self.best {
+                tensors.push((format!("best.{}", decl.name), &best[id], shape));
+            }
         }
+        let header = Header {
+            progress: self.progress.clone(),
+            times: self.moments.iter().map(|m| m.as_ref().map(|m| m.2)).collect(),
+            has_best: self.best.is_some(),
+        };
+        let header = serde_json::to_string(&header).expect("a header is plain data");
         let mut hasher = blake3::Hasher::new();
+        hasher.update(header.as_bytes());
         let mut views = Vec::new();
         for (name, values, (rows, cols)) in &tensors {
             hasher.update(name.as_bytes());
@@ -80,13 +98,9 @@ impl State {
                 TensorView::new(Dtype::F32, vec![*rows, *cols], bytemuck::cast_slice(values));
             views.push((name.clone(), view.expect("the bytes are of this shape")));
         }
-        let header = Header {
-            progress: self.progress.clone(),
-            times: self.moments.iter().map(|m| m.as_ref().map(|m| m.2)).collect(),
-            checksum: hasher.finalize().to_hex().to_string(),
-        };
-        let header = serde_json::to_string(&header).expect("a header is plain data");
-        let metadata = HashMap::from([("sterna.training".to_owned(), header)]);
+        let checksum = hasher.finalize().to_hex().to_string();
+        let metadata =
+            HashMap::from([(HEADER.to_owned(), header), (CHECKSUM.to_owned(), checksum)]);
         let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| {
             TrainError::Input(format!("{}: cannot be written: {e}", path.display()))
         })?;
@@ -112,14 +126,15 @@ impl State {
         let damaged = |e: safetensors::SafeTensorError| failed(format!("is damaged: {e}"));
         let file = SafeTensors::deserialize(&bytes).map_err(damaged)?;
         let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
-        let header = metadata.metadata().as_ref().and_then(|m| m.get("sterna.training"));
-        let header: Header = header
-            .and_then(|text| serde_json::from_str(text).ok())
-            .ok_or_else(|| failed("is no checkpoint of a training run".into()))?;
+        let stranger = || failed("is no checkpoint of a training run".into());
+        let entry = |key| metadata.metadata().as_ref().and_then(|m| m.get(key));
+        let (text, checksum) = entry(HEADER).zip(entry(CHECKSUM)).ok_or_else(stranger)?;
+        let header: Header = serde_json::from_str(text).map_err(|_| stranger())?;
         if header.times.len() != graph.weights.len() {
             return Err(failed("is of another model".into()));
         }
         let mut hasher = blake3::Hasher::new();
+        hasher.update(text.as_bytes());
         let mut read = |name: String, len: usize| -> Result<Vec<f32>, TrainError> {
             let tensor = file.tensor(&name).map_err(damaged)?;
             if tensor.dtype() != Dtype::F32 || tensor.data().len() != 4 * len {
@@ -129,7 +144,7 @@ impl State {
             hasher.update(tensor.data());
             Ok(bytemuck::pod_collect_to_vec(tensor.data()))
         };
-        let (mut weights, mut moments) = (Vec::new(), Vec::new());
+        let (mut weights, mut moments, mut best) = (Vec::new(), Vec::new(), Vec::new());
         for (decl, time) in graph.weights.iter().zip(&header.times) {
             let (rows, cols) = decl.matrix();
             weights.push(read(format!("weight.{}", decl.name), rows * cols)?);
@@ -141,11 +156,15 @@ impl State {
                 )),
                 None => None,
             });
+            if header.has_best {
+                best.push(read(format!("best.{}", decl.name), rows * cols)?);
+            }
         }
-        if hasher.finalize().to_hex().as_str() != header.checksum {
+        if hasher.finalize().to_hex().as_str() != checksum {
             return Err(failed("is damaged: its checksum does not match".into()));
         }
-        Ok(Self { progress: header.progress, weights, moments })
+        let best = header.has_best.then_some(best);
+        Ok(Self { progress: header.progress, weights, moments, best })
     }
 }
 

@@ -111,6 +111,11 @@ impl Teacher {
         Ok(Self { path, tokenizer, context_len, runner, identity, store, statistics, reports })
     }
 
+    /// A hash of its weights, its config and how it is run.
+    pub fn identity(&self) -> blake3::Hash {
+        self.identity
+    }
+
     /// Entries of the vocabulary: logits per token.
     pub fn vocab_len(&self) -> usize {
         self.runner.program().n_outputs()

@@ -10,18 +10,19 @@ use std::path::Path;
 /// The bytes that a gzip file begins with.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-/// Reads a text of at most `max_bytes` bytes, measured after decompression.
+/// Reads a text of at most `max_bytes` bytes, measured after decompression. `fix` says what to do
+/// with a longer one.
 ///
 /// # Errors
 /// When the file cannot be read, is larger, is damaged, or is not UTF-8.
-pub fn read(path: &Path, max_bytes: u64) -> Result<String, String> {
+pub fn read(path: &Path, max_bytes: u64, fix: &str) -> Result<String, String> {
     let named = |problem: String| format!("{}: {problem}", path.display());
     if path.as_os_str() == "-" {
         return Err("standard input cannot be read twice and is refused; save the text to a file \
                     and name it"
             .into());
     }
-    let bytes = read_bytes(path, max_bytes).map_err(named)?;
+    let bytes = read_bytes(path, max_bytes, fix).map_err(named)?;
     String::from_utf8(bytes).map_err(|e| {
         named(format!(
             "it is not UTF-8 text from byte {} on; convert it, e.g. with `iconv -t UTF-8`",
@@ -30,7 +31,7 @@ pub fn read(path: &Path, max_bytes: u64) -> Result<String, String> {
     })
 }
 
-fn read_bytes(path: &Path, max_bytes: u64) -> Result<Vec<u8>, String> {
+fn read_bytes(path: &Path, max_bytes: u64, fix: &str) -> Result<Vec<u8>, String> {
     let failed = |e: std::io::Error| format!("{e}; check the path");
     let mut file = File::open(path).map_err(failed)?;
     if !file.metadata().map_err(failed)?.is_file() {
@@ -49,9 +50,7 @@ fn read_bytes(path: &Path, max_bytes: u64) -> Result<Vec<u8>, String> {
         file.take(limit).read_to_end(&mut bytes).map_err(failed)?;
     }
     if bytes.len() as u64 > max_bytes {
-        return Err(format!(
-            "it holds more than {max_bytes} bytes of text; cut it, or raise --max-bytes"
-        ));
+        return Err(format!("it holds more than {max_bytes} bytes of text; {fix}"));
     }
     Ok(bytes)
 }
@@ -72,7 +71,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("text");
         std::fs::write(&path, bytes).expect("writable");
-        read(&path, max_bytes)
+        read(&path, max_bytes, "cut it")
     }
 
     #[test]
@@ -101,9 +100,9 @@ mod tests {
         let cut = &gzip(b"a text that is cut")[..20];
         assert!(read_as_file(cut, 80).expect_err("cut").contains("damaged gzip"));
         let folder = tempfile::tempdir().expect("a temporary folder");
-        assert!(read(folder.path(), 8).expect_err("a folder").contains("not a file"));
-        let missing = read(&folder.path().join("none"), 8).expect_err("missing");
+        assert!(read(folder.path(), 8, "").expect_err("a folder").contains("not a file"));
+        let missing = read(&folder.path().join("none"), 8, "").expect_err("missing");
         assert!(missing.contains("none") && missing.contains("check the path"), "{missing}");
-        assert!(read(Path::new("-"), 8).expect_err("stdin").contains("standard input"));
+        assert!(read(Path::new("-"), 8, "").expect_err("stdin").contains("standard input"));
     }
 }

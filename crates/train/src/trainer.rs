@@ -4,22 +4,27 @@
 //! weights with the held-out loss. What a step does depends on config, data and step number alone,
 //! so a resumed run computes what an unbroken one would have, to the bit on one CPU thread.
 
+mod curve;
+mod identity;
+mod resume;
+
+pub use curve::{CURVE, Point};
+
 use crate::config::Config;
 use crate::data::{Corpus, Windows};
 use crate::distill::{Lesson, Tutor};
 use crate::forms::Batch;
-use crate::net::Results;
+use crate::net::{Modes, Results};
 use crate::optim::{Moments, Optimizer};
 use crate::quant::Quantizer;
 use crate::schedule::learning_rate;
-use crate::state::{Progress, State};
-use crate::{Net, TrainError, loss, state};
+use crate::state::Progress;
+use crate::{Net, TrainError, loss};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{ElementConversion, Int, Tensor, TensorData};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use sterna_formats::AtomicFile;
 use sterna_measure::clock::Clock;
 use sterna_model::{Graph, WeightId};
 
@@ -33,28 +38,10 @@ pub struct Job<'a> {
     pub corpus: &'a Corpus,
     /// Everything else.
     pub config: &'a Config,
-    /// The folder of checkpoints and curve.
-    pub out: &'a Path,
+    /// The folder of checkpoints and curve; without one, nothing is kept.
+    pub out: Option<&'a Path>,
     /// Tells the time.
     pub clock: &'a dyn Clock,
-}
-
-/// One point of the curve.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Point {
-    /// Steps done, this one included.
-    pub step: usize,
-    /// Training loss of this step's batch.
-    pub loss: f64,
-    /// Learning rate.
-    pub rate: f64,
-    /// Norm of the gradients before clipping.
-    pub norm: f64,
-    /// Held-out loss in nats per token, where it was evaluated.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub held_out: Option<f64>,
-    /// Seconds since the run began, over all starts.
-    pub seconds: f64,
 }
 
 /// What the watcher is told.
@@ -97,13 +84,6 @@ pub struct Outcome {
     pub steps: usize,
 }
 
-/// The parts of a config that a resumed run must share.
-pub fn decisions(config: &Config) -> String {
-    let mut config = config.clone();
-    config.run = crate::config::Run { seed: config.run.seed, ..Default::default() };
-    config.to_toml()
-}
-
 /// A run in progress.
 struct Trainer<'a, B: AutodiffBackend> {
     job: &'a Job<'a>,
@@ -115,12 +95,15 @@ struct Trainer<'a, B: AutodiffBackend> {
     windows: Windows,
     weights: Vec<Tensor<B::InnerBackend, 2>>,
     moments: Vec<Option<Moments<B::InnerBackend>>>,
+    /// The weights of the best held-out loss, where the run may stop early.
+    best: Option<Vec<Tensor<B::InnerBackend, 2>>>,
     progress: Progress,
     curve: Vec<Point>,
     last_saved: Option<PathBuf>,
 }
 
-/// Trains on a backend. `watch` gives `false` to stop.
+/// Trains on a backend. `watch` gives `false` to stop. A run that stops early gives the weights of
+/// its best held-out loss.
 ///
 /// # Errors
 /// When the config does not fit the graph, numbers stop being finite, or a file cannot be written.
@@ -133,7 +116,10 @@ pub fn train<B: AutodiffBackend>(
     let mut trainer = Trainer::<B>::new(job, tutor, device.clone())?;
     trainer.resume(watch)?;
     let end = trainer.run(watch)?;
-    let (held_out, held_out_tokens) = trainer.evaluate(usize::MAX);
+    if let Some(best) = trainer.best.take().filter(|_| end == End::EarlyStopped) {
+        trainer.weights = best;
+    }
+    let (held_out, held_out_tokens) = trainer.evaluate(usize::MAX)?;
     Ok(Outcome {
         end,
         weights: trainer.weights.iter().map(numbers).collect(),
@@ -153,19 +139,30 @@ impl<'a, B: AutodiffBackend> Trainer<'a, B> {
         let config = job.config;
         let frozen = |id: WeightId| job.weights[id.0].clone();
         let (graph, seq_len) = (job.graph.clone(), config.data.seq_len);
-        let net = Net::new(graph, seq_len, &frozen, config.run.checkpointing, &device)?;
+        let (checkpointing, precision) = (config.run.checkpointing, config.run.precision);
+        let modes = Modes { checkpointing, precision };
         let quantizer = Quantizer::new(&config.quantize, &job.graph)?;
+        let net = Net::new(graph, seq_len, &frozen, modes, &device)?
+            .stored_as(&|id| quantizer.encoding(id));
         let weights = tensors::<B::InnerBackend>(&job.graph, &job.weights, &device);
+        let content = identity::content(job, tutor.as_deref());
+        // What a teacher said of a window can be used again when it comes again.
+        let shifts = tutor.is_none();
         let lesson = tutor.map(|tutor| Lesson::new(tutor, seq_len, &device)).transpose()?;
         Ok(Self {
             lesson,
             net,
             quantizer,
             optimizer: Optimizer::new(&config.schedule),
-            windows: Windows::new(job.corpus.train.len(), seq_len, config.run.seed),
+            windows: Windows::new(job.corpus.train.len(), seq_len, config.run.seed, shifts),
             moments: vec![None; weights.len()],
             weights,
-            progress: Progress { config: decisions(config), ..Progress::default() },
+            best: None,
+            progress: Progress {
+                config: identity::decisions(config),
+                content,
+                ..Progress::default()
+            },
             curve: Vec::new(),
             last_saved: None,
             device,
@@ -173,50 +170,21 @@ impl<'a, B: AutodiffBackend> Trainer<'a, B> {
         })
     }
 
-    /// Goes on from the newest whole checkpoint, if there is one.
-    fn resume(&mut self, watch: &mut dyn FnMut(Event<'_>) -> bool) -> Result<(), TrainError> {
-        let mut notes = Vec::new();
-        let found = state::newest(self.job.out, &self.job.graph, &mut notes);
-        for note in notes {
-            watch(Event::Note(note));
-        }
-        let Some((path, state)) = found else { return Ok(()) };
-        if state.progress.config != self.progress.config {
-            return Err(TrainError::Input(format!(
-                "{}: was made by another config; give another run.out, or remove the folder",
-                path.display()
-            )));
-        }
-        self.curve = read_curve(&self.job.out.join(CURVE), state.progress.step);
-        self.weights = tensors::<B::InnerBackend>(&self.job.graph, &state.weights, &self.device);
-        let tensor = |values: &[f32], id: usize| {
-            let (rows, cols) = self.job.graph.weights[id].matrix();
-            Tensor::from_data(TensorData::new(values.to_vec(), [rows, cols]), &self.device)
-        };
-        let moments = state.moments.iter().enumerate().map(|(id, m)| {
-            m.as_ref().map(|(first, second, time)| Moments {
-                first: tensor(first, id),
-                second: tensor(second, id),
-                time: *time,
-            })
-        });
-        self.moments = moments.collect();
-        self.progress = state.progress;
-        self.last_saved = Some(path);
-        watch(Event::Resumed(self.progress.step));
-        Ok(())
-    }
-
     fn run(&mut self, watch: &mut dyn FnMut(Event<'_>) -> bool) -> Result<End, TrainError> {
         let (schedule, run) = (&self.job.config.schedule, &self.job.config.run);
         let before = self.progress.seconds;
         let start = self.job.clock.now();
         while self.progress.step < schedule.steps {
+            if self.is_exhausted() {
+                return Ok(End::EarlyStopped);
+            }
             let mut point = self.step()?;
             let done = self.progress.step;
             let last = done == schedule.steps;
             if !last && run.eval_every > 0 && done.is_multiple_of(run.eval_every) {
-                point.held_out = Some(self.evaluate(run.eval_windows).0);
+                let held_out = self.evaluate(run.eval_windows)?.0;
+                self.remember(held_out);
+                point.held_out = Some(held_out);
             }
             self.progress.seconds = before + (self.job.clock.now() - start).as_secs_f64();
             point.seconds = self.progress.seconds;
@@ -225,17 +193,14 @@ impl<'a, B: AutodiffBackend> Trainer<'a, B> {
                 watch(Event::Note(report));
             }
             let go_on = watch(Event::Step(&point));
-            let stops = point.held_out.is_some_and(|loss| self.is_stale(loss));
             let saves = run.save_every > 0 && done.is_multiple_of(run.save_every);
-            if saves || last || stops || !go_on {
-                let path = self.save()?;
+            let is_due = saves || last || self.is_exhausted() || !go_on;
+            if let Some(out) = self.job.out.filter(|_| is_due) {
+                let path = self.save(out)?;
                 watch(Event::Saved(&path));
             }
             if !go_on && !last {
                 return Ok(End::Interrupted);
-            }
-            if stops {
-                return Ok(End::EarlyStopped);
             }
         }
         Ok(End::Finished)
@@ -271,7 +236,10 @@ impl<'a, B: AutodiffBackend> Trainer<'a, B> {
             };
             let back = self.net.backward(&seen, &batch, &of);
             if !back.loss.is_finite() {
-                return Err(self.not_finite("the loss is not finite"));
+                let node = self.net.first_not_finite(&seen, &batch);
+                let node = node.unwrap_or("the loss itself");
+                let problem = format!("the loss is not finite, first so in {node}");
+                return Err(self.not_finite(&problem));
             }
             loss_sum += f64::from(back.loss);
             for (sum, gradient) in sum.iter_mut().zip(back.gradients) {
@@ -309,7 +277,7 @@ impl<'a, B: AutodiffBackend> Trainer<'a, B> {
 
     /// Mean held-out nats per token over at most so many windows, and how many tokens they have.
     /// Weights are seen as they will be stored.
-    fn evaluate(&self, limit: usize) -> (f64, usize) {
+    fn evaluate(&self, limit: usize) -> Result<(f64, usize), TrainError> {
         let seen = self.seen(1.0);
         let windows = self.job.corpus.held_out_windows(self.job.config.data.seq_len, limit);
         let (mut sum, mut n) = (0.0, 0);
@@ -321,7 +289,11 @@ impl<'a, B: AutodiffBackend> Trainer<'a, B> {
             sum += mean * rows as f64;
             n += rows;
         }
-        (sum / n as f64, n)
+        let mean = sum / n as f64;
+        match mean.is_finite() {
+            true => Ok((mean, n)),
+            false => Err(self.not_finite("the held-out loss is not finite")),
+        }
     }
 
     /// Windows of `seq_len + 1` tokens as inputs and targets `[rows, 1]`.
@@ -341,32 +313,22 @@ impl<'a, B: AutodiffBackend> Trainer<'a, B> {
         (Batch { tokens, n_sequences: windows.len(), seq_len }, targets.reshape([rows, 1]))
     }
 
-    /// Counts evaluations without a better loss; whether they are enough to stop.
-    fn is_stale(&mut self, loss: f64) -> bool {
+    /// Counts evaluations without a better loss, and keeps the weights of the best.
+    fn remember(&mut self, loss: f64) {
         if self.progress.best.is_none_or(|best| loss < best) {
             self.progress.best = Some(loss);
             self.progress.stale = 0;
+            let may_stop = self.job.config.schedule.early_stopping > 0;
+            self.best = may_stop.then(|| self.weights.clone());
         } else {
             self.progress.stale += 1;
         }
-        let limit = self.job.config.schedule.early_stopping;
-        limit > 0 && self.progress.stale >= limit
     }
 
-    fn save(&mut self) -> Result<PathBuf, TrainError> {
-        let moments = self
-            .moments
-            .iter()
-            .map(|m| m.as_ref().map(|m| (numbers(&m.first), numbers(&m.second), m.time)));
-        let state = State {
-            progress: self.progress.clone(),
-            weights: self.weights.iter().map(numbers).collect(),
-            moments: moments.collect(),
-        };
-        write_curve(&self.job.out.join(CURVE), &self.curve)?;
-        let path = state.save(self.job.out, &self.job.graph)?;
-        self.last_saved = Some(path.clone());
-        Ok(path)
+    /// Whether so many evaluations were no better that the run stops.
+    fn is_exhausted(&self) -> bool {
+        let limit = self.job.config.schedule.early_stopping;
+        limit > 0 && self.progress.stale >= limit
     }
 
     /// What went wrong, in which weight, and where to go back to.
@@ -386,26 +348,6 @@ impl<'a, B: AutodiffBackend> Trainer<'a, B> {
             self.progress.step + 1
         ))
     }
-}
-
-/// The curve's file in the run's folder: one JSON object per step.
-pub const CURVE: &str = "curve.jsonl";
-
-fn write_curve(path: &Path, curve: &[Point]) -> Result<(), TrainError> {
-    let mut file = AtomicFile::create(path)?;
-    for point in curve {
-        let line = serde_json::to_string(point).expect("a point is plain data");
-        file.write(line.as_bytes())?;
-        file.write(b"\n")?;
-    }
-    Ok(file.finish()?)
-}
-
-/// The points up to a step. What cannot be read is left out: the curve is for people.
-fn read_curve(path: &Path, up_to: usize) -> Vec<Point> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let points = text.lines().filter_map(|line| serde_json::from_str(line).ok());
-    points.filter(|p: &Point| p.step <= up_to).collect()
 }
 
 /// Plain numbers as tensors, vectors as one row.

@@ -1,6 +1,6 @@
 //! Reading a config, and what is said of one that does not hold.
 
-use super::Config;
+use super::{Config, Teacher};
 use crate::TrainError;
 use std::path::{Path, PathBuf};
 use sterna_formats::encodings;
@@ -172,6 +172,12 @@ fn relative_to(config: &mut Config, folder: &Path, from_file: &dyn Fn(&str) -> b
 }
 
 fn check(config: &Config) -> Result<(), TrainError> {
+    check_numbers(config)?;
+    check_names(config)?;
+    check_combinations(config)
+}
+
+fn check_numbers(config: &Config) -> Result<(), TrainError> {
     let (s, d, q) = (&config.schedule, &config.data, &config.quantize);
     let counts = [
         ("schedule.steps", s.steps, 100_000_000),
@@ -211,6 +217,35 @@ fn check(config: &Config) -> Result<(), TrainError> {
         let t = config.teacher.temperature;
         return Err(input(format!("teacher.temperature is {t}, not a number above 0, up to 1000")));
     }
+    Ok(())
+}
+
+/// Keys that have an effect beside another only.
+fn check_combinations(config: &Config) -> Result<(), TrainError> {
+    let (q, t, usual) = (&config.quantize, &config.teacher, Teacher::default());
+    let is_quantized = ("quantize.encoding", q.encoding.is_some());
+    let blends = ("quantize.blend above 0", q.blend > 0.0);
+    let has_teacher = ("teacher.model", t.model.is_some());
+    let has_cache = t.cache.is_some() || t.cache_bytes != usual.cache_bytes;
+    let needs = [
+        ("quantize.binary", q.binary, is_quantized),
+        ("quantize.blend", q.blend > 0.0, is_quantized),
+        ("quantize.temperature", q.temperature > 0.0, blends),
+        ("teacher.weight", t.weight != usual.weight, has_teacher),
+        ("teacher.temperature", t.temperature != usual.temperature, has_teacher),
+        ("teacher.hidden_weight", t.hidden_weight > 0.0, has_teacher),
+        ("teacher.cache", has_cache, has_teacher),
+    ];
+    match needs.iter().find(|(_, is_given, (_, is_there))| *is_given && !is_there) {
+        None => Ok(()),
+        Some((key, _, (other, _))) => {
+            Err(input(format!("{key} does nothing without {other}; give that, or leave it out")))
+        }
+    }
+}
+
+fn check_names(config: &Config) -> Result<(), TrainError> {
+    let q = &config.quantize;
     let save_as = &config.run.save_as;
     if !["F32", "F16", "BF16"].contains(&save_as.as_str()) {
         return Err(input(format!("run.save_as is {save_as:?}, not F32, F16 or BF16")));

@@ -36,6 +36,9 @@ fn a_mistake_gets_a_sentence_with_the_nearest_key() {
         read(&["quantize.encoding=Q4O"]),
         read(&["teacher.temperature=0"]),
         read(&["run.save_as=Q8_0"]),
+        read(&["quantize.blend=0.5"]),
+        read(&["quantize.encoding=TQ2_0", "quantize.temperature=1"]),
+        read(&["teacher.weight=0.2"]),
     ]
     .into_iter()
     .map(|result| result.map(|_| ()).unwrap_err())
@@ -54,7 +57,10 @@ fn a_mistake_gets_a_sentence_with_the_nearest_key() {
         schedule.betas has 1, not a number from 0 to below 1
         the encoding "Q4O" is not known; did you mean "Q4_K"?
         teacher.temperature is 0, not a number above 0, up to 1000
-        run.save_as is "Q8_0", not F32, F16 or BF16"#]]
+        run.save_as is "Q8_0", not F32, F16 or BF16
+        quantize.blend does nothing without quantize.encoding; give that, or leave it out
+        quantize.temperature does nothing without quantize.blend above 0; give that, or leave it out
+        teacher.weight does nothing without teacher.model; give that, or leave it out"#]]
     .assert_eq(&messages.join("\n"));
 }
 

@@ -32,11 +32,11 @@ pub fn forward<B: Backend>(from: &Inputs<'_, B>) -> Vec<Tensor<B, 2>> {
         x.permute([0, 2, 3, 1, 4]) // [sequences, KV heads, group, len, head_dim]
     };
     let (q, k, v) = (by_head(q, group), by_head(k, 1), by_head(v, 1));
-    let scores = q.matmul(k.swap_dims(3, 4)) * op.scale;
+    let scores = from.precision.matmul(q, k.swap_dims(3, 4)) * op.scale;
     let n_rows = n * op.n_heads;
     let scores = scores.reshape([n_rows, len * len]) + from.constants[0].clone();
     let weights = softmax(scores.reshape([n_rows * len, len]), 1);
     let weights = weights.reshape([n, op.n_kv_heads, group, len, len]);
-    let mixed = weights.matmul(v).permute([0, 3, 1, 2, 4]);
+    let mixed = from.precision.matmul(weights, v).permute([0, 3, 1, 2, 4]);
     vec![mixed.reshape([n * len, op.n_heads * op.head_dim])]
 }

@@ -8,8 +8,11 @@ mod elementwise;
 mod embedding;
 mod layer_norm;
 mod linear;
+mod precision;
 mod rms_norm;
 mod rope;
+
+pub use precision::Precision;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor};
@@ -38,6 +41,10 @@ pub struct Inputs<'a, B: Backend> {
     pub weights: &'a [Tensor<B, 2>],
     /// What [`Form::constants`] made.
     pub constants: &'a [Tensor<B, 2>],
+    /// How matrices are multiplied.
+    pub precision: Precision,
+    /// Whether the node's matrices are stored in blocks, for which the runtime rounds their input.
+    pub is_block_encoded: bool,
 }
 
 impl<B: Backend> Inputs<'_, B> {

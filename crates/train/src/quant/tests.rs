@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::config::Quantize;
+use crate::export::Trained;
 use sterna_formats::encodings::ENCODINGS;
+use sterna_model::WeightSource;
 
 fn graph(cols: usize) -> Graph {
     let mut graph = Graph::default();
@@ -29,13 +31,13 @@ fn the_forward_pass_sees_exactly_what_is_stored() {
     for encoding in ENCODINGS {
         let quantizer = Quantizer::new(&config(encoding.name()), &graph).unwrap();
         let seen = quantizer.apply(MATRIX, &values(1024), 256, 1.0);
-        let mut bytes = vec![0; 4 * encoding.row_bytes(256)];
-        encoding.encode(&seen, None, &mut bytes);
-        let mut stored = vec![0.0; 1024];
-        encoding.decode(&bytes, &mut stored);
-        if encoding.name().starts_with("TQ") {
-            assert_eq!(stored, seen, "{}", encoding.name());
-        }
+        let source = Trained {
+            graph: &graph,
+            weights: &[vec![0.0; 1024], values(1024), vec![1.0; 256]],
+            quantizer: &quantizer,
+            float: *encoding,
+        };
+        assert_eq!(source.weight(MATRIX).to_f32(), seen, "{}", encoding.name());
         assert!(!quantizer.applies(WeightId(0)) && !quantizer.applies(WeightId(2)));
     }
 }
@@ -54,6 +56,20 @@ fn ternary_weights_have_three_values_and_binary_ones_two() {
         let mean = values(1024).iter().map(|v| v.abs()).sum::<f32>() / 1024.0;
         assert!((levels[n - 1] - mean).abs() < 1e-3 * mean, "the scale is the mean magnitude");
     }
+}
+
+#[test]
+fn ternary_weights_can_be_trained_from() {
+    let graph = graph(256);
+    let quantizer = Quantizer::new(&config("TQ2_0"), &graph).unwrap();
+    let stored = quantizer.apply(MATRIX, &values(1024), 256, 1.0);
+    assert_ne!(quantizer.apply(MATRIX, &stored, 256, 1.0), stored, "rounding twice shrinks");
+    let mut latent = stored.clone();
+    quantizer.make_latent(MATRIX, &mut latent);
+    assert_eq!(quantizer.apply(MATRIX, &latent, 256, 1.0), stored);
+    let mut others = values(1024);
+    quantizer.make_latent(MATRIX, &mut others);
+    assert_eq!(others, values(1024), "what is not ternary stays");
 }
 
 #[test]

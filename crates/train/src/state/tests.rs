@@ -15,6 +15,7 @@ fn state(step: usize) -> State {
         progress: Progress { step, best: Some(1.5), config: "x".into(), ..Progress::default() },
         weights: vec![vec![1.0, -2.0, 3.0, f32::MIN_POSITIVE, 0.1, 6.0], vec![0.5; 4]],
         moments: vec![Some((vec![0.25; 6], vec![0.125; 6], step)), None],
+        best: step.is_multiple_of(2).then(|| vec![vec![2.0; 6], vec![3.0; 4]]),
     }
 }
 
@@ -49,6 +50,13 @@ fn damage_and_strangers_are_refused() {
         let error = State::open(&path, &graph()).unwrap_err().to_string();
         assert!(error.contains("damaged"), "{error}");
     }
+    // And of the header: another step is other data and another rate.
+    let at = bytes.windows(9).position(|w| w == b"step\\\":3,").expect("the step");
+    let mut changed = bytes.clone();
+    changed[at + 7] = b'4';
+    std::fs::write(&path, changed).unwrap();
+    let error = State::open(&path, &graph()).unwrap_err().to_string();
+    assert!(error.contains("damaged"), "{error}");
     for len in [0, 7, 40, bytes.len() - 1] {
         std::fs::write(&path, &bytes[..len]).unwrap();
         assert!(State::open(&path, &graph()).is_err());

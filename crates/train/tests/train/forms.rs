@@ -8,6 +8,7 @@ use sterna_runtime::{Chunk, KvEncoding, Logits, Program, Runner, Settings};
 use sterna_train::Net;
 use sterna_train::backend::Cpu;
 use sterna_train::forms::forms;
+use sterna_train::net::Modes;
 
 const LIMIT: f32 = 1e-4;
 
@@ -62,7 +63,8 @@ fn compare(graph: &Graph, seed: u64) -> Worst {
     let source = source(graph, &values, &quantizer);
     let frozen = |id: sterna_model::WeightId| values[id.0].clone();
     let shared = Arc::new(graph.clone());
-    let net = Net::<Cpu>::new(shared, seq_len, &frozen, false, &Default::default()).unwrap();
+    let net =
+        Net::<Cpu>::new(shared, seq_len, &frozen, Modes::default(), &Default::default()).unwrap();
     let (tokens, batch) = batch(n, seq_len, graph.out_features());
     let logits = net.forward(&tensors(graph, &values), &batch);
     let logits: Vec<f32> = logits.to_data().into_vec().unwrap();
