@@ -79,7 +79,9 @@ fn run_train(args: Train) -> anyhow::Result<ExitCode> {
     settings.check().map_err(bad_input)?;
     let texts = read_texts(&args.texts, parse_bytes(&args.max_bytes)?)?;
     let held_out = match &args.held_out {
-        Some(path) => Some(text::read(path, parse_bytes(&args.max_bytes)?).map_err(bad_input)?),
+        Some(path) => {
+            Some(text::read(path, parse_bytes(&args.max_bytes)?, TOO_LONG).map_err(bad_input)?)
+        }
         None => None,
     };
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
@@ -114,11 +116,14 @@ fn settings(args: &Train) -> Settings {
 }
 
 /// The texts, which together are at most so long.
+/// What to do with a text that is too long.
+const TOO_LONG: &str = "cut it, or raise --max-bytes";
+
 fn read_texts(paths: &[PathBuf], max_bytes: u64) -> anyhow::Result<Vec<String>> {
     let mut texts = Vec::with_capacity(paths.len());
     let mut n_bytes = 0;
     for path in paths {
-        let text = text::read(path, max_bytes).map_err(bad_input)?;
+        let text = text::read(path, max_bytes, TOO_LONG).map_err(bad_input)?;
         n_bytes += text.len() as u64;
         if n_bytes > max_bytes {
             return Err(bad_input(format!(

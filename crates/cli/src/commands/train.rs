@@ -19,16 +19,30 @@ use sterna_train::{Config, Session};
 /// A config has the sections [model], [data], [schedule], [quantize], [teacher] and [run]; `--set`
 /// lays any key over it. `sterna train --print-config` shows every key with its value.
 #[derive(clap::Args)]
+#[group(skip)]
 #[command(after_help = "Examples:
   sterna train small.toml -o run1
   sterna train --preset llama-4m --text book.txt --set data.tokenizer=tokenizer.json -o run1
   sterna train small.toml --init run1/model.gguf --qat TQ2_0 --steps 500 -o ternary")]
 pub struct Args {
-    /// The config (TOML); without it, flags and --set say everything.
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigArgs,
     /// Folder of the result (run.out).
     #[arg(short, long)]
     out: Option<PathBuf>,
+    /// Print the config with every default, and stop.
+    #[arg(long)]
+    print_config: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a config is made from: defaults of a level, a file over them, flags over it.
+#[derive(clap::Args)]
+pub struct ConfigArgs {
+    /// The config (TOML); without it, flags and --set say everything.
+    config: Option<PathBuf>,
     /// Defaults to start from: development, balanced or production (their synonyms work too).
     #[arg(long, default_value = "balanced")]
     level: Level,
@@ -56,30 +70,28 @@ pub struct Args {
     /// Lay one key over the config; may be repeated.
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     settings: Vec<String>,
-    /// Print the config with every default, and stop.
-    #[arg(long)]
-    print_config: bool,
-    /// Print the result as JSON.
-    #[arg(long)]
-    json: bool,
 }
 
-impl Args {
-    /// Every flag as the key it stands for; they go over the config, and `--set` over them.
+impl ConfigArgs {
+    /// The config, with `settings` between its file and the flags.
+    ///
+    /// # Errors
+    /// When a key or a value is wrong.
+    pub fn read(&self, settings: &[String]) -> anyhow::Result<Config> {
+        let settings = [settings, &self.settings()].concat();
+        Ok(Config::read(self.level, self.config.as_deref(), &settings)?)
+    }
+
+    /// Every flag as the key it stands for, and `--set` over them.
     fn settings(&self) -> Vec<String> {
-        let path = |key: &str, path: &Option<PathBuf>| {
-            path.iter().map(|p| format!("{key}={}", p.display())).collect::<Vec<_>>()
-        };
-        let mut settings = path("run.out", &self.out);
-        settings.extend(path("model.init", &self.init));
-        let text = |key: &str, text: &Option<String>| {
-            text.iter().map(|t| format!("{key}={t}")).collect::<Vec<_>>()
-        };
-        settings.extend(text("model.preset", &self.preset));
-        settings.extend(text("quantize.encoding", &self.qat));
+        let mut settings = Vec::new();
+        settings.extend(self.init.iter().map(|path| format!("model.init={}", path.display())));
+        settings.extend(self.preset.iter().map(|name| format!("model.preset={name}")));
+        settings.extend(self.qat.iter().map(|name| format!("quantize.encoding={name}")));
         if !self.text.is_empty() {
+            // A JSON list of strings is a TOML one too; names may have commas.
             let texts: Vec<String> = self.text.iter().map(|p| p.display().to_string()).collect();
-            settings.push(format!("data.text={}", texts.join(",")));
+            settings.push(format!("data.text={}", serde_json::json!(texts)));
         }
         settings.extend(self.steps.map(|n| format!("schedule.steps={n}")));
         settings.extend(self.seed.map(|n| format!("run.seed={n}")));
@@ -102,8 +114,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// As [`run`].
 pub fn run_with(args: &Args, settings: &[String]) -> anyhow::Result<ExitCode> {
-    let settings = [settings, &args.settings()].concat();
-    let config = Config::read(args.level, args.config.as_deref(), &settings)?;
+    let mut settings = settings.to_vec();
+    settings.extend(args.out.iter().map(|path| format!("run.out={}", path.display())));
+    let config = args.config.read(&settings)?;
     if args.print_config {
         print!("{}", config.to_toml());
         return Ok(ExitCode::SUCCESS);

@@ -5,6 +5,7 @@ mod errors;
 mod tiny;
 mod tokenizer;
 mod tour;
+mod train;
 mod validate;
 
 use std::path::Path;

@@ -1,4 +1,6 @@
-//! `sterna bench`: speed, in llama-bench's terms.
+//! `sterna bench`: speed, in llama-bench's terms; of training, in [`train`].
+
+mod train;
 
 use crate::compute::ComputeArgs;
 use crate::probes;
@@ -15,7 +17,13 @@ use sterna_measure::latency::{BenchResult, BenchSubject, markdown};
 /// Beside each median stands its share of this machine's measured ceiling: generation against read
 /// bandwidth (weight bytes per token), prompt processing against the int8 (or f32) peak.
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(after_help = "Examples:
+  sterna bench model.gguf -p 512 -n 128
+  sterna bench train --preset llama-4m --set schedule.batch=8")]
 pub struct Args {
+    #[command(subcommand)]
+    other: Option<Other>,
     /// The models.
     #[arg(required = true)]
     models: Vec<PathBuf>,
@@ -41,11 +49,21 @@ pub struct Args {
     compute: ComputeArgs,
 }
 
+/// What else can be measured.
+#[derive(clap::Subcommand)]
+enum Other {
+    /// Measure training: tokens/s, CPU time and peak memory, with and without checkpointing.
+    Train(train::Args),
+}
+
 /// Runs the command.
 ///
 /// # Errors
 /// When a model cannot be run.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    if let Some(Other::Train(args)) = args.other {
+        return train::run(args);
+    }
     if args.repetitions == 0 {
         return Err(bad_input("--repetitions must be at least 1"));
     }
