@@ -22,6 +22,10 @@ pub struct Args {
     /// With --peers: download and build them (from PyPI, about 15 minutes) if they are not there
     #[arg(long, requires = "peers")]
     fetch: bool,
+    /// Also build training for Vulkan and test it, on a GPU or on lavapipe (Debian:
+    /// mesa-vulkan-drivers); minutes more to build
+    #[arg(long)]
+    vulkan: bool,
 }
 
 /// What a test run printed, counted.
@@ -103,6 +107,9 @@ fn run_cargo_test(args: &Args, summary: &mut Summary) -> Result<bool> {
     command.args(["test", "--workspace", "--no-fail-fast"]);
     if args.peers {
         command.envs(peers::environment(args.fetch)?);
+    }
+    if args.vulkan {
+        command.args(["--features", "sterna-train/vulkan"]);
     }
     if args.quick {
         command.args(["--lib", "--bins"]);
