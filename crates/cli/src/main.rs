@@ -7,6 +7,7 @@
 mod bars;
 mod commands;
 mod compute;
+mod curve;
 mod embedded;
 mod interrupt;
 mod probes;

@@ -1,6 +1,6 @@
 //! `sterna train`: a model from text, its checkpoints and its curve.
 
-use crate::{interrupt, show};
+use crate::{curve, interrupt, show};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -123,9 +123,9 @@ pub fn run_with(args: &Args, settings: &[String]) -> anyhow::Result<ExitCode> {
     }
     let mut session = Session::open(config)?;
     interrupt::listen()?;
-    let bar = bar(&session);
+    let (bar, mut losses) = (bar(&session), Vec::new());
     let trainee = session.run(&RealClock::new(), &mut |event| {
-        tell(&bar, &event);
+        tell(&bar, &mut losses, &event);
         !interrupt::stopped()
     })?;
     bar.finish_and_clear();
@@ -168,7 +168,8 @@ fn bar(session: &Session) -> ProgressBar {
     bar
 }
 
-fn tell(bar: &ProgressBar, event: &Event<'_>) {
+/// Shows an event; `losses` are those of this start, for the curve beside the bar.
+fn tell(bar: &ProgressBar, losses: &mut Vec<f64>, event: &Event<'_>) {
     match event {
         Event::Note(note) => say(bar, &format!("note: {note}")),
         Event::Resumed(step) => {
@@ -178,7 +179,8 @@ fn tell(bar: &ProgressBar, event: &Event<'_>) {
         }
         Event::Step(point) => {
             bar.set_position(point.step as u64);
-            bar.set_message(format!("loss {:.3}", point.loss));
+            losses.push(point.loss);
+            bar.set_message(format!("loss {} {:.3}", curve::line(losses), point.loss));
             if let Some(line) = evaluated(point) {
                 say(bar, &line);
             }
