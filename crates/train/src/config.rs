@@ -75,7 +75,7 @@ pub struct Data {
     pub held_out: Vec<PathBuf>,
     /// The part of the text that is held out when there is no `held_out`.
     pub held_out_fraction: f64,
-    /// A `tokenizer.json` or a model file; not needed with `model.init`.
+    /// A `tokenizer.json` or a model file; without it, that of `model.init` or of the teacher.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<PathBuf>,
     /// Tokens per sequence.

@@ -203,9 +203,13 @@ fn from_file(path: &Path, config: &Config) -> Result<Parts, TrainError> {
     Ok(Parts { graph, metadata, before, weights, tokenizer })
 }
 
-/// A preset's graph with random weights, and the tokenizer that data.tokenizer names.
+/// A preset's graph with random weights, and the tokenizer that data.tokenizer names, or else the
+/// teacher's.
 fn from_shape(config: &Config) -> Result<Parts, TrainError> {
-    let path = config.data.tokenizer.as_deref().ok_or_else(|| {
+    shape::check_preset(&config.model)?;
+    // A student without a tokenizer of its own has its teacher's.
+    let path = config.data.tokenizer.as_deref().or(config.teacher.model.as_deref());
+    let path = path.ok_or_else(|| {
         let fix = "give data.tokenizer, e.g. one from `sterna tokenizer train`";
         TrainError::Input(format!("there is no tokenizer: {fix}"))
     })?;

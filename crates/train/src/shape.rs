@@ -29,6 +29,14 @@ pub fn graph(
     Ok((arch, shape, graph))
 }
 
+/// Checks that the preset is known.
+///
+/// # Errors
+/// When it is not: the message names the nearest.
+pub fn check_preset(model: &config::Model) -> Result<(), TrainError> {
+    of(model).map(|_| ())
+}
+
 /// Checks that what a config says of the shape is true of a model that training starts from.
 ///
 /// # Errors

@@ -112,7 +112,7 @@ fn mistakes_are_named_before_any_work() {
         (&["small.toml"], "run.out"),
         (&["small.toml", "-o", "x", "--set", "schedule.setps=3"], "did you mean \"steps\"?"),
         (&["small.toml", "-o", "x", "--qat", "Q4_9"], "did you mean"),
-        (&["small.toml", "-o", "x", "--preset", "lama-1m"], "did you mean llama-1m?"),
+        (&["-o", "x", "--preset", "lama-1m"], "did you mean llama-1m?"),
         (&["small.toml", "-o", "x", "--set", "data.seq_len=9999"], "too little text"),
         (&["missing.toml", "-o", "x"], "missing.toml"),
     ];
