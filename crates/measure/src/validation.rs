@@ -39,8 +39,8 @@ pub struct Check {
 }
 
 /// The promises of the BitNet suite (`BITNET_PERFORMANCE_TARGETS`, `spec` §5.1). Its one 8x target
-/// of memory is two here, since a file and a process are not the same. What was sampled is judged by
-/// the worse end of its 95% interval.
+/// of memory is two here, since a file and a process are not the same. What was sampled is judged
+/// by the worse end of its 95% interval.
 pub const CHECKS: &[Check] = &[
     check("model_size_8x_reduction", "file_reduction", Bound::AtLeast, 8.0, Weight::Critical),
     check("memory_8x_reduction", "memory_reduction", Bound::AtLeast, 8.0, Weight::Critical),
