@@ -73,7 +73,7 @@ fn prepare(experiment: &Experiment, args: &Args) -> Result<Place> {
     }
     std::fs::write(place.train_text(), train)?;
     // The judge reads plain text, in which the mark between documents would be words.
-    std::fs::write(place.judged_text(), held_out.replace("<|endoftext|>", "\n"))?;
+    std::fs::write(place.judged_text(), held_out.replace(trial::END_OF_TEXT, "\n"))?;
     std::fs::write(place.held_out_text(), held_out)?;
     place.train_tokenizer(experiment.vocab_size)?;
     Ok(place)

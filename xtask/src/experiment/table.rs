@@ -2,6 +2,7 @@
 
 use super::design::{Arm, Experiment};
 use super::trial::Run;
+use sterna_measure::stats;
 
 /// The table, and whether every promise is kept.
 pub fn table(experiment: &Experiment, runs: &[Run]) -> (String, bool) {
@@ -49,10 +50,7 @@ fn changes(experiment: &Experiment, arm: &Arm, against: &str, runs: &[Run]) -> V
 
 /// Mean and sample standard deviation; no spread of a single value.
 fn mean_sd(values: &[f64]) -> (f64, f64) {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let square: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
-    (mean, if values.len() > 1 { (square / (n - 1.0)).sqrt() } else { 0.0 })
+    (stats::mean(values), stats::stddev(values).unwrap_or(0.0))
 }
 
 #[cfg(test)]

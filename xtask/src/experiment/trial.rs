@@ -5,9 +5,11 @@ use crate::root;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use serde_json::Value;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// What the texts have between documents.
+pub const END_OF_TEXT: &str = "<|endoftext|>";
 
 /// Where everything is.
 pub struct Place {
@@ -68,13 +70,13 @@ impl Place {
     /// When sterna fails.
     pub fn train_tokenizer(&self, vocab_size: usize) -> Result<()> {
         let mut command = Command::new(&self.sterna);
-        command.args(["tokenizer", "train", "--special", "<|endoftext|>", "--vocab-size"]);
+        command.args(["tokenizer", "train", "--special", END_OF_TEXT, "--vocab-size"]);
         command.arg(vocab_size.to_string()).arg(self.train_text());
         root::output_of(command.arg("-o").arg(self.tokenizer()).arg("--force")).map(drop)
     }
 }
 
-/// Makes an arm's model and judges it. A run that is complete on disk is not repeated.
+/// Makes an arm's model and judges it. `sterna train` itself goes on from what is complete on disk.
 ///
 /// # Errors
 /// When sterna fails.
@@ -125,18 +127,7 @@ fn train(experiment: &Experiment, arm: &Arm, seed: u64, place: &Place) -> Result
     for argument in &arm.train {
         command.arg(filled(experiment, argument, seed, place)?);
     }
-    // A folder whose last words were these, said of the same text, holds their result.
-    let mut hasher = DefaultHasher::new();
-    std::fs::read(place.train_text())?.hash(&mut hasher);
-    let arguments: Vec<_> = command.get_args().collect();
-    let words = format!("{arguments:?} {:016x}", hasher.finish());
-    let told = folder.join("command.txt");
-    if std::fs::read_to_string(&told).is_ok_and(|last| last == words) {
-        eprintln!("{}: is there", folder.display());
-    } else {
-        root::output_of(&mut command)?;
-        std::fs::write(told, words)?;
-    }
+    root::output_of(&mut command)?;
     let curve = curve(&folder)?;
     Ok(curve.last().and_then(|point| point["seconds"].as_f64()).unwrap_or_default())
 }
