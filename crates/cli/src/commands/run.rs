@@ -2,14 +2,13 @@
 
 use crate::compute::ComputeArgs;
 use crate::interrupt;
+use crate::sample::{self, Generated, Request};
 use crate::scoring::Scorer;
 use crate::show::bad_input;
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use sterna_measure::clock::RealClock;
-use sterna_measure::{Clock, LanguageModel};
-use sterna_runtime::sample::{Sampler, SamplerSettings};
+use sterna_runtime::sample::SamplerSettings;
 
 /// Generate text from a prompt; with no prompt, read one line after another from the terminal.
 ///
@@ -92,67 +91,35 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Seconds and tokens of the two phases.
-struct Speed {
-    prompt_tokens: usize,
-    prompt_seconds: f64,
-    new_tokens: usize,
-    new_seconds: f64,
-}
-
 fn generate(
     model: &mut Scorer,
     prompt: &str,
     args: &Args,
     settings: &SamplerSettings,
 ) -> anyhow::Result<()> {
-    let clock = RealClock::new();
-    let mut tokens = model.tokenizer()?.encode_special(prompt, true, args.special);
-    if tokens.is_empty() {
-        return Err(bad_input("the prompt is empty and this model has no BOS to begin with"));
-    }
-    model.check_context(tokens.len())?;
-    let mut sampler = Sampler::new(settings.clone());
+    let request = Request {
+        prompt,
+        special: args.special,
+        n_predict: args.n_predict,
+        ignore_eos: args.ignore_eos,
+    };
     let mut out = std::io::stdout().lock();
-    write!(out, "{prompt}")?;
-    out.flush()?;
-    let start = clock.now();
-    let tokenizer = model.tokenizer()?.clone();
-    let context_len = model.context_len();
-    let mut generation = model.generation();
-    let mut logits = generation.push(&tokens)?.to_vec();
-    let prompt_seconds = (clock.now() - start).as_secs_f64();
-    let n_prompt = tokens.len();
-    let mut decoder = tokenizer.continuation();
-    let start = clock.now();
-    let mut full = false;
-    while tokens.len() - n_prompt < args.n_predict && !interrupt::stopped() {
-        let token = sampler.sample(&logits, &tokens)?;
-        if tokenizer.is_end(token) && !args.ignore_eos {
-            break;
-        }
-        tokens.push(token);
-        write!(out, "{}", decoder.push(token))?;
-        out.flush()?;
-        if tokens.len() >= context_len {
-            full = true;
-            break;
-        }
-        logits.copy_from_slice(generation.push(&[token])?);
-    }
-    let new_seconds = (clock.now() - start).as_secs_f64();
-    writeln!(out, "{}", decoder.finish())?;
-    if full {
-        eprintln!("note: the context of {} tokens is full; --ctx-size gives more", tokens.len());
+    let generated = sample::stream(model, &request, settings.clone(), &mut |part| {
+        write!(out, "{part}")?;
+        out.flush()
+    })?;
+    writeln!(out)?;
+    if generated.is_full {
+        let n = generated.prompt_tokens + generated.new_tokens;
+        eprintln!("note: the context of {n} tokens is full; --ctx-size gives more");
     }
     if !args.quiet {
-        let new_tokens = tokens.len() - n_prompt;
-        print_speed(&Speed { prompt_tokens: n_prompt, prompt_seconds, new_tokens, new_seconds });
+        print_speed(&generated);
     }
     Ok(())
 }
 
-fn print_speed(speed: &Speed) {
+fn print_speed(speed: &Generated) {
     eprintln!(
         "prompt {} tokens, {:.1} tokens/s; generated {} tokens, {:.1} tokens/s",
         speed.prompt_tokens,
