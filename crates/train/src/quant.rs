@@ -38,6 +38,13 @@ pub struct Quantizer {
     temperature: f64,
 }
 
+/// What training uses where a config names no encoding: BitLinear layers are ternary.
+pub fn complete(config: &mut Quantize, graph: &Graph) {
+    if config.encoding.is_none() && !graph.bit_matrices().is_empty() {
+        config.encoding = Some("TQ2_0".to_owned());
+    }
+}
+
 impl Quantizer {
     /// The rules of a config for a graph.
     ///

@@ -6,7 +6,7 @@
 use crate::config::Config;
 use crate::data::Corpus;
 use crate::trainer::{Event, Job};
-use crate::{TrainError, backend, init, shape};
+use crate::{TrainError, backend, init, quant, shape};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use sterna_measure::clock::Clock;
@@ -61,6 +61,7 @@ pub fn measure(
     config.schedule.steps = N_WARM_UP + n_steps;
     (config.run.eval_every, config.run.save_every) = (0, 0);
     let (_, _, graph) = shape::graph(&config, &mut |_| vocab_len)?;
+    quant::complete(&mut config.quantize, &graph);
     let graph = Arc::new(graph);
     let tokens_per_step = config.data.seq_len * config.schedule.batch * config.schedule.accumulate;
     let corpus = random_corpus(vocab_len, config.data.seq_len);
