@@ -34,13 +34,7 @@ pub fn write_into(folder: &Path) -> anyhow::Result<Files> {
     let mut text = Vec::new();
     GzDecoder::new(TEXT).read_to_end(&mut text).context("the text inside this program")?;
     let files = Files { model: folder.join(MODEL_NAME), text: folder.join(TEXT_NAME) };
-    write(&files.model, MODEL)?;
-    write(&files.text, &text)?;
+    AtomicFile::write_whole(&files.model, MODEL)?;
+    AtomicFile::write_whole(&files.text, &text)?;
     Ok(files)
-}
-
-fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let mut file = AtomicFile::create(path)?;
-    file.write(bytes)?;
-    Ok(file.finish()?)
 }

@@ -34,6 +34,16 @@ impl AtomicFile {
         Ok(Self { path: path.to_owned(), temporary, out })
     }
 
+    /// A file of these bytes, whole or not at all.
+    ///
+    /// # Errors
+    /// When the system refuses; nothing is left behind then.
+    pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), FormatError> {
+        let mut file = Self::create(path)?;
+        file.write(bytes)?;
+        file.finish()
+    }
+
     /// Where the file will stand.
     pub fn path(&self) -> &Path {
         &self.path

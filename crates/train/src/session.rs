@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::data::Corpus;
 use crate::distill::Tutor;
 use crate::export::Trained;
-use crate::quant::Quantizer;
+use crate::quant::{self, Quantizer};
 use crate::trainer::{Event, Job, Outcome};
 use crate::{TrainError, backend, init, shape};
 use std::path::{Path, PathBuf};
@@ -95,9 +95,7 @@ impl Session {
             Some(path) => from_file(path, &config)?,
             None => from_shape(&config)?,
         };
-        if config.quantize.encoding.is_none() && !graph.bit_matrices().is_empty() {
-            config.quantize.encoding = Some(OF_BIT_LINEAR.to_owned());
-        }
+        quant::complete(&mut config.quantize, &graph);
         let quantizer = Quantizer::new(&config.quantize, &graph)?;
         for (id, values) in graph.weight_ids().zip(&mut weights) {
             quantizer.make_latent(id, values);
@@ -115,7 +113,7 @@ impl Session {
 
     /// Parameters that are trained.
     pub fn n_parameters(&self) -> usize {
-        self.graph.weights.iter().map(|w| w.shape.iter().product::<usize>()).sum()
+        self.graph.n_parameters() as usize
     }
 
     /// Trains and writes the model. `watch` gives `false` to stop; the state is saved then, and the
@@ -131,7 +129,8 @@ impl Session {
         std::fs::create_dir_all(&self.out).map_err(|e| {
             TrainError::Input(format!("{}: cannot be created: {e}", self.out.display()))
         })?;
-        write_text(&self.out.join("config.toml"), &self.config.to_toml())?;
+        let config = self.config.to_toml();
+        AtomicFile::write_whole(&self.out.join("config.toml"), config.as_bytes())?;
         let job = Job {
             graph: self.graph.clone(),
             weights: self.weights.clone(),
@@ -156,9 +155,6 @@ impl Session {
         Ok(Trainee { outcome, model, model_bytes })
     }
 }
-
-/// The encoding that BitLinear layers are trained in where the config names none.
-const OF_BIT_LINEAR: &str = "TQ2_0";
 
 /// What training starts from.
 struct Parts {
@@ -236,10 +232,4 @@ fn open_tokenizer(path: &Path) -> Result<Tokenizer, TrainError> {
         return Tokenizer::from_json(path).map_err(failed);
     }
     Ok(Model::open(path)?.tokenizer()?.clone())
-}
-
-fn write_text(path: &Path, text: &str) -> Result<(), TrainError> {
-    let mut file = AtomicFile::create(path)?;
-    file.write(text.as_bytes())?;
-    Ok(file.finish()?)
 }

@@ -104,9 +104,7 @@ impl State {
         let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| {
             TrainError::Input(format!("{}: cannot be written: {e}", path.display()))
         })?;
-        let mut file = AtomicFile::create(&path)?;
-        file.write(&bytes)?;
-        file.finish()?;
+        AtomicFile::write_whole(&path, &bytes)?;
         remove_all_but(folder, KEPT);
         Ok(path)
     }

@@ -3,7 +3,7 @@
 use super::convert::may_write;
 use crate::show::{self, bad_input};
 use indicatif::{ProgressBar, ProgressStyle};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use sterna_formats::AtomicFile;
 use sterna_measure::{Figure, Unit};
@@ -95,7 +95,7 @@ fn run_train(args: Train) -> anyhow::Result<ExitCode> {
     if let Some(text) = &held_out {
         figures.extend(bytes_per_token("held_out_bytes_per_token", &tokenizer, &[text])?);
     }
-    write(&args.out, &json)?;
+    AtomicFile::write_whole(&args.out, json.as_bytes())?;
     if args.json {
         show::json(&serde_json::json!({ "tokenizer": args.out, "figures": figures }))?;
         return Ok(ExitCode::SUCCESS);
@@ -157,12 +157,6 @@ fn bytes_per_token(
     let method = format!("{} bytes of text over their {} tokens", total.n_bytes, total.n_tokens);
     let figure = |value| Figure::computed(name, Unit::BytesPerToken, &method, value);
     Ok(total.bytes_per_token().map(figure).transpose()?)
-}
-
-fn write(path: &Path, json: &str) -> anyhow::Result<()> {
-    let mut file = AtomicFile::create(path)?;
-    file.write(json.as_bytes())?;
-    Ok(file.finish()?)
 }
 
 /// A bar over the bytes counted; the merges that follow take about as long again.

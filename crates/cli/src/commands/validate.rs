@@ -114,9 +114,8 @@ fn write(folder: &Path, validation: &Validation) -> anyhow::Result<()> {
         ("csv", validation.to_csv()),
     ];
     for (ending, text) in files {
-        let mut file = AtomicFile::create(&folder.join(format!("executive_summary.{ending}")))?;
-        file.write(text.as_bytes())?;
-        file.finish()?;
+        let path = folder.join(format!("executive_summary.{ending}"));
+        AtomicFile::write_whole(&path, text.as_bytes())?;
     }
     Ok(())
 }
