@@ -1,10 +1,10 @@
 //! Activations prepared for linear layers: int8 codes for block encodings, f32 for float ones.
 //!
 //! Rows are grouped in tiles of [`TILES`] widths, and inside a tile the rows of one input position
-//! lie side by side, so that a kernel walks one stream. The layout depends on the number of rows
-//! alone; the numbers do not depend on it at all.
+//! lie side by side, so that a kernel walks one stream; where the ISA has a tile unit, the codes of
+//! full tiles lie row by row within a chunk instead. The numbers do not depend on the layout at all.
 
-use crate::isa::{Isa, Kernel};
+use crate::isa::{Isa, Kernel, Line, TILE_ROWS};
 
 /// Activations of one row that share a scale.
 pub const CHUNK: usize = 256;
@@ -24,7 +24,7 @@ pub enum ScaleOver {
 pub const LEAST_ROW_MAX: f32 = 1e-5;
 
 /// The widths of tiles, widest first.
-pub const TILES: [usize; 4] = [12, 4, 2, 1];
+pub const TILES: [usize; 4] = [TILE_ROWS, 4, 2, 1];
 
 /// The tiles that `n_rows` rows are cut into: `(first row, width)`.
 pub fn tiles(n_rows: usize) -> impl Iterator<Item = (usize, usize)> {
@@ -83,7 +83,7 @@ pub struct QuantActs<'a> {
 /// One tile of quantized rows.
 #[derive(Clone, Copy, Debug)]
 pub struct QuantTile<'a> {
-    /// `[cols / 4][width]`, four codes each.
+    /// `[cols / 4][width]`, four codes each; `[chunk][width][64]` for the tile unit.
     pub quads: &'a [i32],
     /// `[cols / 16][width]`.
     pub sums16: &'a [i32],
@@ -93,6 +93,18 @@ pub struct QuantTile<'a> {
     pub sums256: &'a [i32],
     /// `[chunks][width]`.
     pub scales: &'a [f32],
+}
+
+impl<'a> QuantTile<'a> {
+    /// The sums over groups of 16, 32 or 256 codes.
+    #[inline(always)]
+    pub fn sums_of(&self, group: usize) -> &'a [i32] {
+        match group {
+            16 => self.sums16,
+            32 => self.sums32,
+            _ => self.sums256,
+        }
+    }
 }
 
 impl<'a> QuantActs<'a> {
@@ -135,6 +147,7 @@ impl Kernel for QuantizeTile<'_> {
         let (sums16, sums) = sums.split_at_mut(width * layout.sums16());
         let (sums32, sums256) = sums.split_at_mut(width * layout.sums32());
         sums32.fill(0);
+        let by_row = I::TILES && width == TILE_ROWS;
         for row in 0..width {
             let x = &x[row * layout.cols..][..layout.cols];
             let whole = match over {
@@ -148,16 +161,24 @@ impl Kernel for QuantizeTile<'_> {
                     None => chunk_scale(isa, blocks),
                 };
                 scales[c * width + row] = scale;
-                let mut chunk_sum = 0;
-                for (b, block) in blocks.iter().enumerate() {
-                    let b = c * (CHUNK / 16) + b;
-                    let codes = isa.to_i8(isa.mul(isa.load(block), isa.splat(inverse)));
-                    let four: &[[i8; 4]] = codes.as_chunks().0;
-                    for (q, quad) in four.iter().enumerate() {
-                        let bytes = quad.map(|code| code as u8);
-                        quads[(b * 4 + q) * width + row] = i32::from_le_bytes(bytes);
+                let n_quads = chunk.len() / 4;
+                let quads = &mut quads[c * (CHUNK / 4) * width..][..n_quads * width];
+                let mut codes = [Line::ZERO; CHUNK / 64];
+                let bytes: &mut [[i8; 16]; CHUNK / 16] = bytemuck::cast_mut(&mut codes);
+                for (codes, block) in bytes.iter_mut().zip(blocks) {
+                    *codes = isa.to_i8(isa.mul(isa.load(block), isa.splat(inverse)));
+                }
+                let found: &[i32; CHUNK / 4] = bytemuck::cast_ref(&codes);
+                if by_row {
+                    quads[row * n_quads..][..n_quads].copy_from_slice(&found[..n_quads]);
+                } else {
+                    for (to, &quad) in quads.chunks_exact_mut(width).zip(found) {
+                        to[row] = quad;
                     }
-                    let sum: i32 = codes.iter().map(|&code| i32::from(code)).sum();
+                }
+                let mut chunk_sum = 0;
+                for (b, sum) in sums_of_16(isa, &codes).into_iter().take(blocks.len()).enumerate() {
+                    let b = c * (CHUNK / 16) + b;
                     sums16[b * width + row] = sum;
                     sums32[b / 2 * width + row] += sum;
                     chunk_sum += sum;
@@ -166,6 +187,19 @@ impl Kernel for QuantizeTile<'_> {
             }
         }
     }
+}
+
+/// The sums of each 16 of a chunk's codes.
+#[inline(always)]
+fn sums_of_16<I: Isa>(isa: I, codes: &[Line; CHUNK / 64]) -> [i32; CHUNK / 16] {
+    let mut fours = [[0; 16]; CHUNK / 64];
+    for (line, fours) in codes.iter().zip(&mut fours) {
+        // As unsigned bytes, each is 128 too large.
+        let bytes = isa.add_b(isa.load_b(line), i8::MIN);
+        *fours = isa.lanes(isa.dot(isa.splat_i(-4 * 128), bytes, 0x0101_0101));
+    }
+    let fours: &[[i32; 4]; CHUNK / 16] = bytemuck::cast_ref(&fours);
+    fours.map(|[a, b, c, d]| a + b + c + d)
 }
 
 /// `(absmax / 127, 127 / absmax)`, or zeros where every value is zero.

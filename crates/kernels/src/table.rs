@@ -15,15 +15,16 @@ enum Token {
     Avx2(Avx2),
     Avx512(Avx512<false>),
     Avx512Vnni(Avx512<true>),
+    Amx(Avx512<true, true>),
 }
 
 /// The names `STERNA_ISA` takes, slowest first.
-pub const ISAS: &[&str] = &["scalar", "avx2", "avx512"];
+pub const ISAS: &[&str] = &["scalar", "avx2", "avx512", "amx"];
 
 impl Level {
     /// The best this CPU has.
     pub fn detect() -> Self {
-        ["avx512", "avx2"]
+        ["amx", "avx512", "avx2"]
             .iter()
             .find_map(|name| Self::by_name(name).ok())
             .unwrap_or(Self::scalar())
@@ -34,7 +35,8 @@ impl Level {
         Level(Token::Scalar(Scalar))
     }
 
-    /// The ISA of that name: `scalar`, `avx2`, `avx512` (with VNNI where present).
+    /// The ISA of that name: `scalar`, `avx2`, `avx512` (with VNNI where present), `amx` (AVX-512
+    /// and int8 tiles).
     ///
     /// # Errors
     /// When the name is unknown or the CPU lacks the instructions.
@@ -45,6 +47,7 @@ impl Level {
             "avx512" => Avx512::detect()
                 .map(Token::Avx512Vnni)
                 .or_else(|| Avx512::detect().map(Token::Avx512)),
+            "amx" => Avx512::detect().map(Token::Amx),
             // For tests of the road without VNNI on a CPU that has it.
             "avx512-no-vnni" => Avx512::detect().map(Token::Avx512),
             _ => return Err(format!("no ISA is called {name}; choose one of {}", ISAS.join(", "))),
@@ -62,6 +65,7 @@ impl Level {
             Token::Scalar(_) => "scalar",
             Token::Avx2(_) => "avx2",
             Token::Avx512(_) | Token::Avx512Vnni(_) => "avx512",
+            Token::Amx(_) => "amx",
         }
     }
 
@@ -72,6 +76,11 @@ impl Level {
             Token::Avx2(_) => &["avx2", "fma", "f16c"],
             Token::Avx512(_) => &["avx512f", "avx512bw", "avx512vl", "avx512dq"],
             Token::Avx512Vnni(_) => &["avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni"],
+            Token::Amx(_) => {
+                let tiles =
+                    &["avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni", "amx_int8"];
+                tiles
+            }
         }
     }
 
@@ -83,6 +92,7 @@ impl Level {
             Token::Avx2(isa) => isa.run(kernel),
             Token::Avx512(isa) => isa.run(kernel),
             Token::Avx512Vnni(isa) => isa.run(kernel),
+            Token::Amx(isa) => isa.run(kernel),
         }
     }
 }

@@ -70,7 +70,7 @@ impl<N: Number> Format for Float<N> {
     fn panel_lines(&self, cols: usize) -> usize {
         (cols * N::BYTES * PANEL).div_ceil(64)
     }
-    fn scratch_lines(&self, _cols: usize) -> usize {
+    fn scratch_lines(&self) -> usize {
         0
     }
     fn pack(&self, _encoding: EncodingRef, rows: &[u8], cols: usize, panel: &mut [Line]) {

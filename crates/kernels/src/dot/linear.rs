@@ -1,7 +1,6 @@
 //! The linear kernel of block formats: tiles of rows against one panel at a time.
 
-use super::grid::Grid8;
-use super::{Acts, Blocks, FEW_ROWS, LinearCall};
+use super::{Acts, Blocks, FEW_ROWS, LinearCall, many};
 use crate::acts::{CHUNK, QuantActs, QuantTile, tiles};
 use crate::isa::{Isa, Kernel, Line};
 use std::marker::PhantomData;
@@ -9,18 +8,9 @@ use std::marker::PhantomData;
 /// Units in a full chunk.
 const UNITS: usize = CHUNK / 16;
 
-/// Lines of the unpacked form of a panel, where the format has one.
-pub fn scratch_lines<B: Blocks>(cols: usize) -> usize {
-    if !B::UNPACK {
-        return 0;
-    }
-    cols.div_ceil(CHUNK) * unpacked_header::<B>() + cols / 4
-}
-
-/// Header lines of a chunk in the unpacked form.
-const fn unpacked_header<B: Blocks>() -> usize {
-    CHUNK / B::GROUP * if B::HAS_MIN { 2 } else { 1 }
-}
+/// How many lines ahead of the codes in use memory is asked for: what hides its latency from one
+/// thread, by measurement (16 to 256 tried).
+const AHEAD: usize = 32;
 
 /// Runs a [`LinearCall`] over format `B`.
 pub struct Linear<'a, B> {
@@ -44,26 +34,11 @@ impl<B: Blocks> Kernel for Linear<'_, B> {
         let Acts::Quant(acts) = call.acts else {
             panic!("{} takes quantized activations", B::NAME);
         };
-        let few = !B::UNPACK || acts.n_rows <= FEW_ROWS;
+        if acts.n_rows > FEW_ROWS {
+            return many::linear::<I, B>(isa, &mut call, &acts);
+        }
         for (p, panel) in call.lines.chunks_exact(call.panel_lines).enumerate() {
-            if few {
-                all_tiles::<I, B>(isa, panel, &acts, p, &mut call);
-                continue;
-            }
-            let scratch = std::mem::take(&mut call.scratch);
-            let n_lines = scratch_lines::<B>(call.cols);
-            unpack::<I, B>(isa, panel, call.cols, &mut scratch[..n_lines]);
-            let unpacked = &scratch[..n_lines];
-            match (B::GROUP, B::HAS_MIN) {
-                (16, false) => all_tiles::<I, Grid8<16, false>>(isa, unpacked, &acts, p, &mut call),
-                (32, false) => all_tiles::<I, Grid8<32, false>>(isa, unpacked, &acts, p, &mut call),
-                (32, true) => all_tiles::<I, Grid8<32, true>>(isa, unpacked, &acts, p, &mut call),
-                (256, false) => {
-                    all_tiles::<I, Grid8<256, false>>(isa, unpacked, &acts, p, &mut call)
-                }
-                _ => unreachable!("no packed format has groups of {}", B::GROUP),
-            }
-            call.scratch = scratch;
+            all_tiles::<I, B>(isa, panel, &acts, p, &mut call);
         }
     }
 }
@@ -83,15 +58,7 @@ fn all_tiles<I: Isa, B: Blocks>(
             1 => part_tile::<I, B, 1, 1>(isa, panel, &tile, 0, first, p, call),
             2 => part_tile::<I, B, 2, 2>(isa, panel, &tile, 0, first, p, call),
             4 => part_tile::<I, B, 4, 4>(isa, panel, &tile, 0, first, p, call),
-            _ if B::UNPACK => unreachable!("wide tiles run unpacked"),
-            _ if I::REGISTERS >= 32 => {
-                part_tile::<I, B, 12, 12>(isa, panel, &tile, 0, first, p, call);
-            }
-            _ => {
-                for t in [0, 4, 8] {
-                    part_tile::<I, B, 12, 4>(isa, panel, &tile, t, first + t, p, call);
-                }
-            }
+            _ => unreachable!("more rows go another way"),
         }
     }
 }
@@ -134,11 +101,7 @@ fn chunk_dot<I: Isa, B: Blocks, const W: usize, const T: usize>(
     code_min: i32,
 ) -> [I::F; T] {
     let group_units = B::GROUP / 16;
-    let act_sums = match B::GROUP {
-        16 => tile.sums16,
-        32 => tile.sums32,
-        _ => tile.sums256,
-    };
+    let act_sums = tile.sums_of(B::GROUP);
     let first_group = c * (CHUNK / B::GROUP);
     let mut part = [isa.splat(0.0); T];
     for (g, group) in codes.chunks_exact(group_units * B::UNIT_LINES).enumerate() {
@@ -177,6 +140,7 @@ fn group_dot<I: Isa, B: Blocks, const W: usize, const T: usize>(
     dots[0] = std::array::from_fn(|t| isa.splat_i(act_sums[t] * code_min));
     for (unit, a) in group.chunks_exact(B::UNIT_LINES).zip(quads.chunks_exact(4 * W)) {
         let w = B::unit(isa, unit);
+        (0..B::UNIT_LINES).for_each(|line| isa.prefetch(unit, AHEAD + line));
         for q in 0..4 {
             for t in 0..T {
                 let (sum, a) = (dots[q % chains][t], a[q * W + from + t]);
@@ -191,32 +155,4 @@ fn group_dot<I: Isa, B: Blocks, const W: usize, const T: usize>(
         }
     }
     dots[0]
-}
-
-/// Unpacks a panel to the form of [`Grid8`] with the format's group length.
-#[inline(always)]
-fn unpack<I: Isa, B: Blocks>(isa: I, panel: &[Line], cols: usize, out: &mut [Line]) {
-    let out_header = unpacked_header::<B>();
-    let (mut from, mut to) = (panel, out);
-    for c in 0..cols.div_ceil(CHUNK) {
-        let units = UNITS.min((cols - c * CHUNK) / 16);
-        let groups = units * 16 / B::GROUP;
-        let (chunk, rest) = from.split_at(B::HEADER_LINES + units * B::UNIT_LINES);
-        let (out_chunk, out_rest) = to.split_at_mut(out_header + units * 4);
-        let (header, codes) = chunk.split_at(B::HEADER_LINES);
-        let (scales, quads) = out_chunk.split_at_mut(out_header);
-        for g in 0..groups {
-            isa.store(B::scale(isa, header, g), scales[g].floats_mut());
-            if B::HAS_MIN {
-                isa.store(B::min(isa, header, g), scales[CHUNK / B::GROUP + g].floats_mut());
-            }
-        }
-        for (unit, quads) in codes.chunks_exact(B::UNIT_LINES).zip(quads.chunks_exact_mut(4)) {
-            let bytes = B::unit(isa, unit);
-            for q in 0..4 {
-                isa.store_b(bytes[q], &mut quads[q]);
-            }
-        }
-        (from, to) = (rest, out_rest);
-    }
 }

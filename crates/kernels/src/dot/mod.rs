@@ -8,6 +8,7 @@
 pub mod float;
 pub mod grid;
 mod linear;
+mod many;
 pub mod q1_0;
 pub mod q4_0;
 pub mod q4_k;
@@ -23,7 +24,7 @@ use sterna_formats::EncodingRef;
 /// Rows in a panel: the lanes of a vector.
 pub const PANEL: usize = 16;
 
-/// Rows up to which weights are used as packed; beyond, a panel is unpacked once for all tiles.
+/// Rows up to which weights are used as packed; beyond, chunks are unpacked for all tiles.
 pub const FEW_ROWS: usize = 4;
 
 /// Every packed format; the first that takes an encoding packs it.
@@ -53,7 +54,7 @@ pub trait Format: Sync {
     /// Lines of one panel of `cols` columns.
     fn panel_lines(&self, cols: usize) -> usize;
     /// Lines of scratch that [`Format::linear`] needs for more than [`FEW_ROWS`] rows.
-    fn scratch_lines(&self, cols: usize) -> usize;
+    fn scratch_lines(&self) -> usize;
     /// Packs up to 16 encoded rows into one panel; missing rows become zeros.
     fn pack(&self, encoding: EncodingRef, rows: &[u8], cols: usize, panel: &mut [Line]);
     /// Computes a worker's share of a linear layer.
@@ -101,8 +102,6 @@ pub trait Blocks: Sync + 'static {
     const HAS_MIN: bool;
     /// Whether every stored code is at most 127.
     const SMALL: bool;
-    /// Whether more than [`FEW_ROWS`] rows run on the panel unpacked to [`grid::Grid8`].
-    const UNPACK: bool;
     /// Lines of codes per unit.
     const UNIT_LINES: usize;
     /// Lines of scales per chunk.
@@ -145,8 +144,8 @@ impl<B: Blocks> Format for B {
     fn panel_lines(&self, cols: usize) -> usize {
         cols.div_ceil(CHUNK) * B::HEADER_LINES + cols / 16 * B::UNIT_LINES
     }
-    fn scratch_lines(&self, cols: usize) -> usize {
-        linear::scratch_lines::<B>(cols)
+    fn scratch_lines(&self) -> usize {
+        many::SCRATCH
     }
     fn pack(&self, encoding: EncodingRef, rows: &[u8], cols: usize, panel: &mut [Line]) {
         pack_blocks::<B>(encoding, rows, cols, panel);

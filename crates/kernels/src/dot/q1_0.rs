@@ -13,7 +13,6 @@ impl Blocks for Q1_0 {
     const GROUP: usize = 32;
     const HAS_MIN: bool = false;
     const SMALL: bool = true;
-    const UNPACK: bool = true;
     const UNIT_LINES: usize = 1;
     const HEADER_LINES: usize = 1;
 

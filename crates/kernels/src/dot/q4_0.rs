@@ -12,7 +12,6 @@ impl Blocks for Q4_0 {
     const GROUP: usize = 32;
     const HAS_MIN: bool = false;
     const SMALL: bool = true;
-    const UNPACK: bool = true;
     const UNIT_LINES: usize = 2;
     const HEADER_LINES: usize = 4;
 

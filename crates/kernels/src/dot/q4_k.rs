@@ -23,7 +23,6 @@ impl Blocks for Q4K {
     const GROUP: usize = 32;
     const HAS_MIN: bool = true;
     const SMALL: bool = true;
-    const UNPACK: bool = true;
     const UNIT_LINES: usize = 2;
     const HEADER_LINES: usize = 5;
 

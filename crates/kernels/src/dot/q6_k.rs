@@ -14,7 +14,6 @@ impl Blocks for Q6K {
     const GROUP: usize = 16;
     const HAS_MIN: bool = false;
     const SMALL: bool = true;
-    const UNPACK: bool = true;
     const UNIT_LINES: usize = 3;
     const HEADER_LINES: usize = 5;
 

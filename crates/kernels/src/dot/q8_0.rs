@@ -12,7 +12,6 @@ impl Blocks for Q8_0 {
     const GROUP: usize = 32;
     const HAS_MIN: bool = false;
     const SMALL: bool = false;
-    const UNPACK: bool = false;
     const UNIT_LINES: usize = 4;
     const HEADER_LINES: usize = 4;
 

@@ -1,6 +1,6 @@
 //! AVX2 with FMA and F16C: two registers per vector, rows 0..8 in the first.
 
-use super::{Isa, Kernel, Line, on_cpu};
+use super::{Isa, Kernel, Line, NoTiles, on_cpu};
 use std::arch::x86_64::*;
 
 /// Exists only on a CPU with AVX2, FMA and F16C.
@@ -83,10 +83,20 @@ impl Isa for Avx2 {
     type F = Two<__m256>;
     type I = Two<__m256i>;
     type B = Two<__m256i>;
+    type Tiles = NoTiles;
 
     #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Out {
         on_cpu!(run(self, kernel))
+    }
+
+    #[inline(always)]
+    fn tiles(self, _quads: usize) -> Option<NoTiles> {
+        None
+    }
+    #[inline(always)]
+    fn prefetch<T>(self, from: &[T], at: usize) {
+        on_cpu!(_mm_prefetch::<_MM_HINT_T0>(from.as_ptr().wrapping_add(at).cast()))
     }
 
     #[inline(always)]
@@ -245,6 +255,14 @@ impl Isa for Avx2 {
         x
     }
     #[inline(always)]
+    fn lanes(self, x: Self::I) -> [i32; 16] {
+        let mut out = [0; 16];
+        let (low, high) = out.split_at_mut(8);
+        on_cpu!(_mm256_storeu_si256(low.as_mut_ptr().cast(), x.0));
+        on_cpu!(_mm256_storeu_si256(high.as_mut_ptr().cast(), x.1));
+        out
+    }
+    #[inline(always)]
     fn to_f(self, x: Self::I) -> Self::F {
         both!(x, _mm256_cvtepi32_ps)
     }
@@ -291,6 +309,11 @@ impl Isa for Avx2 {
                 _mm256_and_si256(_mm256_sll_epi16(x.1, count), mask),
             )
         })
+    }
+    #[inline(always)]
+    fn add_b(self, x: Self::B, byte: i8) -> Self::B {
+        let byte = on_cpu!(_mm256_set1_epi8(byte));
+        Two(on_cpu!(_mm256_add_epi8(x.0, byte)), on_cpu!(_mm256_add_epi8(x.1, byte)))
     }
     #[inline(always)]
     fn or(self, a: Self::B, b: Self::B) -> Self::B {

@@ -1,13 +1,14 @@
 //! AVX-512 (F, BW, VL, DQ): one register per vector; int8 dots through VNNI where present.
 
+use super::amx::{self, AmxTiles};
 use super::{Isa, Kernel, Line, on_cpu};
 use std::arch::x86_64::*;
 
-/// Exists only on a CPU with AVX-512 F, BW, VL and DQ (and VNNI if so named).
+/// Exists only on a CPU with AVX-512 F, BW, VL and DQ (and VNNI, and usable AMX tiles, if so named).
 #[derive(Clone, Copy)]
-pub struct Avx512<const VNNI: bool>(());
+pub struct Avx512<const VNNI: bool, const TILES: bool = false>(());
 
-impl<const VNNI: bool> Avx512<VNNI> {
+impl<const VNNI: bool, const TILES: bool> Avx512<VNNI, TILES> {
     /// The token, if this CPU has the instructions.
     pub fn detect() -> Option<Self> {
         let base = is_x86_feature_detected!("avx512f")
@@ -17,36 +18,49 @@ impl<const VNNI: bool> Avx512<VNNI> {
             && is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("f16c");
-        (base && (!VNNI || is_x86_feature_detected!("avx512vnni"))).then_some(Self(()))
+        let vnni = !VNNI || is_x86_feature_detected!("avx512vnni");
+        (base && vnni && (!TILES || amx::usable())).then_some(Self(()))
     }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-fn run_vnni<K: Kernel>(isa: Avx512<true>, kernel: K) -> K::Out {
+fn run_vnni<K: Kernel, const TILES: bool>(isa: Avx512<true, TILES>, kernel: K) -> K::Out {
     kernel.run(isa)
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")]
-fn run_plain<K: Kernel>(isa: Avx512<false>, kernel: K) -> K::Out {
+fn run_plain<K: Kernel, const TILES: bool>(isa: Avx512<false, TILES>, kernel: K) -> K::Out {
     kernel.run(isa)
 }
 
 /// Nearest, ties to even, no exceptions.
 const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
 
-impl<const VNNI: bool> Isa for Avx512<VNNI> {
+impl<const VNNI: bool, const TILES: bool> Isa for Avx512<VNNI, TILES> {
     const REGISTERS: usize = 32;
+    const TILES: bool = TILES;
     type F = __m512;
     type I = __m512i;
     type B = __m512i;
+    type Tiles = AmxTiles;
 
     #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Out {
         if VNNI {
-            on_cpu!(run_vnni(Avx512(()), kernel))
+            on_cpu!(run_vnni(Avx512::<true, TILES>(()), kernel))
         } else {
-            on_cpu!(run_plain(Avx512(()), kernel))
+            on_cpu!(run_plain(Avx512::<false, TILES>(()), kernel))
         }
+    }
+
+    #[inline(always)]
+    fn tiles(self, quads: usize) -> Option<AmxTiles> {
+        // Where the token says so, the tiles were found usable.
+        TILES.then(|| on_cpu!(AmxTiles::new(quads)))
+    }
+    #[inline(always)]
+    fn prefetch<T>(self, from: &[T], at: usize) {
+        on_cpu!(_mm_prefetch::<_MM_HINT_T0>(from.as_ptr().wrapping_add(at).cast()))
     }
 
     #[inline(always)]
@@ -169,6 +183,12 @@ impl<const VNNI: bool> Isa for Avx512<VNNI> {
         x
     }
     #[inline(always)]
+    fn lanes(self, x: __m512i) -> [i32; 16] {
+        let mut out = [0; 16];
+        on_cpu!(_mm512_storeu_si512(out.as_mut_ptr().cast(), x));
+        out
+    }
+    #[inline(always)]
     fn to_f(self, x: __m512i) -> __m512 {
         on_cpu!(_mm512_cvtepi32_ps(x))
     }
@@ -215,6 +235,10 @@ impl<const VNNI: bool> Isa for Avx512<VNNI> {
     #[inline(always)]
     fn shl_and<const SHIFT: u32>(self, x: __m512i, mask: u8) -> __m512i {
         on_cpu!(_mm512_and_si512(_mm512_slli_epi16::<SHIFT>(x), _mm512_set1_epi8(mask as i8)))
+    }
+    #[inline(always)]
+    fn add_b(self, x: __m512i, byte: i8) -> __m512i {
+        on_cpu!(_mm512_add_epi8(x, _mm512_set1_epi8(byte)))
     }
     #[inline(always)]
     fn or(self, a: __m512i, b: __m512i) -> __m512i {

@@ -5,6 +5,7 @@
 //! fixed-size array references only. Every operation is defined by [`scalar::Scalar`], and the
 //! other tokens return the same bits. This folder is the only home of SIMD intrinsics.
 
+pub mod amx;
 pub mod avx2;
 pub mod avx512;
 pub mod scalar;
@@ -43,6 +44,40 @@ impl Line {
     }
 }
 
+/// Rows of activations in a full tile, on every ISA.
+pub const TILE_ROWS: usize = 12;
+
+/// The dots of a tile of rows with a pair of panels: `[panel][row]`, a lane per row of the panel.
+pub type TileOut = [[Line; TILE_ROWS]; 2];
+
+/// A unit that multiplies int8 tiles, configured for groups of so many quads as long as the value
+/// lives.
+pub trait TileUnit {
+    /// `out[p][t]`, lane `r`, becomes the sum over quads `q` of the dots of the four signed bytes
+    /// `a[t * stride + q]` with the four signed bytes `4 * r..` of `w[q][p]`.
+    fn dots(&self, a: &[i32], stride: usize, w: &[[Line; 2]], out: &mut TileOut);
+    /// The dots of two groups of at most 16 quads, which overlap in time.
+    fn dots_of_two(
+        &self,
+        a: [&[i32]; 2],
+        stride: usize,
+        w: [&[[Line; 2]]; 2],
+        out: &mut [TileOut; 2],
+    );
+}
+
+/// Where there is no such unit.
+pub enum NoTiles {}
+
+impl TileUnit for NoTiles {
+    fn dots(&self, _: &[i32], _: usize, _: &[[Line; 2]], _: &mut TileOut) {
+        match *self {}
+    }
+    fn dots_of_two(&self, _: [&[i32]; 2], _: usize, _: [&[[Line; 2]]; 2], _: &mut [TileOut; 2]) {
+        match *self {}
+    }
+}
+
 /// A kernel body, generic over the ISA it runs on.
 pub trait Kernel {
     /// What it returns.
@@ -56,15 +91,25 @@ pub trait Kernel {
 pub trait Isa: Copy + Send + Sync + 'static {
     /// Vector registers: how many rows a kernel may keep in flight.
     const REGISTERS: usize;
+    /// Whether there is a tile unit; codes of full tiles of rows then lie row by row.
+    const TILES: bool = false;
     /// 16 lanes of f32.
     type F: Copy;
     /// 16 lanes of i32.
     type I: Copy;
     /// 64 bytes.
     type B: Copy;
+    /// The tile unit.
+    type Tiles: TileUnit;
 
     /// Runs a kernel compiled for this ISA.
     fn run<K: Kernel>(self, kernel: K) -> K::Out;
+
+    /// The tile unit for groups of 4, 8, or a multiple of 16 quads, where [`Isa::TILES`].
+    fn tiles(self, quads: usize) -> Option<Self::Tiles>;
+    /// Asks for the line of memory with entry `at`, which will be read soon; a place past the end is
+    /// no error.
+    fn prefetch<T>(self, from: &[T], at: usize);
 
     /// All lanes `x`.
     fn splat(self, x: f32) -> Self::F;
@@ -115,6 +160,8 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn splat_i(self, x: i32) -> Self::I;
     /// 64 bytes as 16 little-endian i32.
     fn as_i(self, x: Self::B) -> Self::I;
+    /// The lanes.
+    fn lanes(self, x: Self::I) -> [i32; 16];
     /// Each lane as f32, rounded to nearest.
     fn to_f(self, x: Self::I) -> Self::F;
     /// Lane `r` gains the dot product of bytes `4r..4r+4` of `w` (unsigned) with the four bytes of
@@ -131,6 +178,8 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn shr_and<const SHIFT: u32>(self, x: Self::B, mask: u8) -> Self::B;
     /// Each byte `(x << SHIFT) & mask`.
     fn shl_and<const SHIFT: u32>(self, x: Self::B, mask: u8) -> Self::B;
+    /// Each byte plus `byte`, wrapping.
+    fn add_b(self, x: Self::B, byte: i8) -> Self::B;
     /// Bitwise or.
     fn or(self, a: Self::B, b: Self::B) -> Self::B;
 }

@@ -1,6 +1,6 @@
 //! The vocabulary in plain Rust: what every other ISA's operations are defined by.
 
-use super::{Isa, Kernel, Line};
+use super::{Isa, Kernel, Line, NoTiles};
 use half::{bf16, f16};
 use std::array::from_fn;
 
@@ -19,10 +19,16 @@ impl Isa for Scalar {
     type F = [f32; 16];
     type I = [i32; 16];
     type B = [u8; 64];
+    type Tiles = NoTiles;
 
     fn run<K: Kernel>(self, kernel: K) -> K::Out {
         kernel.run(self)
     }
+
+    fn tiles(self, _quads: usize) -> Option<NoTiles> {
+        None
+    }
+    fn prefetch<T>(self, _from: &[T], _at: usize) {}
 
     fn splat(self, x: f32) -> [f32; 16] {
         [x; 16]
@@ -99,6 +105,9 @@ impl Isa for Scalar {
     fn as_i(self, x: [u8; 64]) -> [i32; 16] {
         from_fn(|i| i32::from_le_bytes([x[4 * i], x[4 * i + 1], x[4 * i + 2], x[4 * i + 3]]))
     }
+    fn lanes(self, x: [i32; 16]) -> [i32; 16] {
+        x
+    }
     fn to_f(self, x: [i32; 16]) -> [f32; 16] {
         x.map(|x| x as f32)
     }
@@ -122,6 +131,9 @@ impl Isa for Scalar {
     }
     fn shl_and<const SHIFT: u32>(self, x: [u8; 64], mask: u8) -> [u8; 64] {
         x.map(|b| (b << SHIFT) & mask)
+    }
+    fn add_b(self, x: [u8; 64], byte: i8) -> [u8; 64] {
+        x.map(|b| b.wrapping_add_signed(byte))
     }
     fn or(self, a: [u8; 64], b: [u8; 64]) -> [u8; 64] {
         from_fn(|i| a[i] | b[i])

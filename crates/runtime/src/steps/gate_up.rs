@@ -11,6 +11,9 @@ use sterna_kernels::ColumnsMut;
 use sterna_kernels::dot::PANEL;
 use sterna_model::ops;
 
+/// Panels of each matrix computed at a time: what the kernels for many rows take together.
+const PANELS: usize = 2;
+
 /// The step.
 struct GateUp {
     gate: Matrix,
@@ -31,26 +34,28 @@ impl Step for GateUp {
 
     fn scratch_lines(&self, max_rows: usize, _context_len: usize) -> usize {
         // A line is 16 f32: a row of one panel.
-        2 * max_rows + self.gate.scratch_lines().max(self.up.scratch_lines())
+        2 * PANELS * max_rows + self.gate.scratch_lines().max(self.up.scratch_lines())
     }
 
     fn work(&self, io: &Io<'_>, run: &Run<'_>, n_rows: usize) {
         let Some((panels, mut out)) = io.columns(0, n_rows) else { return };
-        let (results, scratch) = io.scratch().split_at_mut(2 * n_rows);
-        let (gate, up) = results.split_at_mut(n_rows);
+        let (results, scratch) = io.scratch().split_at_mut(2 * PANELS * n_rows);
+        let (gate, up) = results.split_at_mut(PANELS * n_rows);
         let gate: &mut [f32] = bytemuck::cast_slice_mut(gate);
         let up: &mut [f32] = bytemuck::cast_slice_mut(up);
         let gate_acts = self.reads.acts(io, &self.gate, n_rows);
         let up_acts = self.reads.acts(io, &self.up, n_rows);
-        for (p, panel) in panels.enumerate() {
-            let width = self.gate.shape.rows_of(panel..panel + 1).len();
-            let to = ColumnsMut::new(gate, n_rows, PANEL, 0..width);
-            self.gate.apply(run, panel..panel + 1, gate_acts, to, false, scratch);
-            let to = ColumnsMut::new(up, n_rows, PANEL, 0..width);
-            self.up.apply(run, panel..panel + 1, up_acts, to, false, scratch);
+        let stride = PANELS * PANEL;
+        for first in panels.clone().step_by(PANELS) {
+            let some = first..panels.end.min(first + PANELS);
+            let width = self.gate.shape.rows_of(some.clone()).len();
+            let to = ColumnsMut::new(gate, n_rows, stride, 0..width);
+            self.gate.apply(run, some.clone(), gate_acts, to, false, scratch);
+            let to = ColumnsMut::new(up, n_rows, stride, 0..width);
+            self.up.apply(run, some, up_acts, to, false, scratch);
             for row in 0..n_rows {
-                let (gate, up) = (&gate[row * PANEL..][..width], &up[row * PANEL..][..width]);
-                let out = &mut out.row(row)[p * PANEL..][..width];
+                let (gate, up) = (&gate[row * stride..][..width], &up[row * stride..][..width]);
+                let out = &mut out.row(row)[(first - panels.start) * PANEL..][..width];
                 self.kind.apply(run, gate, up, out);
             }
         }

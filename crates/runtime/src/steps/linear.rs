@@ -50,7 +50,7 @@ impl Matrix {
 
     /// Lines of scratch.
     pub fn scratch_lines(&self) -> usize {
-        self.shape.format.scratch_lines(self.shape.cols)
+        self.shape.format.scratch_lines()
     }
 
     /// What it reads and computes for so many rows.

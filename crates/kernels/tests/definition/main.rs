@@ -1,5 +1,7 @@
 //! Every kernel on every ISA of this CPU against its definition, bit for bit.
 
+mod random;
+
 use sterna_formats::encodings::ENCODINGS;
 use sterna_kernels::acts::{
     FloatActs, QuantActs, QuantLayout, QuantizeTile, RoundRows, ScaleOver, interleave, tiles,
@@ -78,7 +80,7 @@ fn run_linear(
         Acts::Float(FloatActs { cols: shape.cols, n_rows, values: &values })
     };
     let mut out = vec![f32::NAN; n_rows * shape.rows];
-    let mut scratch = vec![Line::ZERO; shape.format.scratch_lines(shape.cols)];
+    let mut scratch = vec![Line::ZERO; shape.format.scratch_lines()];
     for first in (0..shape.n_panels).step_by(panels_per_call) {
         let panels = first..shape.n_panels.min(first + panels_per_call);
         let columns = panels.start * PANEL..(panels.end * PANEL).min(shape.rows);
@@ -107,35 +109,48 @@ fn linear_is_its_definition_for_every_encoding() {
     for &encoding in ENCODINGS {
         for (rows, blocks) in [(37, 1), (16, 3), (50, 9)] {
             let cols = encoding.block_len().max(32) * blocks;
-            let weights = rng.normals(rows * cols);
-            let row_bytes = encoding.row_bytes(cols);
-            let mut bytes = vec![0u8; rows * row_bytes];
-            if encoding.can_encode() {
-                encoding.encode(&weights, None, &mut bytes);
-            } else {
-                random_blocks(&mut rng, encoding, &mut bytes);
-            }
-            let shape = PackedShape::new(encoding, rows, cols);
-            let mut lines = vec![Line::ZERO; shape.total_lines()];
-            shape.pack(0..shape.n_panels, &bytes, &mut lines);
             for (n_rows, over) in CALLS {
-                let x = rng.normals(n_rows * cols);
-                let wanted: Vec<f32> = x
-                    .chunks(cols)
-                    .flat_map(|x| bytes.chunks(row_bytes).map(move |w| (w, x)))
-                    .map(|(w, x)| define::linear(encoding, w, x, over))
-                    .collect();
-                for level in levels() {
-                    let level_name = level.name();
-                    let what = format!(
-                        "{encoding:?} {rows}x{cols}, {n_rows} rows, {over:?}, {level_name}"
-                    );
-                    for panels in [1, 3] {
-                        let found = run_linear(level, &shape, &lines, &x, over, panels);
-                        assert_same(&found, &wanted, &what);
-                    }
-                }
+                linear_case(&mut rng, encoding, (rows, cols), n_rows, over, &[1, 3]);
             }
+        }
+        // Many rows: several tiles and row blocks, and a rest.
+        let cols = encoding.block_len().max(32) * 2;
+        linear_case(&mut rng, encoding, (20, cols), 64, ScaleOver::Chunk, &[2]);
+        linear_case(&mut rng, encoding, (20, cols), 513, ScaleOver::Chunk, &[2]);
+    }
+}
+
+/// One layer of random weights and rows on every ISA, in calls of so many panels.
+fn linear_case(
+    rng: &mut Rng,
+    encoding: sterna_formats::EncodingRef,
+    (rows, cols): (usize, usize),
+    n_rows: usize,
+    over: ScaleOver,
+    panels_per_call: &[usize],
+) {
+    let row_bytes = encoding.row_bytes(cols);
+    let mut bytes = vec![0u8; rows * row_bytes];
+    if encoding.can_encode() {
+        encoding.encode(&rng.normals(rows * cols), None, &mut bytes);
+    } else {
+        random_blocks(rng, encoding, &mut bytes);
+    }
+    let shape = PackedShape::new(encoding, rows, cols);
+    let mut lines = vec![Line::ZERO; shape.total_lines()];
+    shape.pack(0..shape.n_panels, &bytes, &mut lines);
+    let x = rng.normals(n_rows * cols);
+    let wanted: Vec<f32> = x
+        .chunks(cols)
+        .flat_map(|x| bytes.chunks(row_bytes).map(move |w| (w, x)))
+        .map(|(w, x)| define::linear(encoding, w, x, over))
+        .collect();
+    for level in levels() {
+        let level_name = level.name();
+        let what = format!("{encoding:?} {rows}x{cols}, {n_rows} rows, {over:?}, {level_name}");
+        for &panels in panels_per_call {
+            let found = run_linear(level, &shape, &lines, &x, over, panels);
+            assert_same(&found, &wanted, &what);
         }
     }
 }
@@ -145,9 +160,9 @@ const CALLS: [(usize, ScaleOver); 8] = [
     (1, ScaleOver::Chunk),
     (2, ScaleOver::Chunk),
     (3, ScaleOver::Chunk),
-    (5, ScaleOver::Chunk),
+    (7, ScaleOver::Chunk),
     (12, ScaleOver::Chunk),
-    (19, ScaleOver::Chunk),
+    (16, ScaleOver::Chunk),
     (1, ScaleOver::Row),
     (15, ScaleOver::Row),
 ];
@@ -231,7 +246,7 @@ fn accumulating_adds_the_same_numbers() {
                 acts: Acts::Quant(acts),
                 out: ColumnsMut::new(&mut found, n_rows, rows, 0..rows),
                 accumulate: true,
-                scratch: &mut [],
+                scratch: &mut vec![Line::ZERO; shape.format.scratch_lines()],
             },
         );
         assert_same(&found, &wanted, level.name());
