@@ -224,6 +224,11 @@ impl BenchResult {
         &self.0.samples_ts
     }
 
+    /// The median share of the ceiling probed beside it, if one was.
+    pub fn share(&self) -> Option<f64> {
+        self.0.share
+    }
+
     /// The median rate as a figure of a report, named by the test.
     ///
     /// # Errors

@@ -221,12 +221,12 @@ mod tests {
         expect![[r#"
             model.gguf: 600.0 MB of files, 590.0 MB of weights, 2 threads
                                              median         95% interval        n  target
-            read_file_ms                   300.0 ms       [290.0, 310.0]        3
+            read_file_ms                   300.0 ms                             3
             pack_at_memory_speed_ms        40.00 ms                      computed
             cold_first_token_ms            700.0 ms                             1  at most 510.0 ms: missed
-            warm_first_token_ms            110.0 ms       [108.0, 112.0]        3
-            prefill_ms                     80.00 ms       [80.00, 80.00]        3
-            warm_beyond_prefill_ms         30.00 ms       [28.00, 32.00]        3  at most 50.00 ms: met
+            warm_first_token_ms            110.0 ms                             3
+            prefill_ms                     80.00 ms                             3
+            warm_beyond_prefill_ms         30.00 ms                             3  at most 50.00 ms: met
             second_process_percent          2.000 %                             1  at most 5.000 %: met
         "#]]
         .assert_eq(&report.table());

@@ -101,15 +101,15 @@ fn a_trace_is_what_the_viewers_read() {
         work: int8(1e4, 4e5),
     };
     let mut trace = Trace::default();
-    let events = [event(None, 1_000, 6_000), event(Some(0), 1_500, 5_900)];
+    let events = [event(None, 1_000, 5_000), event(Some(0), 1_500, 4_900)];
     trace.run("tg32", 1, &ROOFS, events.into_iter());
     let text = trace.to_json().replace("},{\"ph\"", "},\n{\"ph\"");
     expect![[r#"
         {"displayTimeUnit":"ns","traceEvents":[{"ph":"M","name":"process_name","pid":1,"tid":0,"args":{"name":"tg32"}},
         {"ph":"M","name":"thread_name","pid":1,"tid":0,"args":{"name":"steps"}},
         {"ph":"M","name":"thread_name","pid":1,"tid":1,"args":{"name":"worker 0"}},
-        {"ph":"X","name":"blk.0.ffn_down","cat":"linear","pid":1,"tid":0,"ts":1.0,"dur":5.0,"args":{"kind":"linear","layer":0,"batch":2,"bytes":10000.0,"flops":400000.0,"share_of_roofline":0.2}},
-        {"ph":"X","name":"blk.0.ffn_down","cat":"linear","pid":1,"tid":1,"ts":1.5,"dur":4.4,"args":{"kind":"linear","layer":0,"batch":2}}]}
+        {"ph":"X","name":"blk.0.ffn_down","cat":"linear","pid":1,"tid":0,"ts":1.0,"dur":4.0,"args":{"kind":"linear","layer":0,"batch":2,"bytes":10000.0,"flops":400000.0,"share_of_roofline":0.25}},
+        {"ph":"X","name":"blk.0.ffn_down","cat":"linear","pid":1,"tid":1,"ts":1.5,"dur":3.4,"args":{"kind":"linear","layer":0,"batch":2}}]}
     "#]]
     .assert_eq(&text);
 }

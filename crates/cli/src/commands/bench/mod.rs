@@ -26,7 +26,7 @@ pub struct Args {
     #[command(subcommand)]
     other: Option<Other>,
     #[command(flatten)]
-    speed: speed::Args,
+    speed: speed::SpeedArgs,
 }
 
 /// What else can be measured.

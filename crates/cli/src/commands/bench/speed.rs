@@ -11,9 +11,9 @@ use std::process::ExitCode;
 use sterna_measure::clock::{Clock, RealClock, timestamp_utc};
 use sterna_measure::latency::{BenchResult, BenchSubject, BenchTest, markdown};
 
-/// What to measure.
+/// What to measure. (clap wants another name for each struct that is flattened into another.)
 #[derive(clap::Args)]
-pub struct Args {
+pub struct SpeedArgs {
     /// The models.
     #[arg(required = true)]
     models: Vec<PathBuf>,
@@ -51,7 +51,7 @@ pub struct Args {
 ///
 /// # Errors
 /// When a model cannot be run.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub fn run(args: &SpeedArgs) -> anyhow::Result<ExitCode> {
     if args.repetitions == 0 {
         return Err(bad_input("--repetitions must be at least 1"));
     }
@@ -77,11 +77,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         show::json(&results)?;
     } else {
         print!("{}", markdown(&results));
+        if results.iter().any(|result| result.share().is_some_and(|share| share > 1.0)) {
+            println!("above 100%: what is read came from a cache, which is faster than memory");
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-impl Args {
+impl SpeedArgs {
     /// Prompts one sequence at a time, and generation in each number of sequences, at each depth.
     fn tests(&self) -> Vec<BenchTest> {
         let or = |given: &[usize], default: &[usize]| -> Vec<usize> {

@@ -6,6 +6,7 @@
 
 use super::ceiling::thread_bytes;
 use crate::compute::ComputeArgs;
+use crate::interrupt;
 use crate::probes::KernelProbes;
 use crate::scoring::Scorer;
 use crate::show::{self, bad_input};
@@ -133,6 +134,8 @@ fn measure(args: &Args) -> anyhow::Result<StartSamples> {
     let files: Vec<&Path> = model.checkpoint().files().iter().map(MappedFile::path).collect();
     let clock = RealClock::new();
     read_all(&files)?;
+    // Ctrl-C ends the processes, and so this: with an error, which removes the folder.
+    interrupt::listen()?;
     let folder = Folder::new()?;
     let bar = ProgressBar::new((4 * args.repetitions) as u64);
     let shape = "{bar:24} {pos}/{len} {msg} {eta} left";
