@@ -20,9 +20,9 @@ use sterna_runtime::profile::Detail;
 ///
 /// The roofline of a step is the greater of its bytes over the read bandwidth and its operations
 /// over the peak that its kernel runs on, int8 or f32, at this number of threads; the ceilings are
-/// those of `sterna doctor`, measured first where there are none. Bytes are the prepared weights and
-/// the cached keys and values that a step reads. Time of no step is a row of its own. Numbers are
-/// means of the repetitions.
+/// those of `sterna doctor`, measured first where there are none. Bytes are the prepared weights
+/// and the cached keys and values that a step reads. Time of no step is a row of its own. Numbers
+/// are means of the repetitions.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   sterna profile model.gguf

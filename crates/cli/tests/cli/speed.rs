@@ -85,7 +85,7 @@ fn sequences_generate_together() {
         }
     }
     let table = ok(at, &[&args[..], &["--no-probe"]].concat());
-    assert!(table.contains("| tg4 x 3 @ d256 |") && table.contains("| not probed"), "{table}");
+    assert!(table.contains(" tg4 x 3 @ d256 |") && table.contains("| not probed"), "{table}");
     assert!(table.contains("| kv   |") && table.contains("| f16  |"), "{table}");
 }
 

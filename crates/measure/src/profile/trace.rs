@@ -48,7 +48,10 @@ impl Trace {
     ) {
         self.n_runs += 1;
         let pid = self.n_runs;
-        let named = |kind: &str, tid: usize, name: &str| json!({"ph": "M", "name": kind, "pid": pid, "tid": tid, "args": {"name": name}});
+        let named = |kind: &str, tid: usize, name: &str| {
+            let args = json!({"name": name});
+            json!({"ph": "M", "name": kind, "pid": pid, "tid": tid, "args": args})
+        };
         self.events.push(named("process_name", 0, name));
         self.events.push(named("thread_name", 0, "steps"));
         let worker = |w: usize| named("thread_name", w + 1, &format!("worker {w}"));

@@ -27,11 +27,11 @@ use sterna_measure::start::{Pair, Start, StartReport, StartSamples};
 use sterna_measure::stats::median;
 use sterna_model::Model;
 
-/// Measure fresh processes of a model: the time to the first token of a prompt of one, with an empty
-/// program cache and with a filled one, and what a second process adds to the memory in use.
+/// Measure fresh processes of a model: the time to the first token of a prompt of one, with an
+/// empty program cache and with a filled one, and what a second process adds to the memory in use.
 ///
-/// Files are read once before, so that they come from the page cache. Targets: a cold start takes at
-/// most 1.5 times reading the files once and packing at memory speed, a warm one at most 50 ms
+/// Files are read once before, so that they come from the page cache. Targets: a cold start takes
+/// at most 1.5 times reading the files once and packing at memory speed, a warm one at most 50 ms
 /// beyond its prefill, a second process adds at most 5% of the weight bytes. The caches of the
 /// measurement lie in a temporary folder (TMPDIR), which needs room for the weights.
 #[derive(clap::Args)]
