@@ -59,7 +59,8 @@ impl Profile {
         let above = |row: &&Row| row.share_of_roofline.is_some_and(|share| share > 1.0);
         if self.ops.iter().chain(&self.layers).any(|row| above(&row)) {
             text += "above 100%: bytes came from a cache, which the read bandwidth of memory does \
-                     not bound,\nor the machine was slower while its ceilings were measured\n";
+                     not bound,\nor the machine was busy while its ceilings were measured (`sterna \
+                     doctor --measure` does it again)\n";
         }
         text
     }
