@@ -13,6 +13,7 @@ mod interrupt;
 mod probes;
 mod sample;
 mod scoring;
+mod sequences;
 mod show;
 mod validation;
 
@@ -31,6 +32,7 @@ use std::process::ExitCode;
   sterna quantize in.gguf out.gguf Q4_K_M   direct encoding, no search
   sterna optimize ./model-dir --calib text.txt --max-drop 1%
                                             search, build, prove; writes report.html
+  sterna profile model.gguf                 where the time goes
   sterna doctor                             why is it slow on this machine?
 
 STERNA_ISA=scalar|avx2|avx512 and STERNA_THREADS=N choose how to compute; results never depend on

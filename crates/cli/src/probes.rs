@@ -9,6 +9,7 @@ use sterna_measure::machine::{Ceilings, Machine, Probes, Profile};
 use sterna_runtime::Lines;
 
 /// The probes on one ISA.
+#[derive(Clone, Copy)]
 pub struct KernelProbes(pub Level);
 
 impl Probes for KernelProbes {

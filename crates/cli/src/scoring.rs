@@ -9,10 +9,11 @@ use sterna_formats::{FormatError, OpenOptions};
 use sterna_kernels::Level;
 use sterna_measure::LanguageModel;
 use sterna_measure::clock::{Clock, RealClock};
-use sterna_measure::profile::{OpProfile, Profile};
 use sterna_model::{Model, Tokenizer};
 use sterna_optimize::runner::Running;
 use sterna_runtime::cache::Cache;
+use sterna_runtime::profile::{Detail, Profile};
+use sterna_runtime::settings::PAGE_LEN;
 use sterna_runtime::{Chunk, KvEncoding, Logits, Program, Runner, SequenceId, Settings};
 
 /// A model with a runner of its own.
@@ -32,6 +33,8 @@ pub struct Cost {
     pub read_bytes_per_token: u64,
     /// Multiply-accumulates of the linear layers without the head, per prompt token.
     pub linear_macs_per_token: f64,
+    /// Those of the head, per token whose successor is wanted.
+    pub head_macs_per_token: f64,
     /// Whether most of that runs on integers.
     pub is_quantized: bool,
 }
@@ -42,12 +45,25 @@ impl Scorer {
     /// # Errors
     /// When it cannot be read or run.
     pub fn open(path: &Path, compute: &ComputeArgs) -> anyhow::Result<Self> {
+        Self::open_for(path, compute, 0)
+    }
+
+    /// The same with room for at least so many KV positions, of all sequences together.
+    ///
+    /// # Errors
+    /// As [`Scorer::open`].
+    pub fn open_for(
+        path: &Path,
+        compute: &ComputeArgs,
+        kv_positions: usize,
+    ) -> anyhow::Result<Self> {
         let options = OpenOptions { tokenizer: compute.tokenizer.clone() };
         let model = Model::open_with(path, &options)?;
         for warning in &model.warnings {
             eprintln!("warning: {warning}");
         }
-        let settings = compute.settings(model.config.context_len)?;
+        let mut settings = compute.settings(model.config.context_len)?;
+        settings.kv_positions = Some(settings.context_len.max(kv_positions));
         let cache = compute.program_cache(&model)?;
         Self::of(model, &settings, cache.as_ref())
     }
@@ -101,27 +117,19 @@ impl Scorer {
         Cost::of(&self.model)
     }
 
-    /// Where the time of one run goes, by kind of step, longest first.
-    ///
-    /// # Errors
-    /// When the run fails.
-    pub fn profile(
-        &mut self,
-        run: impl FnOnce(&mut Self) -> anyhow::Result<()>,
-    ) -> anyhow::Result<Profile> {
-        let clock = RealClock::new();
-        self.running.runner().start_profile(Box::new(move || clock.now()));
-        let result = run(self);
-        let profile = self.running.runner().end_profile();
-        result?;
-        let ops = profile.steps.iter().map(|step| OpProfile {
-            name: step.kind.to_owned(),
-            n_calls: profile.n_batches as u64,
-            seconds: step.time.as_secs_f64(),
-            bytes: step.bytes as u64,
-            flops: step.flops as u64,
-        });
-        Ok(Profile::new(profile.wall.as_secs_f64(), ops.collect())?)
+    /// Its runner, for sequences of one's own.
+    pub fn runner(&mut self) -> &mut Runner {
+        self.running.runner()
+    }
+
+    /// Bytes of keys and values that a token reads which sees `context` positions.
+    pub fn kv_read_bytes(&self, context: usize) -> f64 {
+        let positions = self.program.settings().n_pages() * PAGE_LEN;
+        let position_bytes = self.program.memory().kv as f64 / positions as f64;
+        let cost = self.model.graph.cost(context);
+        // A model without attention keeps nothing.
+        let number_bytes = position_bytes / cost.kv_elements.max(1.0);
+        cost.kv_read * number_bytes
     }
 
     /// The ISA in use.
@@ -166,6 +174,7 @@ impl Cost {
             n_params: 0,
             read_bytes_per_token: 0,
             linear_macs_per_token: 0.0,
+            head_macs_per_token: 0.0,
             is_quantized: false,
         };
         let mut quantized_macs = 0.0;
@@ -180,6 +189,9 @@ impl Cost {
             let is_embedding = decl.role == Role::TokenEmbedding;
             if !is_embedding || model.config.tied {
                 cost.read_bytes_per_token += bytes;
+            }
+            if is_head || (is_embedding && model.config.tied) {
+                cost.head_macs_per_token += (rows * cols) as f64;
             }
             if decl.role.is_matrix() && !is_head && !is_embedding {
                 let macs = (rows * cols) as f64;
@@ -232,4 +244,22 @@ impl Drop for Generation<'_> {
         // The sequence is this generation's own, so it is there.
         let _ = self.scorer.running.runner().free(self.sequence);
     }
+}
+
+/// What a run on a model's runner took: its wall, and its profile.
+///
+/// # Errors
+/// When the run fails.
+pub fn profiled(
+    runner: &mut Runner,
+    detail: Detail,
+    clock: RealClock,
+    run: impl FnOnce(&mut Runner) -> anyhow::Result<()>,
+) -> anyhow::Result<(f64, Profile)> {
+    runner.start_profile(Box::new(move || clock.now()), detail);
+    let start = clock.now();
+    let result = run(runner);
+    let wall = (clock.now() - start).as_secs_f64();
+    let profile = runner.end_profile();
+    result.map(|()| (wall, profile))
 }

@@ -3,6 +3,10 @@
 //!
 //! In: times of tokens, or seconds per repetition. Out: figures, JSON and a Markdown table.
 
+mod held;
+
+pub use held::{Held, ProbedCeiling, nearest};
+
 use crate::{Figure, MeasureError, Samples, Unit};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -99,6 +103,42 @@ pub struct BenchSubject {
     pub type_v: String,
 }
 
+/// What was timed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BenchTest {
+    /// Prompt tokens of each sequence.
+    pub n_prompt: usize,
+    /// Tokens that each sequence generates after them.
+    pub n_gen: usize,
+    /// Tokens that each sequence has before, which are not timed.
+    pub n_depth: usize,
+    /// Sequences that run in one batch.
+    pub n_sequences: usize,
+}
+
+impl BenchTest {
+    /// Its name: `pp512`, `tg128`, `pp512+tg128`, with ` @ d1024` at a depth, ` x 8` in sequences.
+    pub fn name(&self) -> String {
+        let mut name = match (self.n_prompt, self.n_gen) {
+            (n_prompt, 0) => format!("pp{n_prompt}"),
+            (0, n_gen) => format!("tg{n_gen}"),
+            (n_prompt, n_gen) => format!("pp{n_prompt}+tg{n_gen}"),
+        };
+        if self.n_sequences != 1 {
+            name += &format!(" x {}", self.n_sequences);
+        }
+        if self.n_depth != 0 {
+            name += &format!(" @ d{}", self.n_depth);
+        }
+        name
+    }
+
+    /// Tokens that are timed.
+    pub fn n_tokens(&self) -> usize {
+        (self.n_prompt + self.n_gen) * self.n_sequences
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct BenchFields {
     #[serde(flatten)]
@@ -106,6 +146,8 @@ struct BenchFields {
     n_prompt: usize,
     n_gen: usize,
     n_depth: usize,
+    depth: usize,
+    sequences: usize,
     test_time: String,
     avg_ns: u64,
     stddev_ns: Option<u64>,
@@ -113,23 +155,24 @@ struct BenchFields {
     stddev_ts: Option<f64>,
     samples_ns: Vec<u64>,
     samples_ts: Vec<f64>,
+    ceiling: Option<ProbedCeiling>,
+    share: Option<f64>,
+    share_samples: Vec<f64>,
 }
 
 impl BenchResult {
-    /// `seconds` holds each repetition's time for `n_prompt` prompt tokens followed by `n_gen`
-    /// generated ones, both after `n_depth` tokens already there.
+    /// `seconds` holds each repetition's time for the test.
     ///
     /// # Errors
     /// If there is no repetition, no token, or a time that is not positive.
     pub fn new(
         subject: BenchSubject,
-        n_prompt: usize,
-        n_gen: usize,
-        n_depth: usize,
+        test: BenchTest,
         test_time: String,
         seconds: &[f64],
     ) -> Result<Self, MeasureError> {
-        let n_tokens = (n_prompt + n_gen) as f64;
+        let BenchTest { n_prompt, n_gen, n_depth, n_sequences } = test;
+        let n_tokens = test.n_tokens() as f64;
         let rates = seconds.iter().map(|seconds| n_tokens / seconds).collect();
         let rates = Samples::new("t/s", rates)?;
         if rates.min() <= 0.0 {
@@ -142,6 +185,8 @@ impl BenchResult {
             n_prompt,
             n_gen,
             n_depth,
+            depth: n_depth,
+            sequences: n_sequences,
             test_time,
             avg_ns: times.mean() as u64,
             stddev_ns: times.stddev().map(|ns| ns as u64),
@@ -149,18 +194,24 @@ impl BenchResult {
             stddev_ts: rates.stddev(),
             samples_ns: times.raw().iter().map(|ns| *ns as u64).collect(),
             samples_ts: rates.raw().to_vec(),
+            ceiling: None,
+            share: None,
+            share_samples: Vec::new(),
         }))
     }
 
-    /// The test's name: `pp512`, `tg128`, `pp512+tg128`, with ` @ d1024` at a depth.
+    /// The same, held against a ceiling that was probed beside it.
+    #[must_use]
+    pub fn held(mut self, held: Held) -> Self {
+        (self.0.ceiling, self.0.share) = (Some(held.ceiling), Some(held.share));
+        self.0.share_samples = held.share_samples;
+        self
+    }
+
+    /// The test's name, as [`BenchTest::name`].
     pub fn test(&self) -> String {
-        let BenchFields { n_prompt, n_gen, n_depth, .. } = self.0;
-        let name = match (n_prompt, n_gen) {
-            (n_prompt, 0) => format!("pp{n_prompt}"),
-            (0, n_gen) => format!("tg{n_gen}"),
-            (n_prompt, n_gen) => format!("pp{n_prompt}+tg{n_gen}"),
-        };
-        if n_depth == 0 { name } else { format!("{name} @ d{n_depth}") }
+        let BenchFields { n_prompt, n_gen, n_depth, sequences: n_sequences, .. } = self.0;
+        BenchTest { n_prompt, n_gen, n_depth, n_sequences }.name()
     }
 
     /// The mean over repetitions, tokens per second.
@@ -171,6 +222,11 @@ impl BenchResult {
     /// The repetitions, tokens per second.
     pub fn samples_ts(&self) -> &[f64] {
         &self.0.samples_ts
+    }
+
+    /// The median share of the ceiling probed beside it, if one was.
+    pub fn share(&self) -> Option<f64> {
+        self.0.share
     }
 
     /// The median rate as a figure of a report, named by the test.
@@ -209,34 +265,50 @@ impl From<BenchResult> for BenchFields {
     }
 }
 
-/// The rows as a Markdown table with llama-bench's columns.
+/// The rows as a Markdown table with llama-bench's columns, the KV cache's encoding, and how near
+/// each came to its ceiling.
 pub fn markdown(results: &[BenchResult]) -> String {
-    let mut table = row(["model", "size", "params", "backend", "threads", "test", "t/s"]);
+    let mut table = row(COLUMNS.map(|(name, ..)| name));
     let rule = |width: usize, is_left: bool| {
         format!("{}{}", "-".repeat(width - 1), if is_left { '-' } else { ':' })
     };
-    let rules = COLUMNS.map(|(width, is_left)| rule(width, is_left));
+    let rules = COLUMNS.map(|(_, width, is_left)| rule(width, is_left));
     table.push_str(&row(rules.each_ref().map(String::as_str)));
     for result in results {
-        let BenchFields { subject, avg_ts, stddev_ts, .. } = &result.0;
+        let BenchFields { subject, avg_ts, stddev_ts, ceiling, share, .. } = &result.0;
         let (threads, test) = (subject.n_threads.to_string(), result.test());
         let size = size_text(subject.model_size);
         let params = params_text(subject.model_n_params);
         // One repetition has no spread, and 0.00 would claim that it has none.
         let spread = stddev_ts.map_or("n/a".into(), |stddev| format!("{stddev:.2}"));
         let rate = format!("{avg_ts:.2} ± {spread}");
-        let model = subject.model_type.as_str();
-        table.push_str(&row([model, &size, &params, &subject.backends, &threads, &test, &rate]));
+        let (model, backend) = (subject.model_type.as_str(), subject.backends.as_str());
+        let kv = subject.type_k.as_str();
+        let share = match (share, ceiling) {
+            (Some(share), Some(ceiling)) => format!("{:.0}% of {}", share * 100.0, ceiling.text()),
+            _ => "not probed".into(),
+        };
+        let cells = [model, &size, &params, backend, &threads, kv, &test, &rate, &share];
+        table.push_str(&row(cells));
     }
     table
 }
 
-/// Width of each column, and whether its text stands to the left.
-const COLUMNS: [(usize, bool); 7] =
-    [(30, true), (10, false), (10, false), (10, true), (7, false), (15, false), (20, false)];
+/// Name and width of each column, and whether its text stands to the left.
+const COLUMNS: [(&str, usize, bool); 9] = [
+    ("model", 30, true),
+    ("size", 10, false),
+    ("params", 10, false),
+    ("backend", 10, true),
+    ("threads", 7, false),
+    ("kv", 4, true),
+    ("test", 18, false),
+    ("t/s", 20, false),
+    ("share of ceiling", 26, true),
+];
 
-fn row(cells: [&str; 7]) -> String {
-    let cells = cells.iter().zip(COLUMNS).map(|(cell, (width, is_left))| match is_left {
+fn row(cells: [&str; 9]) -> String {
+    let cells = cells.iter().zip(COLUMNS).map(|(cell, (_, width, is_left))| match is_left {
         true => format!(" {cell:<width$} |"),
         false => format!(" {cell:>width$} |"),
     });

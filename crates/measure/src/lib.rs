@@ -21,6 +21,7 @@ pub mod compare;
 pub mod latency;
 pub mod memory;
 pub mod profile;
+pub mod start;
 
 pub mod machine;
 

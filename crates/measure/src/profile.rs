@@ -1,172 +1,225 @@
-//! Where a step's time goes: per op its time, bytes and FLOPs, with the sum held against the wall.
+//! Where a run's time goes: exclusive time, bytes, operations and share of the roofline per op and
+//! per layer, with the sum held against the wall (P-10).
 //!
-//! In: what the runner counted per op, and the time on the wall. Out: a table whose parts add up to
-//! the whole within a tenth, or an error (P-10).
+//! In: what the runner counted per step, the time on the wall, and the machine's roofs. Out: rows
+//! that add up to the wall, the time of no step being a row of its own.
+
+mod table;
+pub mod trace;
 
 use crate::{MeasureError, figure::short};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-/// The sum of the parts may miss the whole by this share.
-pub const PROFILE_TOLERANCE: f64 = 0.10;
+/// The steps' times must be at least this share of the wall, or the table misleads.
+pub const LEAST_ACCOUNTED: f64 = 0.90;
 
-/// One op's share of the work, over all its calls.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct OpProfile {
-    /// The op, such as `linear Q4_0` or `attention`.
-    pub name: String,
-    /// How often it ran.
-    pub n_calls: u64,
-    /// Time in it, measured.
-    pub seconds: f64,
-    /// Bytes that it must read and write, computed from shapes.
-    pub bytes: u64,
-    /// Operations that it must do (a multiply-add is two), computed from shapes.
-    pub flops: u64,
+/// What is neither linear layers nor attention may take this share of a 110M model's time.
+pub const MOST_OVERHEAD: f64 = 0.08;
+
+/// What one step moved and computed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Work {
+    /// Bytes of weights and cached keys and values that it must read, computed from shapes.
+    pub bytes: f64,
+    /// Operations that it must do (a multiply-add is two), computed from shapes. Only linear layers
+    /// and attention count any.
+    pub flops: f64,
+    /// Those of them on int8 codes; the others are on f32.
+    pub int8_flops: f64,
 }
 
-/// The ops of a run, the most expensive first.
+/// One step of a program over a whole run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StepTime {
+    /// The node it belongs to, such as `blk.3.ffn_down`.
+    pub name: String,
+    /// Its kind, such as `linear`.
+    pub kind: String,
+    /// Its layer, if it belongs to one.
+    pub layer: Option<usize>,
+    /// How often it ran.
+    pub n_calls: f64,
+    /// Wall time in it alone, measured.
+    pub seconds: f64,
+    /// What it did.
+    pub work: Work,
+}
+
+/// What the machine can do at most with the threads of the run; `None` where it is not known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Roofs {
+    /// Bytes read from memory per second.
+    pub read: Option<f64>,
+    /// Operations on int8 codes per second.
+    pub int8: Option<f64>,
+    /// Operations on f32 per second.
+    pub f32: Option<f64>,
+}
+
+impl Roofs {
+    /// The least seconds that some work can take: what bounds it is reading or computing, whichever
+    /// takes longer. `None` for work that counts nothing, or where a roof is not known.
+    pub fn seconds(&self, work: &Work) -> Option<f64> {
+        let time = |amount: f64, roof: Option<f64>| match (amount > 0.0, roof) {
+            (false, _) => Some(0.0),
+            (true, roof) => Some(amount / roof?),
+        };
+        let reading = time(work.bytes, self.read)?;
+        let computing =
+            time(work.int8_flops, self.int8)? + time(work.flops - work.int8_flops, self.f32)?;
+        let least = reading.max(computing);
+        (least > 0.0).then_some(least)
+    }
+}
+
+/// Some steps together.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Row {
+    /// What they have in common: `linear ffn_down`, `prepare`, `layer 3`.
+    pub name: String,
+    /// How often they ran.
+    pub n_calls: f64,
+    /// Wall time in them alone.
+    pub seconds: f64,
+    /// That over the run's wall time.
+    pub share_of_wall: f64,
+    /// What they did.
+    pub work: Work,
+    /// The least time that the work can take over the time it took; `None` where they count no
+    /// work, or a roof is not known.
+    pub share_of_roofline: Option<f64>,
+}
+
+/// Where the time of a run went.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Profile {
-    wall_seconds: f64,
-    ops: Vec<OpProfile>,
+    /// Wall time of the run.
+    pub wall_seconds: f64,
+    /// The steps' share of it.
+    pub accounted: f64,
+    /// What no step accounts for.
+    pub between_seconds: f64,
+    /// The share of the wall that is neither linear layers nor attention, with what is between
+    /// steps.
+    pub overhead: f64,
+    /// The least time that all work can take, over the wall.
+    pub share_of_roofline: Option<f64>,
+    /// The ceilings in use.
+    pub roofs: Roofs,
+    /// Per op, the longest first.
+    pub ops: Vec<Row>,
+    /// Per layer in order, then what is outside of layers.
+    pub layers: Vec<Row>,
+    /// Every step in the order of the program.
+    pub steps: Vec<StepTime>,
 }
 
 impl Profile {
-    /// Joins ops of one name, sorts by time, and checks the sum.
+    /// Groups the steps of a run that took `wall_seconds`.
     ///
     /// # Errors
-    /// If the ops' times miss `wall_seconds` by more than [`PROFILE_TOLERANCE`]: a table that
-    /// leaves out a fifth of the time sends people to the wrong place.
-    pub fn new(wall_seconds: f64, rows: Vec<OpProfile>) -> Result<Self, MeasureError> {
-        let mut ops: Vec<OpProfile> = Vec::new();
-        for row in rows {
-            match ops.iter_mut().find(|op| op.name == row.name) {
-                Some(op) => op.add(&row),
-                None => ops.push(row),
-            }
-        }
-        ops.sort_by(|a, b| b.seconds.total_cmp(&a.seconds).then(a.name.cmp(&b.name)));
-        let sum: f64 = ops.iter().map(|op| op.seconds).sum();
-        let share = sum / wall_seconds;
-        if !((1.0 - PROFILE_TOLERANCE)..=(1.0 + PROFILE_TOLERANCE)).contains(&share) {
+    /// If the steps' exclusive times sum to more than the wall: something is counted twice.
+    pub fn new(
+        wall_seconds: f64,
+        steps: Vec<StepTime>,
+        roofs: Roofs,
+    ) -> Result<Self, MeasureError> {
+        let sum: f64 = steps.iter().map(|step| step.seconds).sum();
+        // Nanoseconds become floats on the way.
+        if wall_seconds <= 0.0 || sum > wall_seconds * (1.0 + 1e-9) {
             return Err(MeasureError::Data(format!(
-                "profile: the ops take {} s of {} s on the wall ({:.0}%); they must account for \
-                 it within {:.0}%, so something is left out or counted twice",
+                "profile: the steps take {} s of {} s on the wall; exclusive times sum to at most \
+                 the wall, so something is counted twice",
                 short(sum),
                 short(wall_seconds),
-                share * 100.0,
-                PROFILE_TOLERANCE * 100.0
             )));
         }
-        Ok(Self { wall_seconds, ops })
+        let group =
+            |name: &dyn Fn(&StepTime) -> String| grouped(&steps, name, wall_seconds, &roofs);
+        let mut ops = group(&StepTime::op);
+        ops.sort_by(|a, b| b.seconds.total_cmp(&a.seconds).then(a.name.cmp(&b.name)));
+        let mut layers = group(&StepTime::layer_name);
+        // Embedding and head come first and last; together they stand last.
+        layers.sort_by_key(|row| row.name == OUTSIDE);
+        let computing = steps.iter().filter(|step| step.work.flops > 0.0);
+        let computing: f64 = computing.map(|step| step.seconds).sum();
+        let least = least_seconds(steps.iter(), &roofs);
+        Ok(Self {
+            wall_seconds,
+            accounted: sum / wall_seconds,
+            between_seconds: (wall_seconds - sum).max(0.0),
+            overhead: 1.0 - computing / wall_seconds,
+            share_of_roofline: least.map(|least| least / wall_seconds),
+            roofs,
+            ops,
+            layers,
+            steps,
+        })
     }
+}
 
-    /// The time on the wall.
-    pub fn wall_seconds(&self) -> f64 {
-        self.wall_seconds
-    }
+/// The name of what belongs to no layer.
+const OUTSIDE: &str = "(outside layers)";
 
-    /// The ops, the most expensive first.
-    pub fn ops(&self) -> &[OpProfile] {
-        &self.ops
-    }
-
-    /// The table as text, with the rate of each op and what no op accounts for.
-    pub fn table(&self) -> String {
-        let mut table = line(["op", "calls", "ms", "share", "GB/s", "GFLOP/s"]);
-        for op in &self.ops {
-            table.push_str(&line([
-                &op.name,
-                &op.n_calls.to_string(),
-                &format!("{:.3}", op.seconds * 1e3),
-                &format!("{:.1}%", op.seconds / self.wall_seconds * 100.0),
-                &rate(op.bytes, op.seconds),
-                &rate(op.flops, op.seconds),
-            ]));
+impl StepTime {
+    /// Its op: the kind, and for what computes, which of the layer's nodes it is.
+    fn op(&self) -> String {
+        let inside = self.layer.and_then(|layer| self.name.split_once(&format!(".{layer}.")));
+        let node = inside.map_or(self.name.as_str(), |(_, node)| node);
+        if self.work.flops > 0.0 && node != self.kind {
+            format!("{} {node}", self.kind)
+        } else {
+            self.kind.clone()
         }
-        let rest = self.wall_seconds - self.ops.iter().map(|op| op.seconds).sum::<f64>();
-        let (ms, share) = (rest * 1e3, rest / self.wall_seconds * 100.0);
-        let (ms, share) = (format!("{ms:.3}"), format!("{share:.1}%"));
-        table.push_str(&line(["(between ops)", "", &ms, &share, "", ""]));
-        let wall = format!("{:.3}", self.wall_seconds * 1e3);
-        table + &line(["wall", "", &wall, "100.0%", "", ""])
+    }
+
+    fn layer_name(&self) -> String {
+        self.layer.map_or_else(|| OUTSIDE.to_owned(), |layer| format!("layer {layer}"))
     }
 }
 
-impl OpProfile {
-    fn add(&mut self, other: &Self) {
-        self.n_calls += other.n_calls;
-        self.seconds += other.seconds;
-        self.bytes += other.bytes;
-        self.flops += other.flops;
+/// Steps that share a name, in order of first appearance.
+fn grouped(
+    steps: &[StepTime],
+    name: &dyn Fn(&StepTime) -> String,
+    wall_seconds: f64,
+    roofs: &Roofs,
+) -> Vec<Row> {
+    let mut groups: Vec<(String, Vec<&StepTime>)> = Vec::new();
+    for step in steps {
+        let name = name(step);
+        match groups.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, group)) => group.push(step),
+            None => groups.push((name, vec![step])),
+        }
     }
+    let row = |(name, group): (String, Vec<&StepTime>)| {
+        let sum = |of: &dyn Fn(&StepTime) -> f64| group.iter().map(|step| of(step)).sum::<f64>();
+        let seconds = sum(&|step| step.seconds);
+        let least = least_seconds(group.iter().copied(), roofs);
+        Row {
+            name,
+            n_calls: sum(&|step| step.n_calls),
+            seconds,
+            share_of_wall: seconds / wall_seconds,
+            work: Work {
+                bytes: sum(&|step| step.work.bytes),
+                flops: sum(&|step| step.work.flops),
+                int8_flops: sum(&|step| step.work.int8_flops),
+            },
+            // Steps too short for the clock have no rate.
+            share_of_roofline: least.filter(|_| seconds > 0.0).map(|least| least / seconds),
+        }
+    };
+    groups.into_iter().map(row).collect()
 }
 
-fn rate(amount: u64, seconds: f64) -> String {
-    // An op too short for the clock has no rate.
-    if seconds > 0.0 { format!("{:.2}", amount as f64 / seconds / 1e9) } else { "-".into() }
-}
-
-fn line(cells: [&str; 6]) -> String {
-    let [op, calls, ms, share, bytes, flops] = cells;
-    let line = format!("{op:<24} {calls:>8} {ms:>12} {share:>7} {bytes:>9} {flops:>9}");
-    format!("{}\n", line.trim_end())
+/// The least time of steps that follow each other; those that count no work can take none.
+fn least_seconds<'s>(steps: impl Iterator<Item = &'s StepTime>, roofs: &Roofs) -> Option<f64> {
+    let counting = steps.filter(|step| step.work.bytes > 0.0 || step.work.flops > 0.0);
+    let sum: f64 = counting.map(|step| roofs.seconds(&step.work)).sum::<Option<f64>>()?;
+    (sum > 0.0).then_some(sum)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use expect_test::expect;
-
-    fn op(name: &str, seconds: f64) -> OpProfile {
-        OpProfile { name: name.into(), n_calls: 4, seconds, bytes: 1 << 30, flops: 2 << 30 }
-    }
-
-    #[test]
-    fn a_table_that_adds_up() {
-        // proves P-10
-        let rows = vec![op("attention", 0.02), op("linear Q4_0", 0.05), op("linear Q4_0", 0.03)];
-        let profile = Profile::new(0.105, rows).unwrap();
-        expect![[r#"
-            op                          calls           ms   share      GB/s   GFLOP/s
-            linear Q4_0                     8       80.000   76.2%     26.84     53.69
-            attention                       4       20.000   19.0%     53.69    107.37
-            (between ops)                            5.000    4.8%
-            wall                                   105.000  100.0%
-        "#]]
-        .assert_eq(&profile.table());
-        assert_eq!(profile.ops()[0].n_calls, 8);
-        expect![[r#"
-            {
-              "wall_seconds": 0.105,
-              "ops": [
-                {
-                  "name": "linear Q4_0",
-                  "n_calls": 8,
-                  "seconds": 0.08,
-                  "bytes": 2147483648,
-                  "flops": 4294967296
-                },
-                {
-                  "name": "attention",
-                  "n_calls": 4,
-                  "seconds": 0.02,
-                  "bytes": 1073741824,
-                  "flops": 2147483648
-                }
-              ]
-            }"#]]
-        .assert_eq(&serde_json::to_string_pretty(&profile).unwrap());
-    }
-
-    #[test]
-    fn a_table_that_does_not_is_refused() {
-        // proves P-10
-        let of = |wall| Profile::new(wall, vec![op("linear", 0.08), op("idle", 0.0)]);
-        assert!(of(0.0885).is_ok() && of(0.0730).is_ok());
-        assert!(of(0.0895).is_err() && of(0.0720).is_err());
-        let error = of(0.1).unwrap_err().to_string();
-        assert!(error.contains("0.08000 s of 0.1000 s on the wall (80%)"), "{error}");
-        assert!(Profile::new(0.0, vec![]).is_err());
-    }
-}
+mod tests;

@@ -176,6 +176,11 @@ impl Target {
         &self.0.name
     }
 
+    /// The value that is the limit.
+    pub fn wanted(&self) -> f64 {
+        self.0.wanted
+    }
+
     /// The value it has.
     pub fn actual(&self) -> Option<f64> {
         self.0.actual

@@ -5,7 +5,7 @@
 //! allocates nothing.
 
 use crate::kv::{KvCache, SequenceId};
-use crate::profile::{ClockFn, Profile, Recorder};
+use crate::profile::{ClockFn, Detail, Profile, Recorder};
 use crate::steps::{Batch, Part, Planned, Rows, Run};
 use crate::team::{Io, Items, Job, Memory, Region, Team, cpus};
 use crate::{Lines, Program, RuntimeError, program};
@@ -114,8 +114,9 @@ impl Runner {
     }
 
     /// Starts to collect a profile, with this clock.
-    pub fn start_profile(&mut self, clock: ClockFn) {
-        self.recorder = Some(Recorder::new(clock, self.program.lowered.steps.len()));
+    pub fn start_profile(&mut self, clock: ClockFn, detail: Detail) {
+        let (n_steps, n_workers) = (self.program.lowered.steps.len(), self.team.n_workers());
+        self.recorder = Some(Recorder::new(clock, detail, n_steps, n_workers));
     }
 
     /// Ends the profile and returns it; empty if none was started.
@@ -294,7 +295,11 @@ impl Job for Walk<'_> {
 
     fn work(&self, io: Io<'_>) {
         let planned = &self.steps[io.step()];
-        planned.step.work(&io, &self.run, self.n_rows(planned.rows));
+        let work = || planned.step.work(&io, &self.run, self.n_rows(planned.rows));
+        match self.recorder {
+            None => work(),
+            Some(recorder) => recorder.claim(io.step(), io.worker(), work),
+        }
     }
 
     fn finished(&self, step: usize) {

@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use sterna_kernels::attention::KvShape;
 use sterna_model::ops::{Activations, Attention, Rope, RopeTable};
-use sterna_model::{Graph, ValueId, WeightId, WeightSource};
+use sterna_model::{Graph, Role, ValueId, WeightId, WeightSource};
 
 /// Lowers one node.
 pub type Lower = fn(&mut Lowering<'_>, usize) -> Result<(), RuntimeError>;
@@ -108,6 +108,8 @@ pub struct Lowering<'g> {
     places: HashMap<(ValueId, Rows), Place>,
     /// The last node that runs on all rows.
     split: usize,
+    /// The layer of the node being lowered.
+    layer: Option<usize>,
 }
 
 /// Lowers a graph.
@@ -147,6 +149,7 @@ pub fn lower(
         buffers: Vec::new(),
         places: HashMap::new(),
         split,
+        layer: None,
     };
     for n in 0..graph.nodes.len() {
         if !lowering.fusions.absorbed.contains(&n) {
@@ -159,6 +162,7 @@ pub fn lower(
 impl<'g> Lowering<'g> {
     fn lower_node(&mut self, n: usize) -> Result<(), RuntimeError> {
         let node = &self.graph.nodes[n];
+        self.layer = layer_of(self.graph, n).unwrap_or(self.layer);
         match LOWERINGS.iter().find(|(name, _)| *name == node.op.name()) {
             Some((_, lower)) => lower(self, n),
             None => {
@@ -241,7 +245,7 @@ impl<'g> Lowering<'g> {
         reads: Vec<Place>,
         writes: Vec<(Place, Split)>,
     ) {
-        let planned = Planned { name, rows, step: Box::new(step) };
+        let planned = Planned { name, layer: self.layer, rows, step: Box::new(step) };
         self.steps.push(Draft { planned, reads, writes });
     }
 
@@ -334,4 +338,11 @@ impl<'g> Lowering<'g> {
         let last = steps.next_back().unwrap_or(first);
         Buffer { len: self.buffers[buffer] * self.settings.max_batch_rows, alive: first..=last }
     }
+}
+
+/// The layer of a node's weights, which may be none; nothing is known of a node without weights of
+/// its own (RoPE factors belong to all layers), which goes with the node before it.
+fn layer_of(graph: &Graph, n: usize) -> Option<Option<usize>> {
+    let weights = graph.nodes[n].weights.iter().map(|&weight| graph.decl(weight));
+    weights.filter(|decl| decl.role != Role::RopeFactors).map(|decl| decl.layer).next()
 }

@@ -58,7 +58,7 @@ fn tokens_per_second(setup: &Setup, is_ours: bool, file: &Path, test: Test) -> R
     let (n_prompt, n_gen) = test.counts();
     let mut command = if is_ours {
         let mut sterna = Command::new(&setup.sterna);
-        sterna.arg("bench").arg(file).arg("--json");
+        sterna.arg("bench").arg(file).args(["--json", "--no-probe"]);
         sterna
     } else {
         let mut llama = Command::new(setup.peers.join("llama-bench"));

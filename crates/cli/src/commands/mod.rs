@@ -8,6 +8,7 @@ mod doctor;
 mod eval;
 mod inspect;
 mod optimize;
+mod profile;
 mod quantize;
 mod report;
 mod run;
@@ -35,6 +36,8 @@ pub enum Command {
     Eval(eval::Args),
     /// Measure speed: prompt processing and generation, as llama-bench does.
     Bench(bench::Args),
+    /// Show where the time goes, per op and per layer, against the roofline.
+    Profile(profile::Args),
     /// Search for the best plan within a budget, build it, and prove it.
     Optimize(optimize::Args),
     /// Train tokenizers.
@@ -67,6 +70,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Run(args) => run::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Profile(args) => profile::run(args),
         Command::Optimize(args) => optimize::run(args),
         Command::Tokenizer(args) => tokenizer::run(args),
         Command::Train(args) => train::run(args),

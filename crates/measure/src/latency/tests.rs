@@ -54,7 +54,8 @@ fn subject(model_type: &str, model_size: u64, model_n_params: u64) -> BenchSubje
 fn result(n_prompt: usize, n_gen: usize, n_depth: usize, seconds: &[f64]) -> BenchResult {
     let subject = subject("llama 1B Q4_0", 637_699_456, 1_100_048_384);
     let time = "2026-11-21T12:00:00Z".to_string();
-    BenchResult::new(subject, n_prompt, n_gen, n_depth, time, seconds).unwrap()
+    let test = BenchTest { n_prompt, n_gen, n_depth, n_sequences: 1 };
+    BenchResult::new(subject, test, time, seconds).unwrap()
 }
 
 #[test]
@@ -76,6 +77,8 @@ fn json_has_llama_bench_fields() {
           "n_prompt": 512,
           "n_gen": 0,
           "n_depth": 0,
+          "depth": 0,
+          "sequences": 1,
           "test_time": "2026-11-21T12:00:00Z",
           "avg_ns": 4500000000,
           "stddev_ns": 707106781,
@@ -88,7 +91,10 @@ fn json_has_llama_bench_fields() {
           "samples_ts": [
             128.0,
             102.4
-          ]
+          ],
+          "ceiling": null,
+          "share": null,
+          "share_samples": []
         }"#]]
     .assert_eq(&json);
     assert_eq!(serde_json::from_str::<BenchResult>(&json).unwrap(), result);
@@ -101,19 +107,20 @@ fn json_has_llama_bench_fields() {
 fn markdown_has_llama_bench_columns() {
     let mut small = result(0, 128, 1024, &[2.0]);
     small.0.subject = subject("llama 260K F32", 1_056_540, 264_128);
-    let rows = [result(512, 0, 0, &[4.0, 5.0]), result(8, 8, 0, &[1.0, 1.0]), small];
+    let read = held("memory_read", Unit::BytesPerSecond, &[20.0, 30.0]);
+    let rows = [result(512, 0, 0, &[4.0, 5.0]), result(8, 8, 0, &[1.0, 1.0]).held(read), small];
     let table = markdown(&rows);
     let widths: Vec<usize> = table.lines().map(|line| line.chars().count()).collect();
-    assert_eq!(widths, [124; 5]);
+    assert_eq!(widths, [163; 5]);
     let cells = |line: &str| line.split('|').map(str::trim).collect::<Vec<_>>().join("|");
     let table = table.replace("-----", "=");
     let narrow: Vec<String> = table.lines().map(cells).collect();
     expect![[r#"
-        |model|size|params|backend|threads|test|t/s|
-        |======|=----:|=----:|==|=-:|==----:|===----:|
-        |llama 1B Q4_0|608.16 MiB|1.10 B|avx512|2|pp512|115.20 ± 18.10|
-        |llama 1B Q4_0|608.16 MiB|1.10 B|avx512|2|pp8+tg8|16.00 ± 0.00|
-        |llama 260K F32|1.01 MiB|0.26 M|avx512|2|tg128 @ d1024|64.00 ± n/a|"#]]
+        |model|size|params|backend|threads|kv|test|t/s|share of ceiling|
+        |======|=----:|=----:|==|=-:|----|===--:|===----:|=====-|
+        |llama 1B Q4_0|608.16 MiB|1.10 B|avx512|2|f16|pp512|115.20 ± 18.10|not probed|
+        |llama 1B Q4_0|608.16 MiB|1.10 B|avx512|2|f16|pp8+tg8|16.00 ± 0.00|50% of 25.0 GB/s read|
+        |llama 260K F32|1.01 MiB|0.26 M|avx512|2|f16|tg128 @ d1024|64.00 ± n/a|not probed|"#]]
     .assert_eq(&narrow.join("\n"));
 }
 
@@ -126,7 +133,51 @@ fn the_figure_is_the_median_and_keeps_the_count() {
 #[test]
 fn nothing_to_time_is_an_error() {
     let of = |n_gen, seconds: &[f64]| {
-        BenchResult::new(subject("m", 1, 1), 0, n_gen, 0, String::new(), seconds).is_err()
+        let test = BenchTest { n_prompt: 0, n_gen, n_depth: 0, n_sequences: 1 };
+        BenchResult::new(subject("m", 1, 1), test, String::new(), seconds).is_err()
     };
     assert!(of(0, &[1.0]) && of(5, &[]) && of(5, &[0.0]) && of(5, &[-1.0]));
+}
+
+/// Two runs at 1 and 1.5 units per second, each beside a probe in units of 1e9.
+fn held(name: &str, unit: Unit, probes: &[f64]) -> Held {
+    let probes = probes.iter().map(|probe| probe * 1e9).collect();
+    Held::new(name, unit, 1e10, &[1.0, 1.5], probes).unwrap()
+}
+
+#[test]
+fn a_share_is_of_the_neighbouring_probe() {
+    let read = held("memory_read", Unit::BytesPerSecond, &[20.0, 20.0]);
+    assert_eq!(read.share_samples, [0.5, 0.75]);
+    assert_eq!((read.share, read.ceiling.per_second), (0.625, 2e10));
+    assert_eq!(read.ceiling.text(), "20.0 GB/s read");
+    let int8 = held("int8_peak", Unit::OpsPerSecond, &[15.0, 15.0]);
+    assert_eq!(int8.ceiling.text(), "15.0 GOP/s int8");
+    // What bounds a run is the ceiling that it comes nearest to.
+    assert_eq!(nearest(vec![read.clone(), int8.clone()]), Some(int8));
+    assert_eq!(nearest(vec![read.clone()]), Some(read));
+    assert_eq!(nearest(vec![]), None);
+    let unpaired = Held::new("x", Unit::OpsPerSecond, 1.0, &[1.0, 1.5], vec![1.0]);
+    assert!(unpaired.unwrap_err().to_string().contains("2 runs and 1 probes"));
+    assert!(Held::new("x", Unit::OpsPerSecond, 1.0, &[1.0], vec![0.0]).is_err());
+    let json = serde_json::to_string(&result(8, 0, 0, &[1.0, 1.0]).held(held(
+        "memory_read",
+        Unit::BytesPerSecond,
+        &[20.0, 20.0],
+    )))
+    .unwrap();
+    let wanted = "\"ceiling\":{\"name\":\"memory_read\",\"unit\":\"bytes/s\",\"per_second\":20000000000.0,\
+         \"samples\":[20000000000.0,20000000000.0],\"work_per_token\":10000000000.0},\
+         \"share\":0.625,\"share_samples\":[0.5,0.75]}";
+    assert!(json.ends_with(wanted), "{json}");
+}
+
+#[test]
+fn tests_are_named_by_what_they_do() {
+    let name = |n_prompt, n_gen, n_depth, n_sequences| {
+        BenchTest { n_prompt, n_gen, n_depth, n_sequences }.name()
+    };
+    assert_eq!(name(512, 0, 0, 1), "pp512");
+    assert_eq!(name(0, 64, 256, 16), "tg64 x 16 @ d256");
+    assert_eq!(BenchTest { n_prompt: 0, n_gen: 64, n_depth: 256, n_sequences: 4 }.n_tokens(), 256);
 }

@@ -92,10 +92,10 @@ struct Quantity<'q> {
 type Prepare<'p> = dyn Fn() -> Work<'p> + Sync + 'p;
 
 /// Called with a wanted amount; gives the amount done, or `None` if there is no such loop.
-type Work<'p> = Box<dyn FnMut(u64) -> Option<u64> + 'p>;
+pub(super) type Work<'p> = Box<dyn FnMut(u64) -> Option<u64> + 'p>;
 
 /// Reads `n_bytes` again and again until about the wanted amount is read.
-fn reading(probes: &dyn Probes, n_bytes: usize) -> Work<'_> {
+pub(super) fn reading(probes: &dyn Probes, n_bytes: usize) -> Work<'_> {
     let n_bytes = n_bytes.next_multiple_of(PAGE_BYTES);
     let mut read = probes.reader(n_bytes);
     Box::new(move |amount| {

@@ -6,9 +6,11 @@
 pub mod ceilings;
 pub mod cgroup;
 pub mod detect;
+pub mod prober;
 
 pub use ceilings::{Ceiling, Ceilings, Effort, PAGE_BYTES, Pin, PortableProbes, Probes, Reader};
 pub use detect::Machine;
+pub use prober::{Prober, Roof};
 
 use crate::MeasureError;
 use serde::{Deserialize, Serialize};

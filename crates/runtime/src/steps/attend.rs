@@ -116,7 +116,9 @@ impl Step for AttendStep {
             let seen = |row: usize| (part.first_position + row + 1).min(self.window);
             let keys: usize = (0..part.n_rows).map(seen).sum();
             work.flops += 2.0 * per_key * self.group as f64 * keys as f64;
-            work.bytes += per_key * number * (part.first_position + part.n_rows) as f64;
+            let first_seen = (part.first_position + 1).saturating_sub(self.window);
+            let n_read = part.first_position + part.n_rows - first_seen;
+            work.bytes += per_key * number * n_read as f64;
         }
         work
     }

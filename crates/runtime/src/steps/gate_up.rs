@@ -62,8 +62,7 @@ impl Step for GateUp {
     }
 
     fn amount(&self, n_rows: usize, _batch: &Batch) -> Work {
-        let (gate, up) = (self.gate.amount(n_rows), self.up.amount(n_rows));
-        Work { bytes: gate.bytes + up.bytes, flops: gate.flops + up.flops }
+        self.gate.amount(n_rows) + self.up.amount(n_rows)
     }
 }
 

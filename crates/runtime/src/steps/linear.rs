@@ -58,8 +58,9 @@ impl Matrix {
         if n_rows == 0 {
             return Work::default();
         }
-        let macs = (self.shape.rows * self.shape.cols * n_rows) as f64;
-        Work { bytes: (self.lines.len() * size_of::<Line>()) as f64, flops: 2.0 * macs }
+        let flops = 2.0 * (self.shape.rows * self.shape.cols * n_rows) as f64;
+        let int8_flops = if self.shape.format.quantized() { flops } else { 0.0 };
+        Work { bytes: (self.lines.len() * size_of::<Line>()) as f64, flops, int8_flops }
     }
 }
 
@@ -141,10 +142,7 @@ impl Step for LinearStep {
     }
 
     fn amount(&self, n_rows: usize, _batch: &Batch) -> Work {
-        self.matrices.iter().map(|m| m.amount(n_rows)).fold(Work::default(), |a, b| Work {
-            bytes: a.bytes + b.bytes,
-            flops: a.flops + b.flops,
-        })
+        self.matrices.iter().map(|m| m.amount(n_rows)).fold(Work::default(), |a, b| a + b)
     }
 }
 

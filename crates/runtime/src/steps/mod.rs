@@ -104,8 +104,23 @@ impl<'a> Run<'a> {
 pub struct Work {
     /// Bytes of weights and cached keys and values read.
     pub bytes: f64,
-    /// Floating-point (or integer) operations, a multiply-accumulate counted as two.
+    /// Floating-point (or integer) operations, a multiply-accumulate counted as two. Only linear
+    /// layers and attention count them.
     pub flops: f64,
+    /// Those of them that are done on int8 codes.
+    pub int8_flops: f64,
+}
+
+impl std::ops::Add for Work {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            bytes: self.bytes + other.bytes,
+            flops: self.flops + other.flops,
+            int8_flops: self.int8_flops + other.int8_flops,
+        }
+    }
 }
 
 /// A step: items, and the work on some of them.
@@ -132,6 +147,8 @@ pub trait Step: Send + Sync {
 pub struct Planned {
     /// The node it belongs to, for people.
     pub name: String,
+    /// The layer that the node belongs to, if to one.
+    pub layer: Option<usize>,
     /// The rows it runs on.
     pub rows: Rows,
     /// What it does.
