@@ -1,7 +1,7 @@
 //! The linear kernel of block formats: tiles of rows against one panel at a time.
 
-use super::{Acts, Blocks, FEW_ROWS, LinearCall, many};
-use crate::acts::{CHUNK, QuantActs, QuantTile, tiles};
+use super::{Acts, Blocks, LinearCall, many};
+use crate::acts::{CHUNK, QuantActs, QuantTile, TILES, tiles};
 use crate::isa::{Isa, Kernel, Line};
 use std::marker::PhantomData;
 
@@ -34,7 +34,7 @@ impl<B: Blocks> Kernel for Linear<'_, B> {
         let Acts::Quant(acts) = call.acts else {
             panic!("{} takes quantized activations", B::NAME);
         };
-        if acts.n_rows > FEW_ROWS {
+        if acts.n_rows > call.few_rows.min(TILES[0] - 1) {
             return many::linear::<I, B>(isa, &mut call, &acts);
         }
         for (p, panel) in call.lines.chunks_exact(call.panel_lines).enumerate() {

@@ -24,7 +24,8 @@ use sterna_formats::EncodingRef;
 /// Rows in a panel: the lanes of a vector.
 pub const PANEL: usize = 16;
 
-/// Rows up to which weights are used as packed; beyond, chunks are unpacked for all tiles.
+/// Rows up to which weights are used as packed unless a caller says otherwise; beyond, chunks are
+/// unpacked for all tiles.
 pub const FEW_ROWS: usize = 4;
 
 /// Every packed format; the first that takes an encoding packs it.
@@ -88,6 +89,9 @@ pub struct LinearCall<'a> {
     pub out: ColumnsMut<'a>,
     /// Adds to what is there (the residual stream) instead of replacing it.
     pub accumulate: bool,
+    /// Rows up to which weights are used as packed; a full tile of rows never is. The numbers are
+    /// the same.
+    pub few_rows: usize,
     /// At least [`Format::scratch_lines`] lines of this worker's own.
     pub scratch: &'a mut [Line],
 }

@@ -7,7 +7,7 @@ use sterna_kernels::acts::{
     FloatActs, QuantActs, QuantLayout, QuantizeTile, RoundRows, ScaleOver, interleave, tiles,
 };
 use sterna_kernels::attention::{Attend, KvAppend, KvNumber, KvShape, Slots};
-use sterna_kernels::dot::{Acts, LinearCall, PANEL};
+use sterna_kernels::dot::{Acts, FEW_ROWS, LinearCall, PANEL};
 use sterna_kernels::elementwise::{AddTo, Gelu, Relu2, SwiGlu};
 use sterna_kernels::norm::{LayerNorm, RmsNorm};
 use sterna_kernels::rope::{Rope, RopePairs};
@@ -94,6 +94,7 @@ fn run_linear(
                 acts,
                 out: ColumnsMut::new(&mut out, n_rows, shape.rows, columns),
                 accumulate: false,
+                few_rows: FEW_ROWS,
                 scratch: &mut scratch,
             },
         );
@@ -246,6 +247,7 @@ fn accumulating_adds_the_same_numbers() {
                 acts: Acts::Quant(acts),
                 out: ColumnsMut::new(&mut found, n_rows, rows, 0..rows),
                 accumulate: true,
+                few_rows: FEW_ROWS,
                 scratch: &mut vec![Line::ZERO; shape.format.scratch_lines()],
             },
         );

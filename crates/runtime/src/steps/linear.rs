@@ -8,7 +8,7 @@ use crate::steps::gate_up;
 use crate::team::{Io, Items, Split};
 use std::ops::Range;
 use sterna_kernels::acts::{FloatActs, QuantActs, QuantLayout};
-use sterna_kernels::dot::{Acts, LinearCall};
+use sterna_kernels::dot::{Acts, FEW_ROWS, LinearCall};
 use sterna_kernels::elementwise::AddTo;
 use sterna_kernels::{ColumnsMut, Line, PackedShape};
 use sterna_model::ops;
@@ -43,8 +43,18 @@ impl Matrix {
         let PackedShape { panel_lines, cols, code_min, format, .. } = self.shape;
         let start = self.lines.start + panels.start * panel_lines;
         let lines = &run.weights[start..][..panels.len() * panel_lines];
-        let call =
-            LinearCall { lines, panel_lines, cols, code_min, acts, out, accumulate, scratch };
+        let few_rows = FEW_ROWS;
+        let call = LinearCall {
+            lines,
+            panel_lines,
+            cols,
+            code_min,
+            acts,
+            out,
+            accumulate,
+            few_rows,
+            scratch,
+        };
         format.linear(run.level, call);
     }
 

@@ -1,7 +1,8 @@
-//! `sterna bench`: speed, in llama-bench's terms ([`speed`]); of starting ([`start`]) and training
-//! ([`train`]).
+//! `sterna bench`: speed, in llama-bench's terms ([`speed`]); of starting ([`start`]), training
+//! ([`train`]) and single kernels ([`kernels`]).
 
 mod ceiling;
+mod kernels;
 mod speed;
 mod start;
 mod train;
@@ -21,6 +22,7 @@ use std::process::ExitCode;
   sterna bench model.gguf -p 0 -n 64 -d 0,4096 --kv-cache-dtype f32
   sterna bench model.gguf -n 64 --sequences 1,4,8,16
   sterna bench start model.gguf
+  sterna bench kernels --encodings Q4_0,Q4_K --rows 1,16,512
   sterna bench train --preset llama-4m --set schedule.batch=8")]
 pub struct Args {
     #[command(subcommand)]
@@ -32,6 +34,8 @@ pub struct Args {
 /// What else can be measured.
 #[derive(clap::Subcommand)]
 enum Other {
+    /// Measure the kernels of linear layers, each against its ceiling.
+    Kernels(kernels::Args),
     /// Measure fresh processes: time to first token, cold and warm, and memory of two at once.
     Start(start::Args),
     /// Measure training: tokens/s, CPU time and peak memory, with and without checkpointing.
@@ -44,6 +48,7 @@ enum Other {
 /// When a model cannot be run.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.other {
+        Some(Other::Kernels(args)) => kernels::run(&args),
         Some(Other::Start(args)) => start::run(args),
         Some(Other::Train(args)) => train::run(args),
         None => speed::run(&args.speed),

@@ -1,0 +1,228 @@
+//! One linear layer of random weights, run as the runtime runs it: panels divided among threads, each
+//! in several calls.
+
+use std::ops::Range;
+use sterna_measure::clock::Clock;
+use sterna_formats::EncodingRef;
+use sterna_kernels::acts::{FloatActs, QuantActs, QuantLayout, QuantizeTile, ScaleOver, interleave, tiles};
+use sterna_kernels::dot::{Acts, LinearCall};
+use sterna_kernels::{ColumnsMut, Level, Line, PackedShape};
+use sterna_runtime::Lines;
+
+/// Calls that a thread's share of a matrix is divided into.
+const CLAIMS: usize = 8;
+
+/// Memory that few rows read: more than caches hold, so that weights come from memory.
+const FEW_BYTES: usize = 512 << 20;
+
+/// Rows up to which a layer reads [`FEW_BYTES`].
+const FEW: usize = 32;
+
+/// A way to compute a layer.
+#[derive(Clone, Copy)]
+pub struct Way {
+    /// The ISA.
+    pub level: Level,
+    /// Rows up to which weights are used as packed.
+    pub few_rows: usize,
+}
+
+impl Way {
+    /// The ISA, and whether so many rows use weights as packed.
+    pub fn name(self, rows: usize) -> String {
+        let form = if rows <= self.few_rows.min(11) { "as packed" } else { "unpacked" };
+        format!("{} {form}", self.level.name())
+    }
+}
+
+/// A layer and its rows.
+pub struct Layer {
+    shape: PackedShape,
+    /// Copies of the packed matrix, one after the other.
+    weights: Lines,
+    copies: usize,
+    rows: Vec<f32>,
+    n_rows: usize,
+    workers: Vec<Worker>,
+}
+
+/// A thread's own memory.
+struct Worker {
+    panels: Range<usize>,
+    out: Vec<f32>,
+    scratch: Vec<Line>,
+}
+
+/// Rows in the form that a way reads.
+struct Prepared {
+    ints: Vec<i32>,
+    scales: Vec<f32>,
+    values: Vec<f32>,
+}
+
+impl Layer {
+    /// Random weights `[out, cols]` in an encoding, and `n_rows` random rows.
+    ///
+    /// # Errors
+    /// When memory is short.
+    pub fn new(
+        encoding: EncodingRef,
+        (out, cols): (usize, usize),
+        n_rows: usize,
+        n_threads: usize,
+    ) -> anyhow::Result<Self> {
+        let shape = PackedShape::new(encoding, out, cols);
+        let mut seed = 1u64;
+        let mut random = || {
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (seed >> 40) as f32 / (1 << 23) as f32 - 1.0
+        };
+        // One panel's rows, again and again: the time does not depend on the values.
+        let values: Vec<f32> = (0..16 * cols).map(|_| random()).collect();
+        let mut bytes = vec![0; 16 * encoding.row_bytes(cols)];
+        if encoding.can_encode() {
+            encoding.encode(&values, None, &mut bytes);
+        }
+        let mut panel = vec![Line::ZERO; shape.panel_lines];
+        shape.pack(0..1, &bytes, &mut panel);
+        let copies = match n_rows {
+            0..=FEW => FEW_BYTES.div_ceil(shape.total_lines() * size_of::<Line>()),
+            _ => 1,
+        };
+        let mut weights = Lines::zeroed(shape.total_lines() * copies, "weights to measure with")?;
+        weights.advise_huge_pages();
+        for to in weights.lines_mut().chunks_exact_mut(panel.len()) {
+            to.copy_from_slice(&panel);
+        }
+        let share = shape.n_panels.div_ceil(n_threads);
+        let worker = |w: usize| {
+            let panels = (w * share).min(shape.n_panels)..((w + 1) * share).min(shape.n_panels);
+            let out = vec![0.0; n_rows * shape.rows_of(panels.clone()).len()];
+            let scratch = vec![Line::ZERO; shape.format.scratch_lines()];
+            Worker { panels, out, scratch }
+        };
+        let workers = (0..n_threads).map(worker).collect();
+        let rows = (0..n_rows * cols).map(|_| random()).collect();
+        Ok(Self { shape, weights, copies, rows, n_rows, workers })
+    }
+
+    /// Whether its activations are int8.
+    pub fn is_quantized(&self) -> bool {
+        self.shape.format.quantized()
+    }
+
+    /// Its encoding.
+    pub fn encoding_name(&self) -> &'static str {
+        self.shape.encoding.name()
+    }
+
+    /// Its rows of activations.
+    pub fn n_rows(&self) -> usize {
+        self.n_rows
+    }
+
+    /// The threads it runs on.
+    pub fn n_threads(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Bytes of packed weights.
+    pub fn bytes(&self) -> f64 {
+        (self.shape.total_lines() * size_of::<Line>()) as f64
+    }
+
+    /// Operations of a pass, a multiply-accumulate counted as two.
+    pub fn ops(&self) -> f64 {
+        2.0 * (self.shape.rows * self.shape.cols * self.n_rows) as f64
+    }
+
+    /// Computes the layer on every copy of its weights (several times where that is short); returns
+    /// the seconds of one pass. Preparing the rows is not part of it.
+    pub fn run(&mut self, way: Way, clock: &dyn Clock) -> f64 {
+        let (shape, n_rows) = (self.shape, self.n_rows);
+        let prepared = prepare(&shape, way.level, n_rows, &self.rows);
+        // Some milliseconds at least.
+        let again = (2e9 / (self.ops() * self.copies as f64)).ceil().max(1.0) as usize;
+        let again = if self.copies > 1 { 1 } else { again };
+        let (weights, copies) = (self.weights.lines(), self.copies);
+        let start = clock.now();
+        std::thread::scope(|scope| {
+            for worker in &mut self.workers {
+                let prepared = &prepared;
+                scope.spawn(move || {
+                    for _ in 0..again {
+                        for copy in weights.chunks_exact(shape.total_lines()).take(copies) {
+                            worker.pass(&shape, way, copy, prepared, n_rows);
+                        }
+                    }
+                });
+            }
+        });
+        (clock.now() - start).as_secs_f64() / (again * copies) as f64
+    }
+}
+
+impl Worker {
+    fn pass(
+        &mut self,
+        shape: &PackedShape,
+        way: Way,
+        weights: &[Line],
+        prepared: &Prepared,
+        n_rows: usize,
+    ) {
+        let (cols, stride) = (shape.cols, self.out.len() / n_rows);
+        let layout = QuantLayout { cols };
+        let acts = if shape.format.quantized() {
+            let (ints, scales) = (&prepared.ints, &prepared.scales);
+            Acts::Quant(QuantActs { layout, n_rows, ints, scales })
+        } else {
+            Acts::Float(FloatActs { cols, n_rows, values: &prepared.values })
+        };
+        let first_row = shape.rows_of(self.panels.clone()).start;
+        for start in self.panels.clone().step_by(self.panels.len().div_ceil(CLAIMS).max(1)) {
+            let end = self.panels.end.min(start + self.panels.len().div_ceil(CLAIMS));
+            let rows = shape.rows_of(start..end);
+            let columns = rows.start - first_row..rows.end - first_row;
+            let call = LinearCall {
+                lines: &weights[start * shape.panel_lines..end * shape.panel_lines],
+                panel_lines: shape.panel_lines,
+                cols,
+                code_min: shape.code_min,
+                acts,
+                out: ColumnsMut::new(&mut self.out, n_rows, stride, columns),
+                accumulate: false,
+                few_rows: way.few_rows,
+                scratch: &mut self.scratch,
+            };
+            shape.format.linear(way.level, call);
+        }
+    }
+}
+
+/// The rows as the way's kernels read them.
+fn prepare(shape: &PackedShape, level: Level, n_rows: usize, x: &[f32]) -> Prepared {
+    let cols = shape.cols;
+    let layout = QuantLayout { cols };
+    if !shape.format.quantized() {
+        let mut values = vec![0.0; x.len()];
+        for (first, width) in tiles(n_rows) {
+            let range = first * cols..(first + width) * cols;
+            interleave(&x[range.clone()], width, cols, &mut values[range]);
+        }
+        return Prepared { ints: vec![], scales: vec![], values };
+    }
+    let mut ints = vec![0; n_rows * layout.ints()];
+    let mut scales = vec![0.0; n_rows * layout.chunks()];
+    for (first, width) in tiles(n_rows) {
+        level.run(QuantizeTile {
+            layout,
+            over: ScaleOver::Chunk,
+            width,
+            x: &x[first * cols..][..width * cols],
+            ints: &mut ints[first * layout.ints()..][..width * layout.ints()],
+            scales: &mut scales[first * layout.chunks()..][..width * layout.chunks()],
+        });
+    }
+    Prepared { ints, scales, values: vec![] }
+}
