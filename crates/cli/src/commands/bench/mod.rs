@@ -1,5 +1,8 @@
-//! `sterna bench`: speed, in llama-bench's terms; of training, in [`train`].
+//! `sterna bench`: speed, in llama-bench's terms; of training, in [`train`]; with and without each
+//! optimization, in [`ablate`].
 
+mod ablate;
+mod cold;
 mod train;
 
 use crate::compute::ComputeArgs;
@@ -20,6 +23,7 @@ use sterna_measure::latency::{BenchResult, BenchSubject, markdown};
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(after_help = "Examples:
   sterna bench model.gguf -p 512 -n 128
+  sterna bench --ablate model.gguf          what each optimization brings, and costs
   sterna bench train --preset llama-4m --set schedule.batch=8")]
 pub struct Args {
     #[command(subcommand)]
@@ -45,6 +49,10 @@ pub struct Args {
     /// Also print where the time of one run of each test goes, by kind of step.
     #[arg(long)]
     profile: bool,
+    /// Measure each optimization on against off: latency, memory, greatest difference of a logit,
+    /// steps, and what auto would switch off. At most 128 prompt and 16 generated tokens.
+    #[arg(long, conflicts_with = "profile")]
+    ablate: bool,
     #[command(flatten)]
     compute: ComputeArgs,
 }
@@ -73,6 +81,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         .collect();
     if tests.is_empty() {
         return Err(bad_input("there is nothing to measure: give -p or -n above 0"));
+    }
+    if args.ablate {
+        let (n_prompt, n_gen) = (first(&args.n_prompt), first(&args.n_gen));
+        let is_json = args.json || args.output == "json";
+        return ablate::run(&args.models, &args.compute, n_prompt, n_gen, is_json);
     }
     let mut results = Vec::new();
     let mut shares = Vec::new();
@@ -107,6 +120,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         println!("{share}");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The first size of a list that clap keeps from being empty.
+fn first(sizes: &[usize]) -> usize {
+    sizes.first().copied().unwrap_or(0)
 }
 
 /// Seconds of each repetition, after one that warms up.
