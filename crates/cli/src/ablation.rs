@@ -9,7 +9,7 @@ use sterna_measure::clock::{Clock, RealClock};
 use sterna_measure::compare;
 use sterna_model::Model;
 use sterna_runtime::cache::Cache;
-use sterna_runtime::flags::{FLAGS, Flag};
+use sterna_runtime::flags::{FLAGS, Flag, OptLevel};
 use sterna_runtime::settings::PAGE_LEN;
 use sterna_runtime::{Chunk, Logits, Program, Runner, SequenceId, Settings};
 
@@ -129,6 +129,40 @@ impl Side {
     }
 }
 
+/// Two ways to run a model: with something, and without it.
+pub struct Case {
+    /// What.
+    pub name: &'static str,
+    /// In words.
+    pub about: &'static str,
+    /// With it.
+    pub on: ComputeArgs,
+    /// Without it.
+    pub off: ComputeArgs,
+}
+
+impl Case {
+    /// A flag; all other choices are the user's.
+    pub fn flag(compute: &ComputeArgs, flag: &Flag) -> Self {
+        Self {
+            name: flag.name,
+            about: flag.about,
+            on: compute.with_flag(flag, true),
+            off: compute.with_flag(flag, false),
+        }
+    }
+
+    /// A level against the default one.
+    pub fn level(compute: &ComputeArgs, level: OptLevel) -> Self {
+        Self {
+            name: level.name(),
+            about: "a level, against the default one",
+            on: compute.at_level(level),
+            off: compute.at_level(OptLevel::Default),
+        }
+    }
+}
+
 /// A model with an optimization on, and the same without it.
 pub struct Pair {
     name: &'static str,
@@ -140,24 +174,22 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Prepares both; all other choices are the user's. Weights that are packed alike are shared.
+    /// Prepares both. Weights that are packed alike are shared.
     ///
     /// # Errors
     /// When the model cannot be run.
     pub fn new(
         model: &Model,
-        compute: &ComputeArgs,
         cache: Option<&Cache>,
-        flag: &Flag,
+        case: &Case,
         load: Load,
     ) -> anyhow::Result<Self> {
-        let settings = |on: bool| {
-            let settings = compute.with_flag(flag, on).quiet_settings(model.config.context_len)?;
-            anyhow::Ok(load.room(settings))
+        let settings = |compute: &ComputeArgs| {
+            anyhow::Ok(load.room(compute.quiet_settings(model.config.context_len)?))
         };
-        let on = prepare(model, &settings(true)?, cache, None)?;
-        let off = prepare(model, &settings(false)?, cache, Some(&on))?;
-        Ok(Self { name: flag.name, load, on: Side::new(on)?, off: Side::new(off)? })
+        let on = prepare(model, &settings(&case.on)?, cache, None)?;
+        let off = prepare(model, &settings(&case.off)?, cache, Some(&on))?;
+        Ok(Self { name: case.name, load, on: Side::new(on)?, off: Side::new(off)? })
     }
 
     /// Whether both would do the very same.
@@ -211,7 +243,7 @@ pub fn auto(
     }
     let mut effects = Vec::new();
     for flag in FLAGS.iter().filter(|flag| names.contains(&flag.name)) {
-        let mut pair = Pair::new(model, compute, cache, flag, load)?;
+        let mut pair = Pair::new(model, cache, &Case::flag(compute, flag), load)?;
         if !pair.is_alike() {
             effects.push(effect(&mut pair, &AUTO_EFFORT)?);
         }

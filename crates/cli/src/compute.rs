@@ -11,7 +11,7 @@ use sterna_measure::machine::Tuned;
 use sterna_model::Model;
 use sterna_optimize::budget::parse_bytes;
 use sterna_runtime::cache::Cache;
-use sterna_runtime::flags::Flag;
+use sterna_runtime::flags::{Flag, OptLevel};
 use sterna_runtime::{KvEncoding, Settings};
 
 /// Which kernels and how many threads.
@@ -132,9 +132,9 @@ impl ComputeArgs {
         let knobs = tuned.iter().flat_map(|tuned| &tuned.knobs);
         let knobs = knobs.map(|(name, value)| (name.as_str(), *value));
         let settings = flags.settings(level, explicit.clone(), knobs);
-        // What the user says outright holds, whatever was tuned.
+        // What the user says outright holds, whatever was tuned; and there may be fewer CPUs now.
         Ok(Settings {
-            threads: explicit.threads.or(settings.threads),
+            threads: explicit.threads.or(settings.threads.map(|n| n.min(explicit.n_workers()))),
             max_batch_rows: self.batch_size.unwrap_or(settings.max_batch_rows),
             kv: if self.kv == "f32" { KvEncoding::F32 } else { KvEncoding::F16 },
             ..settings
@@ -153,6 +153,12 @@ impl ComputeArgs {
     #[must_use]
     pub fn with_flag(&self, flag: &Flag, on: bool) -> Self {
         Self { optimize: self.optimize.with(flag, on), ..self.clone() }
+    }
+
+    /// The same choices at another level.
+    #[must_use]
+    pub fn at_level(&self, level: OptLevel) -> Self {
+        Self { optimize: self.optimize.at(level), ..self.clone() }
     }
 
     /// What was tuned on this machine for the ISA in use.

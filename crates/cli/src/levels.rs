@@ -60,6 +60,12 @@ impl OptArgs {
         flags
     }
 
+    /// The same at another level.
+    #[must_use]
+    pub fn at(&self, level: OptLevel) -> Self {
+        Self { opt_level: level.name().into(), ..self.clone() }
+    }
+
     /// The same with one more flag switched.
     #[must_use]
     pub fn with(&self, flag: &Flag, on: bool) -> Self {

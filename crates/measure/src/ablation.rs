@@ -64,21 +64,24 @@ impl Effect {
         self.outcome() != Outcome::Costs
     }
 
-    /// `fusion costs 5.06 ms per run (+126%), so auto switches it off`, or what it brings.
-    pub fn line(&self) -> String {
-        let name = &self.name;
-        let change = (1.0 / self.comparison.ratio - 1.0) * 100.0;
+    /// `costs 5.06 ms per run (+126.0%)`, or what it brings.
+    pub fn change(&self) -> String {
+        let percent = (1.0 / self.comparison.ratio - 1.0) * 100.0;
         let ms = (self.seconds_on() - self.seconds_off()) * 1e3;
         match self.outcome() {
-            Outcome::Helps => format!("{name} saves {:.2} ms per run ({change:+.1}%)", -ms),
+            Outcome::Helps => format!("saves {:.2} ms per run ({percent:+.1}%)", -ms),
             Outcome::None => format!(
-                "{name} has no effect that exceeds the noise of {:.1}%",
+                "has no effect on speed that exceeds the noise of {:.1}%",
                 self.comparison.resolution * 100.0
             ),
-            Outcome::Costs => {
-                format!("{name} costs {ms:.2} ms per run ({change:+.1}%), so auto switches it off")
-            }
+            Outcome::Costs => format!("costs {ms:.2} ms per run ({percent:+.1}%)"),
         }
+    }
+
+    /// Its name, what it brings or costs, and what `auto` does about it.
+    pub fn line(&self) -> String {
+        let tail = if self.keeps() { "" } else { ", so auto switches it off" };
+        format!("{} {}{tail}", self.name, self.change())
     }
 }
 

@@ -60,7 +60,7 @@ pub struct Flag {
 pub const FLAGS: &[Flag] = &[
     Flag {
         name: "ultra_fusion",
-        about: "norms, gates, residuals and rotations are computed inside linear layers and attention",
+        about: "norms, gates, residuals and rotations happen inside linear layers and attention",
         changes_numbers: false,
         get: |flags| flags.ultra_fusion,
         set: |flags, on| flags.ultra_fusion = on,

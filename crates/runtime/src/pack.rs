@@ -2,7 +2,7 @@
 //!
 //! In: the list of weights that the lowered steps use, each in the form they use it. Out: one image
 //! of lines, the same whether it is kept in memory or written to the program cache. A tensor is
-//! read from its source, packed by all workers and let go; meanwhile a thread reads the next one, so
+//! read from its source, packed by all workers and let go; meanwhile a thread reads the next, so
 //! that the disk and the workers are busy at once, and the peak is the image plus two tensors.
 
 use crate::cache::Progress;

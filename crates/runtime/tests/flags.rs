@@ -91,8 +91,10 @@ fn adaptive_precision_keeps_the_error_within_the_budget_and_logs_it() {
         let id = model.graph.find_weight(&choice.name).unwrap();
         assert!(["F32", "F16", "BF16"].contains(&choice.from), "{choice:?}");
         assert_eq!(choice.is_chosen, choice.error <= f64::from(PRECISION_BUDGET));
-        // Every row of so small a matrix is measured.
-        assert!((choice.error - error(id)).abs() < 1e-9, "{choice:?} but {}", error(id));
+        // All rows of matrices up to 256 rows are measured, and half of the others here.
+        let (whole, rows) = (error(id), model.graph.decl(id).matrix().0);
+        let slack = if rows <= 256 { 1e-9 } else { 0.02 * whole };
+        assert!((choice.error - whole).abs() <= slack, "{choice:?} but {whole}");
     }
     let is_kept = |choice: &&Choice| !choice.is_chosen;
     let kept: Vec<&Choice> = program.choices().iter().filter(is_kept).collect();

@@ -4,7 +4,7 @@
 //! logit; what each brings or costs; what `--flags auto` would switch off.
 
 use super::cold::{self, Cold};
-use crate::ablation::{Load, Pair, Side};
+use crate::ablation::{Case, Load, Pair, Side};
 use crate::compute::ComputeArgs;
 use crate::show::{self, bad_input};
 use crate::validation::process::Process;
@@ -18,7 +18,7 @@ use sterna_measure::compare;
 use sterna_measure::stats::median;
 use sterna_model::Model;
 use sterna_runtime::cache::Cache;
-use sterna_runtime::flags::{FLAGS, Flag};
+use sterna_runtime::flags::{FLAGS, LEVELS, OptLevel};
 
 /// Tokens of a run at most: each flag takes at least 26 runs.
 const MAX_LOAD: Load = Load { n_prompt: 128, n_gen: 16 };
@@ -48,10 +48,10 @@ struct Way {
     n_steps: usize,
 }
 
-/// One flag.
+/// One flag, or one level.
 #[derive(Clone, Debug, Serialize)]
 struct Row {
-    flag: &'static str,
+    name: &'static str,
     about: &'static str,
     on: Way,
     off: Way,
@@ -61,7 +61,7 @@ struct Row {
     /// Off over on, of whole runs: above 1 it helps.
     cost_ratio_off_over_on: Option<f64>,
     cost_ratio_ci95: Option<[f64; 2]>,
-    /// What `auto` does with it; `None` where it changes numbers, so that it is the user's choice.
+    /// What `auto` does with it; `None` for levels and what changes numbers: the user's choice.
     auto_keeps: Option<bool>,
     finding: String,
     /// Of `compute_overlap`: cold starts, or why there are none.
@@ -116,10 +116,21 @@ fn ablate(path: &Path, compute: &ComputeArgs, load: Load) -> anyhow::Result<Abla
     let cache = compute.program_cache(&model)?;
     let mut rows = Vec::new();
     for flag in FLAGS {
-        eprintln!("measuring {} ...", flag.name);
-        rows.push(row(&model, path, compute, cache.as_ref(), flag, load)?);
+        let case = Case::flag(compute, flag);
+        let mut row = row(&model, path, cache.as_ref(), &case, load)?;
+        row.auto_keeps = (!flag.changes_numbers).then(|| row.outcome != Some(Outcome::Costs));
+        if row.auto_keeps == Some(false) {
+            row.finding += ", so auto switches it off";
+        }
+        if flag.name == "compute_overlap" {
+            row.cold = Some(cold::measure(&model, cache.as_ref(), &case, load)?);
+        }
+        rows.push(row);
     }
-    let off = rows.iter().filter(|row| row.auto_keeps == Some(false)).map(|row| row.flag);
+    for (_, level) in LEVELS.iter().filter(|(_, level)| *level != OptLevel::Default) {
+        rows.push(row(&model, path, cache.as_ref(), &Case::level(compute, *level), load)?);
+    }
+    let off = rows.iter().filter(|row| row.auto_keeps == Some(false)).map(|row| row.name);
     let auto_switches_off = off.collect();
     Ok(Ablation { model: path.to_owned(), load, rows, auto_switches_off })
 }
@@ -127,39 +138,33 @@ fn ablate(path: &Path, compute: &ComputeArgs, load: Load) -> anyhow::Result<Abla
 fn row(
     model: &Model,
     path: &Path,
-    compute: &ComputeArgs,
     cache: Option<&Cache>,
-    flag: &Flag,
+    case: &Case,
     load: Load,
 ) -> anyhow::Result<Row> {
-    let mut pair = Pair::new(model, compute, cache, flag, load)?;
+    eprintln!("measuring {} ...", case.name);
+    let mut pair = Pair::new(model, cache, case, load)?;
     let (effect, is_alike) = measure(&mut pair)?;
     let max_logit_difference = pair.max_difference()?;
-    let (on_compute, off_compute) = (compute.with_flag(flag, true), compute.with_flag(flag, false));
-    let on = way(&pair.on, path, &on_compute, load);
-    let off = way(&pair.off, path, &off_compute, load);
-    drop(pair);
-    let cold = match flag.name {
-        "compute_overlap" => Some(cold::measure(model, compute, cache, flag, load)?),
-        _ => None,
-    };
+    let on = way(&pair.on, path, &case.on, load);
+    let off = way(&pair.off, path, &case.off, load);
     let finding = match is_alike {
-        true => format!("{} switches nothing here (is the machine tuned?)", flag.name),
-        false => effect.line(),
+        true => format!("{} switches nothing here: nothing is tuned on this machine", case.name),
+        false => format!("{} {}", case.name, effect.change()),
     };
     let ratio = effect.comparison.ratio_ci95;
     Ok(Row {
-        flag: flag.name,
-        about: flag.about,
+        name: case.name,
+        about: case.about,
         on,
         off,
         max_logit_difference,
         outcome: (!is_alike).then(|| effect.outcome()),
         cost_ratio_off_over_on: (!is_alike).then_some(effect.comparison.ratio),
         cost_ratio_ci95: (!is_alike).then_some([ratio.low, ratio.high]),
-        auto_keeps: (!flag.changes_numbers).then(|| is_alike || effect.keeps()),
+        auto_keeps: None,
         finding,
-        cold,
+        cold: None,
     })
 }
 
@@ -211,7 +216,7 @@ fn print(ablation: &Ablation) {
         ablation.model.display()
     );
     let mut table = show::table(&[
-        "flag",
+        "with / without",
         "prompt ms",
         "ms/token",
         "ms/4 tokens",
@@ -230,7 +235,7 @@ fn print(ablation: &Ablation) {
         };
         let size = |n: usize| show::bytes(n as u64);
         table.add_row([
-            row.flag.to_owned(),
+            row.name.to_owned(),
             format!("{:.2}\n{:.2}", on.prefill_ms, off.prefill_ms),
             format!("{:.3}\n{:.3}", on.decode_ms, off.decode_ms),
             format!("{:.3}\n{:.3}", on.batched_ms, off.batched_ms),
@@ -240,9 +245,9 @@ fn print(ablation: &Ablation) {
             format!("{}\n{}", on.n_steps, off.n_steps),
             format!("{:.1e}", row.max_logit_difference),
             match row.auto_keeps {
-                Some(true) => "keeps",
+                Some(true) => "on",
                 Some(false) => "off",
-                None => "never",
+                None => "-",
             }
             .to_owned(),
         ]);
@@ -300,7 +305,7 @@ mod tests {
         let compute = Line::parse_from(["sterna", "--no-program-cache", "-t", "1"]).compute;
         let load = Load { n_prompt: 4, n_gen: 1 };
         let flag = FLAGS.iter().find(|flag| flag.name == "memory_pooling").unwrap();
-        let pair = Pair::new(&model, &compute, None, flag, load).unwrap();
+        let pair = Pair::new(&model, None, &Case::flag(&compute, flag), load).unwrap();
         let mut slow = Slow(pair);
         let found = effect(&mut slow, &EFFORT).unwrap();
         assert!(!found.keeps(), "{}", found.line());

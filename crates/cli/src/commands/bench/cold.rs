@@ -1,7 +1,7 @@
 //! What `compute_overlap` brings to a cold start: the first prompt after the prepared weights have
 //! left the page cache, with it and without it, beside reading the file and computing alone (T-7).
 
-use crate::ablation::Load;
+use crate::ablation::{Case, Load};
 use crate::compute::ComputeArgs;
 use crate::scoring::prepare;
 use std::io::Read;
@@ -12,7 +12,6 @@ use sterna_measure::clock::{Clock, RealClock};
 use sterna_measure::stats::median;
 use sterna_model::Model;
 use sterna_runtime::cache::Cache;
-use sterna_runtime::flags::Flag;
 use sterna_runtime::{Chunk, Logits, Runner};
 
 /// Rounds; each evicts the file four times.
@@ -58,9 +57,8 @@ impl Cold {
 /// When the model cannot be run or the file cannot be read.
 pub fn measure(
     model: &Model,
-    compute: &ComputeArgs,
     cache: Option<&Cache>,
-    flag: &Flag,
+    case: &Case,
     load: Load,
 ) -> anyhow::Result<Result<Cold, String>> {
     let Some(cache) = cache else {
@@ -70,8 +68,8 @@ pub fn measure(
                 .into(),
         ));
     };
-    let settings = |on| compute.with_flag(flag, on).quiet_settings(model.config.context_len);
-    let (on, off) = (settings(true)?, settings(false)?);
+    let settings = |compute: &ComputeArgs| compute.quiet_settings(model.config.context_len);
+    let (on, off) = (settings(&case.on)?, settings(&case.off)?);
     // The first makes the file and the second finds it.
     drop(prepare(model, &on, Some(cache), None)?);
     let program = prepare(model, &on, Some(cache), None)?;

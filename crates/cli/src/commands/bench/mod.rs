@@ -49,9 +49,10 @@ pub struct Args {
     /// Also print where the time of one run of each test goes, by kind of step.
     #[arg(long)]
     profile: bool,
-    /// Measure each optimization on against off: latency, memory, greatest difference of a logit,
-    /// steps, and what auto would switch off. At most 128 prompt and 16 generated tokens.
-    #[arg(long, conflicts_with = "profile")]
+    /// Measure each optimization on against off, and each level against the default: latency,
+    /// memory, greatest difference of a logit, steps, and what auto would switch off. At most 128
+    /// prompt and 16 generated tokens.
+    #[arg(long)]
     ablate: bool,
     #[command(flatten)]
     compute: ComputeArgs,
