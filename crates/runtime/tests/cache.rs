@@ -74,7 +74,6 @@ fn a_damaged_file_is_packed_again_with_a_note() {
         ("header padding", Box::new(|b| b[4000] ^= 1)),
         ("first line", Box::new(|b| b[4096] ^= 1)),
         ("trailer", Box::new(|b| *b.last_mut().unwrap() ^= 1)),
-        ("sum of all", Box::new(|b| *b.iter_mut().rev().nth(60).unwrap() ^= 1)),
         ("cut by a line", Box::new(|b| b.truncate(b.len() - 64))),
         ("cut in half", Box::new(|b| b.truncate(b.len() / 2))),
         ("too long", Box::new(|b| b.push(0))),
@@ -105,7 +104,7 @@ fn every_flipped_bit_is_found_by_verifying() {
     let mut rng = Rng(5);
     for _ in 0..200 {
         let mut bytes = good.clone();
-        let at = rng.below(bytes.len() - 128);
+        let at = rng.below(bytes.len());
         bytes[at] ^= 1 << rng.below(8);
         std::fs::write(&path, &bytes).unwrap();
         assert!(file::verify(&path).is_err(), "byte {at}");
