@@ -205,12 +205,15 @@ fn print(tuned: &Tuned, knobs: &[Knob], rows: &[Row], seconds: f64, kept: Option
     let about: BTreeMap<&str, &str> = KNOBS.iter().map(|knob| (knob.name, knob.about)).collect();
     let mut table = show::table(&["knob", "default", "tuned", "tried", "decides"]);
     for knob in knobs {
-        let tried: Vec<String> = (rows.iter().filter(|row| row.knob == knob.name))
+        let mut tried: Vec<String> = (rows.iter().filter(|row| row.knob == knob.name))
             .map(|row| match row.cost_ratio {
                 Some(ratio) => format!("{} ({:+.1}%)", row.value, (ratio - 1.0) * 100.0),
                 None => format!("{} (no time)", row.value),
             })
             .collect();
+        if tried.is_empty() && !knob.candidates.is_empty() {
+            tried.push("nothing: the prompt is too short to tell".into());
+        }
         table.add_row([
             knob.name.clone(),
             knob.default.to_string(),

@@ -14,8 +14,10 @@ const MAX_PROMPT: usize = 1024;
 const PROMPT_PER_TOKEN: usize = 16;
 /// Positions that a run takes at most.
 pub const MAX_CONTEXT: usize = MAX_PROMPT + MAX_PROMPT / PROMPT_PER_TOKEN;
-/// Tokens of the shortest prompt.
-const MIN_PROMPT: usize = 16;
+/// Tokens of the shortest prompt, and of the first runs, from which the length is chosen.
+const MIN_PROMPT: usize = 64;
+/// First runs; the fastest counts, as other work can only slow one down.
+const FIRST_RUNS: usize = 4;
 
 /// A model to run.
 pub struct Subject<'m> {
@@ -42,14 +44,16 @@ impl<'m> Subject<'m> {
     ) -> anyhow::Result<Self> {
         let base = Program::compile(graph, source, &settings, None)?;
         let longest = settings.context_len * PROMPT_PER_TOKEN / (PROMPT_PER_TOKEN + 1);
-        let mut subject = Self { graph, source, name, settings, base, n_prompt: MIN_PROMPT };
+        let n_prompt = MIN_PROMPT.min(longest).max(1);
+        let mut subject = Self { graph, source, name, settings, base, n_prompt };
         let mut run = subject.runner(&[]).map(|runner| subject.run(runner))?;
-        // Twice, as the first is slower than any that follows.
-        run().map_err(anyhow::Error::msg)?;
-        let once = run().map_err(anyhow::Error::msg)?;
+        let mut once = f64::INFINITY;
+        for _ in 0..FIRST_RUNS {
+            once = once.min(run().map_err(anyhow::Error::msg)?);
+        }
         drop(run);
-        let wanted = MIN_PROMPT as f64 * seconds / once;
-        subject.n_prompt = (wanted as usize).clamp(MIN_PROMPT, MAX_PROMPT).min(longest).max(1);
+        let wanted = n_prompt as f64 * seconds / once;
+        subject.n_prompt = (wanted as usize).clamp(n_prompt, MAX_PROMPT).min(longest).max(1);
         Ok(subject)
     }
 
