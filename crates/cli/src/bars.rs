@@ -1,6 +1,7 @@
 //! How far an optimization is: a bar per stage on a terminal, a line per stage elsewhere.
 
 use indicatif::{ProgressBar, ProgressStyle};
+use std::cell::RefCell;
 use std::io::IsTerminal;
 use std::sync::Mutex;
 use sterna_optimize::progress::{Progress, Stage};
@@ -58,6 +59,34 @@ impl Progress for Bars {
             bar.set_length(total as u64);
             bar.set_position(done as u64);
             bar.set_message(note.to_owned());
+        }
+    }
+}
+
+/// From this many bytes on packing takes long enough to show how far it is.
+const SHOWN_FROM_BYTES: usize = 256 << 20;
+
+/// Shows the packing of weights: a bar on a terminal, nothing elsewhere or where it takes no time.
+#[derive(Default)]
+pub struct PackingBar {
+    bar: RefCell<Option<ProgressBar>>,
+}
+
+impl PackingBar {
+    /// So many bytes of `total` are done.
+    pub fn step(&self, done: usize, total: usize) {
+        if total < SHOWN_FROM_BYTES || !std::io::stderr().is_terminal() {
+            return;
+        }
+        let mut bar = self.bar.borrow_mut();
+        let bar = bar.get_or_insert_with(|| {
+            let shape = "preparing weights {bar:30} {bytes}/{total_bytes} {eta:>4} left";
+            let style = ProgressStyle::with_template(shape).expect("the template is a constant");
+            ProgressBar::new(total as u64).with_style(style)
+        });
+        bar.set_position(done as u64);
+        if done == total {
+            bar.finish_and_clear();
         }
     }
 }

@@ -1,13 +1,17 @@
 //! Flags that say how to compute, shared by every command that runs a model.
 
+use crate::levels::{OptArgs, Optimizations};
 use crate::probes;
 use crate::show::bad_input;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use sterna_formats::MappedFile;
 use sterna_kernels::Level;
+use sterna_measure::machine::Tuned;
 use sterna_model::Model;
+use sterna_optimize::budget::parse_bytes;
 use sterna_runtime::cache::Cache;
+use sterna_runtime::flags::{Flag, OptLevel};
 use sterna_runtime::{KvEncoding, Settings};
 
 /// Which kernels and how many threads.
@@ -60,12 +64,14 @@ impl LevelArgs {
 pub struct ComputeArgs {
     #[command(flatten)]
     level: LevelArgs,
+    #[command(flatten)]
+    optimize: OptArgs,
     /// Tokens a sequence may have [default: the model's own, at most 4096].
     #[arg(short = 'c', long = "ctx-size", visible_alias = "max-model-len", value_name = "N")]
     context: Option<usize>,
-    /// Tokens computed at once while reading a prompt.
-    #[arg(short = 'b', long, default_value_t = 512, value_name = "N")]
-    batch_size: usize,
+    /// Tokens computed at once while reading a prompt [default: 512, or what the level says].
+    #[arg(short = 'b', long, value_name = "N")]
+    batch_size: Option<usize>,
     /// How the KV cache stores numbers.
     #[arg(long = "kv-cache-dtype", visible_alias = "kv", default_value = "f16",
           value_parser = ["f16", "f32"])]
@@ -74,8 +80,11 @@ pub struct ComputeArgs {
     #[arg(long, value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
     /// Keep no prepared weights on disk, and use none.
-    #[arg(long)]
-    no_cache: bool,
+    #[arg(long, visible_alias = "no-cache")]
+    no_program_cache: bool,
+    /// Disk space for the prepared weights of all models; the least recently used make room.
+    #[arg(long, env = "STERNA_PROGRAM_CACHE_SIZE", default_value = "20GB", value_name = "SIZE")]
+    program_cache_size: String,
 }
 
 /// The context when the model allows more and the user says nothing.
@@ -85,31 +94,85 @@ const DEFAULT_CONTEXT: usize = 4096;
 const CACHE_FROM_BYTES: usize = 64 << 20;
 
 impl ComputeArgs {
-    /// The runtime's settings for a model of this context.
+    /// The runtime's settings for a model of this context, with notes on standard error about what
+    /// could not be as asked.
     ///
     /// # Errors
-    /// When a number is out of range.
+    /// When a number is out of range or a name unknown.
     pub fn settings(&self, model_context: usize) -> anyhow::Result<Settings> {
-        let context_len = self.context.unwrap_or(model_context.min(DEFAULT_CONTEXT));
-        if context_len == 0 || self.batch_size == 0 {
-            return Err(bad_input("--ctx-size and --batch-size must be at least 1"));
-        }
-        if context_len > model_context {
+        let settings = self.quiet_settings(model_context)?;
+        if settings.context_len > model_context {
             eprintln!(
-                "warning: --ctx-size {context_len} is beyond the {model_context} tokens the model \
-                 was trained for"
+                "warning: --ctx-size {} is beyond the {model_context} tokens the model was trained \
+                 for",
+                settings.context_len
             );
         }
+        if self.optimizations()?.flags.kernel_optimization && self.tuned()?.is_none() {
+            eprintln!(
+                "note: nothing is tuned on this machine yet, so kernel_optimization does nothing; \
+                 run `sterna tune`"
+            );
+        }
+        Ok(settings)
+    }
+
+    /// The same without a word.
+    ///
+    /// # Errors
+    /// As [`ComputeArgs::settings`].
+    pub fn quiet_settings(&self, model_context: usize) -> anyhow::Result<Settings> {
+        let context_len = self.context.unwrap_or(model_context.min(DEFAULT_CONTEXT));
+        if context_len == 0 || self.batch_size == Some(0) {
+            return Err(bad_input("--ctx-size and --batch-size must be at least 1"));
+        }
+        let Optimizations { level, flags, .. } = self.optimizations()?;
+        let explicit = self.level.settings(context_len)?;
+        let tuned = if flags.kernel_optimization { self.tuned()? } else { None };
+        let knobs = tuned.iter().flat_map(|tuned| &tuned.knobs);
+        let knobs = knobs.map(|(name, value)| (name.as_str(), *value));
+        let settings = flags.settings(level, explicit.clone(), knobs);
+        // What the user says outright holds, whatever was tuned; and there may be fewer CPUs now.
         Ok(Settings {
-            max_batch_rows: self.batch_size,
+            threads: explicit.threads.or(settings.threads.map(|n| n.min(explicit.n_workers()))),
+            max_batch_rows: self.batch_size.unwrap_or(settings.max_batch_rows),
             kv: if self.kv == "f32" { KvEncoding::F32 } else { KvEncoding::F16 },
-            ..self.level.settings(context_len)?
+            ..settings
         })
+    }
+
+    /// Which optimizations are on.
+    ///
+    /// # Errors
+    /// When a name is unknown.
+    pub fn optimizations(&self) -> anyhow::Result<Optimizations> {
+        self.optimize.read()
+    }
+
+    /// The same choices with one optimization switched.
+    #[must_use]
+    pub fn with_flag(&self, flag: &Flag, on: bool) -> Self {
+        Self { optimize: self.optimize.with(flag, on), ..self.clone() }
+    }
+
+    /// The same choices at another level.
+    #[must_use]
+    pub fn at_level(&self, level: OptLevel) -> Self {
+        Self { optimize: self.optimize.at(level), ..self.clone() }
+    }
+
+    /// What was tuned on this machine for the ISA in use.
+    ///
+    /// # Errors
+    /// When the file is damaged.
+    pub fn tuned(&self) -> anyhow::Result<Option<Tuned>> {
+        probes::tuned(self.level.level()?)
     }
 
     /// The same choices as flags, for a process that this one starts.
     pub fn as_flags(&self) -> Vec<OsString> {
         let mut flags: Vec<OsString> = vec!["--kv-cache-dtype".into(), self.kv.clone().into()];
+        flags.extend(self.optimize.as_flags().into_iter().map(OsString::from));
         let mut add = |flag: &str, value: Option<OsString>| {
             flags.extend(value.into_iter().flat_map(|value| [flag.into(), value]));
         };
@@ -117,10 +180,11 @@ impl ComputeArgs {
         add("--isa", self.level.isa.as_ref().map(OsString::from));
         add("--threads", self.level.threads.map(number));
         add("--ctx-size", self.context.map(number));
-        add("--batch-size", Some(number(self.batch_size)));
+        add("--batch-size", self.batch_size.map(number));
         add("--tokenizer", self.tokenizer.as_ref().map(OsString::from));
-        if self.no_cache {
-            flags.push("--no-cache".into());
+        add("--program-cache-size", Some(self.program_cache_size.clone().into()));
+        if self.no_program_cache {
+            flags.push("--no-program-cache".into());
         }
         flags
     }
@@ -128,13 +192,14 @@ impl ComputeArgs {
     /// Where the prepared weights of a model are kept, if it is large enough to keep them.
     ///
     /// # Errors
-    /// When one of its files cannot be looked at.
+    /// When one of its files cannot be looked at, or the size is no size.
     pub fn program_cache(&self, model: &Model) -> anyhow::Result<Option<Cache>> {
+        let limit = parse_bytes(&self.program_cache_size)?;
         let files = model.checkpoint().files();
         let bytes: usize = files.iter().map(|file| file.bytes().len()).sum();
-        let folder = probes::cache_folder().filter(|_| !self.no_cache && bytes >= CACHE_FROM_BYTES);
-        let Some(folder) = folder else { return Ok(None) };
+        let is_wanted = !self.no_program_cache && bytes >= CACHE_FROM_BYTES;
+        let Some(folder) = probes::program_folder().filter(|_| is_wanted) else { return Ok(None) };
         let paths: Vec<&Path> = files.iter().map(MappedFile::path).collect();
-        Ok(Some(Cache::of_files(&folder.join("programs"), &paths)?))
+        Ok(Some(Cache::of_files(&folder, &paths)?.with_limit(limit)))
     }
 }

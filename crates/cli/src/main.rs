@@ -4,12 +4,14 @@
 //! is wrong (a damaged file, an unknown flag): the message says which and what to do.
 #![forbid(unsafe_code)]
 
+mod ablation;
 mod bars;
 mod commands;
 mod compute;
 mod curve;
 mod embedded;
 mod interrupt;
+mod levels;
 mod probes;
 mod sample;
 mod scoring;

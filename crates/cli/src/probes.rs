@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use sterna_kernels::{Level, Line, probe};
 use sterna_measure::clock::RealClock;
 use sterna_measure::machine::ceilings::{Effort, Reader};
-use sterna_measure::machine::{Ceilings, Machine, Probes, Profile};
+use sterna_measure::machine::{Ceilings, Machine, Probes, Profile, Tuned};
 use sterna_runtime::Lines;
 
 /// The probes on one ISA.
@@ -55,6 +55,20 @@ pub fn cache_folder() -> Option<PathBuf> {
         None => PathBuf::from(std::env::var_os("HOME")?).join(".cache"),
     };
     Some(base.join("sterna"))
+}
+
+/// Where prepared weights live.
+pub fn program_folder() -> Option<PathBuf> {
+    Some(cache_folder()?.join("programs"))
+}
+
+/// What `sterna tune` found on this machine on this ISA, with this version.
+///
+/// # Errors
+/// When the file is damaged.
+pub fn tuned(level: Level) -> anyhow::Result<Option<Tuned>> {
+    let Some(cache) = cache_folder() else { return Ok(None) };
+    Ok(Tuned::load(&cache, &Machine::detect(), level.name(), env!("CARGO_PKG_VERSION"))?)
 }
 
 /// This machine's profile: cached, or measured now (some seconds) and cached.

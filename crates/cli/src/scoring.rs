@@ -1,5 +1,7 @@
 //! A model opened to be run: what `run`, `eval` and `bench` share.
 
+use crate::ablation;
+use crate::bars::PackingBar;
 use crate::compute::ComputeArgs;
 use crate::show::bad_input;
 use anyhow::Context;
@@ -14,13 +16,57 @@ use sterna_optimize::runner::Running;
 use sterna_runtime::cache::Cache;
 use sterna_runtime::profile::{Detail, Profile};
 use sterna_runtime::settings::PAGE_LEN;
-use sterna_runtime::{Chunk, KvEncoding, Logits, Program, Runner, SequenceId, Settings};
+use sterna_runtime::{
+    Chunk, FLAGS, KvEncoding, Logits, Means, Program, Runner, SequenceId, Settings,
+};
 
 /// A model with a runner of its own.
 pub struct Scorer {
     model: Model,
     program: Arc<Program>,
     running: Running,
+}
+
+/// Compiles a model, showing how far packing is. `twin` is another program of it.
+///
+/// # Errors
+/// When it cannot be run.
+pub fn prepare(
+    model: &Model,
+    settings: &Settings,
+    cache: Option<&Cache>,
+    twin: Option<&Program>,
+) -> anyhow::Result<Program> {
+    let bar = PackingBar::default();
+    let progress = |done, total| bar.step(done, total);
+    let means = Means { cache, progress: Some(&progress), twin };
+    Program::compile_with(&model.graph, model, settings, means)
+        .with_context(|| format!("preparing {}", model.path().display()))
+}
+
+/// What there is to say about how a program was made.
+fn report(program: &Program) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    lines.extend(program.warnings().iter().map(|warning| format!("warning: {warning}")));
+    lines.extend(program.notes().iter().map(|note| format!("note: {note}")));
+    let choices = program.choices();
+    if program.settings().precision_budget.is_some() {
+        let (chosen, kept): (Vec<_>, Vec<_>) = choices.iter().partition(|choice| choice.is_chosen);
+        let worst = chosen.iter().map(|choice| choice.error).fold(0.0, f64::max);
+        lines.push(format!(
+            "note: adaptive_precision: {} of {} float matrices packed in 8 bits, relative error at \
+             most {:.2}%",
+            chosen.len(),
+            choices.len(),
+            100.0 * worst
+        ));
+        let kept = kept.iter().map(|choice| {
+            let error = 100.0 * choice.error;
+            format!("note: adaptive_precision: {} stays {}: {error:.2}%", choice.name, choice.from)
+        });
+        lines.extend(kept);
+    }
+    lines
 }
 
 /// What a model costs to run.
@@ -62,9 +108,21 @@ impl Scorer {
         for warning in &model.warnings {
             eprintln!("warning: {warning}");
         }
-        let mut settings = compute.settings(model.config.context_len)?;
-        settings.kv_positions = Some(settings.context_len.max(kv_positions));
         let cache = compute.program_cache(&model)?;
+        let mut compute = compute.clone();
+        let settings = compute.settings(model.config.context_len)?;
+        for effect in ablation::auto(&model, &compute, cache.as_ref())? {
+            if !effect.keeps() {
+                eprintln!("note: {}", effect.line());
+                let flag = FLAGS.iter().find(|flag| flag.name == effect.name);
+                compute = compute.with_flag(flag.expect("it was measured"), false);
+            }
+        }
+        let mut settings = match compute.optimizations()?.auto.is_empty() {
+            true => compute.quiet_settings(model.config.context_len)?,
+            false => settings,
+        };
+        settings.kv_positions = Some(settings.context_len.max(kv_positions));
         Self::of(model, &settings, cache.as_ref())
     }
 
@@ -73,10 +131,9 @@ impl Scorer {
     /// # Errors
     /// When it cannot be run.
     pub fn of(model: Model, settings: &Settings, cache: Option<&Cache>) -> anyhow::Result<Self> {
-        let program = Program::compile(&model.graph, &model, settings, cache)
-            .with_context(|| format!("preparing {}", model.path().display()))?;
-        for warning in program.warnings() {
-            eprintln!("warning: {warning}");
+        let program = prepare(&model, settings, cache, None)?;
+        for line in report(&program) {
+            eprintln!("{line}");
         }
         let program = Arc::new(program);
         let running = Running::new(Runner::new(program.clone())?);

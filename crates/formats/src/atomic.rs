@@ -49,6 +49,21 @@ impl AtomicFile {
         &self.path
     }
 
+    /// Where the bytes are until the file is finished.
+    pub fn temporary(&self) -> &Path {
+        &self.temporary
+    }
+
+    /// Hands all bytes so far to the system, so that they can be read at
+    /// [`AtomicFile::temporary`]; they are not durable yet.
+    ///
+    /// # Errors
+    /// As [`AtomicFile::write`].
+    pub fn flush(&mut self) -> Result<(), FormatError> {
+        let out = self.out.as_mut().expect("a finished file is consumed");
+        out.flush().map_err(|e| FormatError::io(&self.path, "written", &e))
+    }
+
     /// Appends bytes.
     ///
     /// # Errors

@@ -101,3 +101,25 @@ impl MappedFile {
         (start, range.end.clamp(start, self.map.len()))
     }
 }
+
+/// Takes a file out of the system's page cache, so that its next reader waits for the disk: cold
+/// starts are measured with it. Pages that a process has mapped stay. Whether the system took the
+/// advice.
+///
+/// # Errors
+/// When the file cannot be opened or synced.
+pub fn evict(path: &Path) -> Result<bool, FormatError> {
+    let file = File::open(path).map_err(|e| FormatError::io(path, "opened", &e))?;
+    // Pages that are not on the disk yet cannot go.
+    file.sync_all().map_err(|e| FormatError::io(path, "synced", &e))?;
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::fd::AsRawFd;
+        // SAFETY: the descriptor is open for the call, which changes no memory of this process.
+        let code =
+            unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+        Ok(code == 0)
+    }
+    #[cfg(not(target_os = "linux"))]
+    Ok(false)
+}

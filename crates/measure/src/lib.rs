@@ -18,6 +18,10 @@ pub mod unit;
 // Speed and space.
 pub mod command;
 pub mod compare;
+
+pub mod ablation;
+pub mod search;
+
 pub mod latency;
 pub mod memory;
 pub mod profile;

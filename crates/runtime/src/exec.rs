@@ -4,12 +4,15 @@
 //! through all steps. After the first calls have grown the logits as far as a caller asks, a call
 //! allocates nothing.
 
+use crate::cache::Image;
 use crate::kv::{KvCache, SequenceId};
 use crate::profile::{ClockFn, Detail, Profile, Recorder};
 use crate::steps::{Batch, Part, Planned, Rows, Run};
 use crate::team::{Io, Items, Job, Memory, Region, Team, cpus};
 use crate::{Lines, Program, RuntimeError, program};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use sterna_kernels::Line;
 
 /// Which rows of a chunk the caller wants logits of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +66,12 @@ pub struct Runner {
     /// The place in the cache's list of each chunk's sequence.
     places: Vec<usize>,
     recorder: Option<Recorder>,
+    /// Whether weights may still have to come from the disk.
+    is_cold: bool,
 }
+
+/// Bytes of weights that are asked for ahead of the step that computes.
+const AHEAD_BYTES: usize = 64 << 20;
 
 impl Runner {
     /// Memory and threads for a program.
@@ -99,7 +107,19 @@ impl Runner {
             wanted: Vec::with_capacity(rows),
         };
         let places = Vec::with_capacity(rows);
-        Ok(Self { program, team, kv, arena, scratch, logits, batch, places, recorder: None })
+        let is_cold = settings.overlap && program.is_shared();
+        Ok(Self {
+            program,
+            team,
+            kv,
+            arena,
+            scratch,
+            logits,
+            batch,
+            places,
+            recorder: None,
+            is_cold,
+        })
     }
 
     /// The program it runs.
@@ -236,6 +256,9 @@ impl Runner {
                 break;
             }
             *at = Cursor { chunk: at.chunk + 1, token: 0 };
+            if !self.program.settings.batch && !batch.tokens.is_empty() {
+                break;
+            }
         }
         !batch.tokens.is_empty()
     }
@@ -262,8 +285,11 @@ impl Runner {
         if let Some(recorder) = recorder {
             recorder.start();
         }
-        let job = Walk { steps: &lowered.steps, run, n_workers: self.team.n_workers(), recorder };
+        let ahead = self.is_cold.then(|| Ahead::start(program.image(), &lowered.steps));
+        let n_workers = self.team.n_workers();
+        let job = Walk { steps: &lowered.steps, run, n_workers, recorder, ahead };
         self.team.run(lowered.steps.len(), &job, &mut memory);
+        self.is_cold = false;
     }
 }
 
@@ -279,6 +305,37 @@ struct Walk<'a> {
     run: Run<'a>,
     n_workers: usize,
     recorder: Option<&'a Recorder>,
+    ahead: Option<Ahead<'a>>,
+}
+
+/// Asks for the weights of the next steps while a step computes.
+struct Ahead<'a> {
+    image: &'a Image,
+    n_lines: usize,
+    /// Lines asked for so far; worker 0 alone moves it.
+    asked: AtomicUsize,
+}
+
+impl<'a> Ahead<'a> {
+    /// Asks for the first weights. Of a table of embeddings few rows are read, so it is left out.
+    fn start(image: &'a Image, steps: &[Planned]) -> Self {
+        let table = steps.first().filter(|first| first.step.kind() == "embed");
+        let first = table.map_or(0, |table| table.weights_end);
+        let n_lines = image.lines().len();
+        let ahead = Self { image, n_lines, asked: AtomicUsize::new(first) };
+        ahead.reach(first);
+        ahead
+    }
+
+    /// Asks for what follows the first `done` lines.
+    fn reach(&self, done: usize) {
+        let end = (done + AHEAD_BYTES / size_of::<Line>()).min(self.n_lines);
+        let asked = self.asked.load(Ordering::Relaxed);
+        if asked < end {
+            self.asked.store(end, Ordering::Relaxed);
+            self.image.will_need(asked..end);
+        }
+    }
 }
 
 impl Walk<'_> {
@@ -305,6 +362,9 @@ impl Job for Walk<'_> {
     fn finished(&self, step: usize) {
         if let Some(recorder) = self.recorder {
             recorder.finished(step);
+        }
+        if let Some(ahead) = &self.ahead {
+            ahead.reach(self.steps[step].weights_end);
         }
     }
 }

@@ -4,11 +4,14 @@
 //! [`Runner`]s compute logits for chunks of sequences. The numbers are defined by the encodings and
 //! the kernels' fixed orders of addition, never by how the work is divided: threads, ISA, batch
 //! composition, prefill chunking, KV pages and fusing change no bit of a logit. What can change
-//! them is the precision of the KV cache, which is a setting, and nothing else here.
+//! them are two settings: the precision of the KV cache, and a budget for packing float weights in
+//! 8 bits, which is off unless asked for.
 #![deny(unsafe_code)]
 
 pub mod error;
+pub mod flags;
 pub mod settings;
+pub mod tuning;
 
 // The one address of unsafe code in this crate.
 #[allow(unsafe_code)]
@@ -28,6 +31,7 @@ pub mod kv;
 
 pub mod cache;
 pub mod pack;
+pub mod precision;
 
 pub mod program;
 
@@ -38,9 +42,11 @@ pub mod sample;
 pub use cache::Cache;
 pub use error::RuntimeError;
 pub use exec::{Chunk, Logits, Runner};
+pub use flags::{FLAGS, Flags, OptLevel};
 pub use kv::SequenceId;
 pub use profile::Profile;
-pub use program::{Memory, Program};
+pub use program::{Means, Memory, Program};
 pub use region::Lines;
 pub use sample::{Sampler, SamplerSettings};
 pub use settings::{KvEncoding, Settings};
+pub use tuning::{KNOBS, Tuning};

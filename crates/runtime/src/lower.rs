@@ -245,7 +245,9 @@ impl<'g> Lowering<'g> {
         reads: Vec<Place>,
         writes: Vec<(Place, Split)>,
     ) {
-        let planned = Planned { name, layer: self.layer, rows, step: Box::new(step) };
+        let weights_end = self.layout.n_lines;
+        let planned =
+            Planned { name, layer: self.layer, rows, step: Box::new(step), weights_end };
         self.steps.push(Draft { planned, reads, writes });
     }
 
@@ -301,7 +303,8 @@ impl<'g> Lowering<'g> {
         self.input(output, Rows::Wanted);
         let max_rows = self.settings.max_batch_rows;
         let buffers: Vec<Buffer> = (0..self.buffers.len()).map(|b| self.life(b)).collect();
-        let (offsets, arena_len) = arena::plan(&buffers);
+        let (offsets, arena_len) =
+            if self.settings.pool { arena::plan(&buffers) } else { arena::plan_apart(&buffers) };
         let span = |place: Place| match place {
             Place::Arena(b) => {
                 let len = self.buffers[b] * max_rows;

@@ -2,13 +2,15 @@
 //!
 //! In: the list of weights that the lowered steps use, each in the form they use it. Out: one image
 //! of lines, the same whether it is kept in memory or written to the program cache. A tensor is
-//! read from its source, packed by all workers and let go before the next, so the peak is the image
-//! plus one tensor.
+//! read from its source, packed by all workers and let go; meanwhile a thread reads the next, so
+//! that the disk and the workers are busy at once, and the peak is the image plus two tensors.
 
+use crate::cache::Progress;
 use crate::team::{Access, Io, Items, Job, Memory, Region, Span, Split, Team};
 use crate::{Lines, RuntimeError};
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::mpsc;
 use sterna_formats::EncodingRef;
 use sterna_kernels::{Line, PackedShape};
 use sterna_model::{Graph, WeightId, WeightSource, WeightView};
@@ -100,13 +102,19 @@ impl Layout {
         Ok(self.sections.len() - 1)
     }
 
+    /// Whether the same weights lie at the same places in the same forms.
+    pub fn is_like(&self, other: &Layout) -> bool {
+        let facts = |s: &Section| (s.weight, s.form, s.shape, s.encoding.name(), s.lines.clone());
+        self.sections.iter().map(facts).eq(other.sections.iter().map(facts))
+    }
+
     /// Bytes of the image.
     pub fn bytes(&self) -> usize {
         self.n_lines * size_of::<Line>()
     }
 }
 
-/// Packs every section, one after the other, and hands its lines to `sink`.
+/// Packs every section, one after the other: `sink` is given a section and what fills its lines.
 ///
 /// # Errors
 /// When a weight is not what was declared, or `sink` fails.
@@ -116,14 +124,33 @@ pub fn pack_each(
     team: &mut Team,
     mut sink: impl FnMut(&Section, &mut dyn FnMut(&mut [Line])) -> Result<(), RuntimeError>,
 ) -> Result<(), RuntimeError> {
-    for section in &layout.sections {
-        let view = source.weight(section.weight);
-        check(section, &view)?;
-        sink(section, &mut |lines| fill(section, &view, team, lines))?;
-        // What is packed is not read from the file again: its pages need not stay.
-        source.release(section.weight);
-    }
-    Ok(())
+    std::thread::scope(|scope| {
+        // It hands over a tensor only when asked for, so it is one ahead.
+        let (send, views) = mpsc::sync_channel(0);
+        scope.spawn(move || {
+            for section in &layout.sections {
+                let view = source.weight(section.weight);
+                touch(&view.bytes);
+                if send.send(view).is_err() {
+                    return;
+                }
+            }
+        });
+        for section in &layout.sections {
+            // A reader that panicked is heard of when the scope ends.
+            let Ok(view) = views.recv() else { break };
+            check(section, &view)?;
+            sink(section, &mut |lines| fill(section, &view, team, lines))?;
+            // What is packed is not read from the file again: its pages need not stay.
+            source.release(section.weight);
+        }
+        Ok(())
+    })
+}
+
+/// Reads a byte of every page, so that all of them are in memory.
+fn touch(bytes: &[u8]) {
+    std::hint::black_box(bytes.iter().step_by(4096).fold(0, |sum, byte| sum ^ byte));
 }
 
 /// Packs every section into an image in memory.
@@ -134,11 +161,13 @@ pub fn pack_in_memory(
     layout: &Layout,
     source: &dyn WeightSource,
     team: &mut Team,
+    progress: &Progress<'_>,
 ) -> Result<Lines, RuntimeError> {
     let mut image = Lines::zeroed(layout.n_lines, "the packed weights")?;
     image.advise_huge_pages();
     pack_each(layout, source, team, |section, fill| {
         fill(&mut image.lines_mut()[section.lines.clone()]);
+        progress(section.lines.end * size_of::<Line>(), layout.bytes());
         Ok(())
     })?;
     Ok(image)
@@ -162,8 +191,13 @@ fn check(section: &Section, view: &WeightView<'_>) -> Result<(), RuntimeError> {
     Err(RuntimeError::Weight { name: section.name.clone(), reason })
 }
 
-/// Writes one section's lines.
+/// Writes one section's lines, whatever they held.
 fn fill(section: &Section, view: &WeightView<'_>, team: &mut Team, lines: &mut [Line]) {
+    if section.form != Form::Packed
+        && let Some(last) = lines.last_mut()
+    {
+        *last = Line::ZERO;
+    }
     match section.form {
         Form::Floats => {
             let floats: &mut [f32] = bytemuck::cast_slice_mut(lines);
@@ -200,6 +234,8 @@ impl Job for PackJob<'_> {
     fn work(&self, io: Io<'_>) {
         let panels = io.items();
         let rows = self.view.row_bytes(self.shape.rows_of(panels.clone()));
-        self.shape.pack(panels, rows, io.line_rows(0));
+        let lines = io.line_rows(0);
+        lines.fill(Line::ZERO);
+        self.shape.pack(panels, rows, lines);
     }
 }

@@ -1,10 +1,12 @@
 //! A program: a graph compiled for this machine, shared by all runners of the model.
 
-use crate::cache::{Cache, Image, load_or_pack};
+use crate::cache::{Cache, Image, Packed, Packing, Progress, load_or_pack};
 use crate::lower::{Lowered, lower};
+use crate::precision::{Adaptive, Choice};
 use crate::steps::Step;
 use crate::team::{Team, cpus};
 use crate::{RuntimeError, Settings};
+use std::sync::Arc;
 use sterna_kernels::{Level, Line};
 use sterna_model::rewrites::{REWRITES, rewritten};
 use sterna_model::{Graph, WeightSource};
@@ -17,8 +19,21 @@ pub struct Program {
     pub(crate) n_workers: usize,
     pub(crate) scratch_lines: usize,
     pub(crate) n_outputs: usize,
-    weights: Image,
+    weights: Arc<Image>,
     warnings: Vec<String>,
+    notes: Vec<String>,
+    choices: Vec<Choice>,
+}
+
+/// What compiling may use besides the model.
+#[derive(Clone, Copy, Default)]
+pub struct Means<'a> {
+    /// A file that keeps the packed weights for the next time.
+    pub cache: Option<&'a Cache>,
+    /// Told how far packing is; not called where nothing is packed.
+    pub progress: Option<&'a Progress<'a>>,
+    /// Another program of the same weights: where both pack them alike, they share them.
+    pub twin: Option<&'a Program>,
 }
 
 /// The bytes of a program and one runner of it, all planned before the first token.
@@ -57,18 +72,31 @@ impl Program {
         settings: &Settings,
         cache: Option<&Cache>,
     ) -> Result<Self, RuntimeError> {
+        Self::compile_with(graph, source, settings, Means { cache, ..Means::default() })
+    }
+
+    /// The same with more means.
+    ///
+    /// # Errors
+    /// As [`Program::compile`].
+    pub fn compile_with(
+        graph: &Graph,
+        source: &dyn WeightSource,
+        settings: &Settings,
+        means: Means<'_>,
+    ) -> Result<Self, RuntimeError> {
         settings.check()?;
         let level = settings.level()?;
-        let n_workers = settings.n_workers();
         let graph = if settings.fuse {
             let names = REWRITES.iter().map(|rewrite| rewrite.name());
             &rewritten(graph, names).map_err(RuntimeError::Rewrite)?
         } else {
             graph
         };
+        let adaptive = settings.precision_budget.map(|b| Adaptive::choose(graph, source, b));
+        let source = adaptive.as_ref().map_or(source, |adaptive| adaptive);
         let lowered = lower(graph, source, settings)?;
-        let team = || Team::new(n_workers, &cpus::given());
-        let (weights, warning) = load_or_pack(cache, &lowered.layout, source, team)?;
+        let (weights, warning, note) = weights(&lowered, source, settings, means)?;
         let rows = settings.max_batch_rows;
         let scratch = |step: &dyn Step| step.scratch_lines(rows, settings.context_len);
         let scratch_lines = lowered.steps.iter().map(|s| scratch(&*s.step)).max().unwrap_or(0);
@@ -76,12 +104,14 @@ impl Program {
             lowered,
             settings: settings.clone(),
             level,
-            n_workers,
+            n_workers: settings.n_workers(),
             // A spare line keeps one worker's last line and the next one's first apart.
             scratch_lines: scratch_lines + 2,
             n_outputs: graph.out_features(),
             weights,
             warnings: warning.into_iter().collect(),
+            notes: note.into_iter().collect(),
+            choices: adaptive.map(|adaptive| adaptive.choices()).unwrap_or_default(),
         })
     }
 
@@ -120,9 +150,24 @@ impl Program {
         self.weights.is_shared()
     }
 
+    /// The file of the cache that the packed weights were loaded from.
+    pub fn cache_file(&self) -> Option<&std::path::Path> {
+        self.weights.path()
+    }
+
     /// What did not go as asked, as sentences.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// What was found and mended on the way, as sentences.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// What adaptive precision measured and chose; empty where it is off.
+    pub fn choices(&self) -> &[Choice] {
+        &self.choices
     }
 
     /// The bytes of this program and one runner.
@@ -142,4 +187,33 @@ impl Program {
     pub(crate) fn weights(&self) -> &[Line] {
         self.weights.lines()
     }
+
+    pub(crate) fn image(&self) -> &Image {
+        &self.weights
+    }
+}
+
+/// The packed weights, with a warning and a note.
+type Weights = (Arc<Image>, Option<String>, Option<String>);
+
+/// The packed weights of a lowered graph: the twin's, the cache's, or new ones.
+fn weights(
+    lowered: &Lowered,
+    source: &dyn WeightSource,
+    settings: &Settings,
+    means: Means<'_>,
+) -> Result<Weights, RuntimeError> {
+    if let Some(twin) = means.twin
+        && twin.lowered.layout.is_like(&lowered.layout)
+    {
+        return Ok((twin.weights.clone(), None, None));
+    }
+    let job = Packing {
+        layout: &lowered.layout,
+        source,
+        team: &|| Team::new(settings.n_workers(), &cpus::given()),
+        progress: means.progress.unwrap_or(&|_, _| {}),
+    };
+    let Packed { image, warning, note } = load_or_pack(means.cache, &job)?;
+    Ok((Arc::new(image), warning, note))
 }

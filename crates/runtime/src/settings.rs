@@ -1,8 +1,9 @@
 //! What a caller decides about running a model. Nothing here changes which numbers come out, except
-//! the precision of the KV cache.
+//! the precision of the KV cache and a budget for packing float weights in 8 bits.
 
 use crate::RuntimeError;
 use crate::team::cpus;
+use crate::tuning::Tuning;
 use sterna_kernels::Level;
 use sterna_kernels::attention::KvNumber;
 
@@ -30,7 +31,7 @@ impl KvEncoding {
 }
 
 /// How a program is compiled and run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// Workers; by default the physical cores that affinity mask and cgroup give the process.
     pub threads: Option<usize>,
@@ -46,6 +47,18 @@ pub struct Settings {
     pub kv: KvEncoding,
     /// Whether the graph is rewritten and steps are fused. The numbers are the same.
     pub fuse: bool,
+    /// Whether values share the arena by their lives; else each has memory of its own.
+    pub pool: bool,
+    /// Whether chunks of several sequences are computed in one batch; else one after another.
+    pub batch: bool,
+    /// Whether the weights of the next steps are asked for from the disk while a step computes,
+    /// until all have been read once. Only weights in a file of the program cache can be.
+    pub overlap: bool,
+    /// Float matrices whose relative error stays within this are packed in 8 bits; `None` keeps
+    /// all as they are. Changes numbers.
+    pub precision_budget: Option<f32>,
+    /// How the work is cut. The numbers are the same.
+    pub tuning: Tuning,
 }
 
 impl Default for Settings {
@@ -58,6 +71,11 @@ impl Default for Settings {
             kv_positions: None,
             kv: KvEncoding::default(),
             fuse: true,
+            pool: true,
+            batch: true,
+            overlap: true,
+            precision_budget: None,
+            tuning: Tuning::default(),
         }
     }
 }
@@ -87,19 +105,27 @@ impl Settings {
     /// Checks the numbers.
     ///
     /// # Errors
-    /// When one of them is zero.
+    /// When one of them is zero, or the budget is no share.
     pub fn check(&self) -> Result<(), RuntimeError> {
         let fields = [
             ("threads", self.threads.unwrap_or(1)),
             ("context_len", self.context_len),
             ("max_batch_rows", self.max_batch_rows),
             ("kv_positions", self.kv_positions.unwrap_or(1)),
+            ("claims", self.tuning.claims),
         ];
         match fields.into_iter().find(|&(_, value)| value == 0) {
-            None => Ok(()),
+            None => self.check_budget(),
             Some((field, value)) => {
                 Err(RuntimeError::Setting { field, value, reason: "must be at least 1".into() })
             }
+        }
+    }
+
+    fn check_budget(&self) -> Result<(), RuntimeError> {
+        match self.precision_budget {
+            Some(budget) if !(budget > 0.0 && budget < 1.0) => Err(RuntimeError::Budget(budget)),
+            _ => Ok(()),
         }
     }
 }

@@ -7,6 +7,7 @@ mod counting;
 
 use common::*;
 use counting::Counting;
+use sterna_runtime::flags::{FLAGS, LEVELS};
 use sterna_runtime::{Chunk, Logits, Settings};
 
 #[global_allocator]
@@ -17,8 +18,8 @@ static COUNTED: Counting = Counting::new();
 fn a_decode_step_allocates_nothing() {
     let shape = Shape { bias: true, head_norm: true, ..SMALL };
     let model = tiny(shape, &["Q4_0", "F16", "Q8_0", "Q6_K"], 1);
-    for (threads, fuse) in [(1, true), (2, true), (2, false)] {
-        let settings = Settings { threads: Some(threads), fuse, ..settings() };
+    for (threads, what, settings) in ways() {
+        let settings = Settings { threads: Some(threads), ..settings };
         let mut runner = runner(&model, &settings);
         let sequences = [runner.new_sequence(), runner.new_sequence()];
         let prompt = tokens(20, 1);
@@ -37,6 +38,24 @@ fn a_decode_step_allocates_nothing() {
         sum += runner.forward(&sequences.map(|s| chunk(s, &prompt[..]))).unwrap()[0];
         let after = COUNTED.allocations();
         assert!(sum.is_finite());
-        assert_eq!(after - before, 0, "{threads} threads, fuse {fuse}");
+        assert_eq!(after - before, 0, "{threads} threads, {what}");
     }
+}
+
+/// Every level, and every flag switched from the default.
+fn ways() -> Vec<(usize, String, Settings)> {
+    let tuned = [("claims", 3)];
+    let mut ways = Vec::new();
+    for (name, level) in LEVELS {
+        let settings = level.flags().settings(*level, settings(), tuned);
+        ways.extend([1, 2].map(|threads| (threads, (*name).to_owned(), settings.clone())));
+        for flag in FLAGS {
+            let mut flags = level.flags();
+            let is_on = (flag.get)(&flags);
+            (flag.set)(&mut flags, !is_on);
+            let what = format!("{name} with {} switched", flag.name);
+            ways.push((2, what, flags.settings(*level, self::settings(), tuned)));
+        }
+    }
+    ways
 }

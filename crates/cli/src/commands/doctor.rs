@@ -3,7 +3,9 @@
 use crate::{compute, probes, show};
 use std::process::ExitCode;
 use sterna_kernels::Level;
-use sterna_measure::machine::{Machine, Profile};
+use sterna_measure::Figure;
+use sterna_measure::machine::{Machine, Profile, Tuned};
+use sterna_runtime::cache::shelf::{Checked, entries, verify_all};
 
 /// Show the CPU features used and missed, threads against cores, huge pages, memory and cgroup
 /// limits, and the measured ceilings of this machine.
@@ -15,6 +17,9 @@ pub struct Args {
     /// Do not measure or show ceilings.
     #[arg(long, conflicts_with = "measure")]
     quick: bool,
+    /// Read every prepared program of the cache in full, and remove the damaged ones.
+    #[arg(long)]
+    program_cache: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -40,12 +45,17 @@ pub struct Finding {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let level = args.compute.level()?;
     let threads = args.compute.threads()?;
+    if args.program_cache {
+        return check_programs(args.json);
+    }
     let profile = match args.quick {
         true => None,
         false => Some(probes::machine_profile(level, args.measure)?),
     };
     let machine = profile.as_ref().map_or_else(Machine::detect, |p| p.machine.clone());
-    let found = findings(&machine, level, threads);
+    let mut found = findings(&machine, level, threads);
+    found.push(tuned(probes::tuned(level)?.as_ref()));
+    found.push(programs());
     if args.json {
         let ceilings = profile.as_ref().map(|p| &p.ceilings);
         show::json(&serde_json::json!({
@@ -59,6 +69,33 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     print(&machine, level, &found, profile.as_ref());
     Ok(ExitCode::SUCCESS)
+}
+
+/// Checks the sums of every prepared program; code 1 where one was damaged.
+fn check_programs(is_json: bool) -> anyhow::Result<ExitCode> {
+    let checked = probes::program_folder().map(|folder| verify_all(&folder)).unwrap_or_default();
+    let n_damaged = checked.iter().filter(|entry| entry.problem.is_some()).count();
+    if is_json {
+        let entry = |checked: &Checked| {
+            serde_json::json!({
+                "file": checked.entry.path,
+                "bytes": checked.entry.bytes,
+                "problem": checked.problem,
+            })
+        };
+        show::json(&checked.iter().map(entry).collect::<Vec<_>>())?;
+    } else {
+        for Checked { entry, problem } in &checked {
+            let size = show::bytes(entry.bytes);
+            let verdict = match problem {
+                Some(why) => format!("{why}; removed"),
+                None => "every sum is right".into(),
+            };
+            println!("{size:>9}  {}  {verdict}", entry.path.display());
+        }
+        println!("{} prepared programs, {n_damaged} damaged", checked.len());
+    }
+    Ok(if n_damaged == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
 fn print(machine: &Machine, level: Level, found: &[Finding], profile: Option<&Profile>) {
@@ -92,6 +129,41 @@ pub fn findings(machine: &Machine, level: Level, threads: Option<usize>) -> Vec<
 
 fn finding(topic: &'static str, ok: bool, text: String) -> Finding {
     Finding { topic, verdict: if ok { "ok" } else { "slow" }, text }
+}
+
+/// Whether the machine is tuned. Untuned is no fault: the defaults are what most machines want.
+fn tuned(tuned: Option<&Tuned>) -> Finding {
+    let Some(tuned) = tuned else {
+        return finding(
+            "tuned",
+            true,
+            "no: the defaults are used; `sterna tune` measures whether others are faster".into(),
+        );
+    };
+    let knobs: Vec<String> =
+        tuned.knobs.iter().map(|(name, value)| format!("{name} {value}")).collect();
+    let gain = match tuned.cost_ratio.as_ref().and_then(Figure::value) {
+        Some(ratio) => format!("{:+.1}% time against the defaults", (ratio - 1.0) * 100.0),
+        None => "the defaults won".into(),
+    };
+    let text = format!(
+        "{} ({gain}, {}); --opt-level aggressive uses it",
+        knobs.join(", "),
+        tuned.timestamp_utc
+    );
+    finding("tuned", true, text)
+}
+
+/// What the program cache holds.
+fn programs() -> Finding {
+    let entries = probes::program_folder().map(|folder| entries(&folder)).unwrap_or_default();
+    let bytes: u64 = entries.iter().map(|entry| entry.bytes).sum();
+    let text = format!(
+        "{} prepared programs, {}; --program-cache checks every byte of them",
+        entries.len(),
+        show::bytes(bytes)
+    );
+    finding("cache", true, text)
 }
 
 fn kernels(machine: &Machine, level: Level) -> Finding {

@@ -14,6 +14,7 @@ mod report;
 mod run;
 mod tokenizer;
 mod train;
+mod tune;
 mod validate;
 
 use std::process::ExitCode;
@@ -53,6 +54,8 @@ pub enum Command {
     ValidateWorker(validate::WorkerArgs),
     /// Show the plan and the evidence an artifact carries.
     Report(report::Args),
+    /// Measure how to cut the work on this machine, for --opt-level aggressive.
+    Tune(tune::Args),
     /// Say what this machine can do, and what makes it slow.
     Doctor(doctor::Args),
 }
@@ -78,6 +81,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Validate(args) => validate::run(args),
         Command::ValidateWorker(args) => validate::run_worker(args),
         Command::Report(args) => report::run(args),
+        Command::Tune(args) => tune::run(args),
         Command::Doctor(args) => doctor::run(args),
     }
 }

@@ -73,7 +73,16 @@ impl Process {
 
     /// Its PSS in bytes, or why the system does not tell.
     pub fn pss(&mut self) -> Result<f64, String> {
-        let figure: Figure = self.ask(&Request::Memory)?;
+        self.bytes(&Request::Memory)
+    }
+
+    /// Its greatest RSS so far in bytes, or why the system does not tell.
+    pub fn peak_rss(&mut self) -> Result<f64, String> {
+        self.bytes(&Request::Peak)
+    }
+
+    fn bytes(&mut self, request: &Request) -> Result<f64, String> {
+        let figure: Figure = self.ask(request)?;
         figure.value().ok_or_else(|| figure.reason().unwrap_or("unknown").to_owned())
     }
 }

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 use sterna_formats::OpenOptions;
 use sterna_measure::clock::{Clock, RealClock};
-use sterna_measure::memory::{Process, pss};
+use sterna_measure::memory::{Process, peak_rss, pss};
 use sterna_measure::quality::{Scores, score};
 use sterna_measure::report::WorkloadSummary;
 use sterna_model::Model;
@@ -29,6 +29,8 @@ pub const MAX_BATCH: usize = 32;
 pub enum Request {
     /// The process's PSS now: a figure.
     Memory,
+    /// The process's greatest RSS so far: a figure.
+    Peak,
     /// Opens and prepares the model: [`Ready`].
     Load,
     /// Runs some work once: seconds.
@@ -98,6 +100,9 @@ fn answer(
     if let Request::Memory = request {
         return Ok(serde_json::to_value(pss(Process::Own)?)?);
     }
+    if let Request::Peak = request {
+        return Ok(serde_json::to_value(peak_rss(Process::Own)?)?);
+    }
     if let Request::Load = request {
         let loaded = subject.insert(Subject::open(path, compute)?);
         return Ok(serde_json::to_value(loaded.ready())?);
@@ -109,7 +114,7 @@ fn answer(
             serde_json::to_value(subject.time_tokens(n_prompt, n_generate)?)?
         }
         Request::Score(text) => serde_json::to_value(subject.score(&text)?)?,
-        Request::Memory | Request::Load => unreachable!("answered above"),
+        Request::Memory | Request::Peak | Request::Load => unreachable!("answered above"),
     })
 }
 

@@ -2,6 +2,8 @@
 
 mod demo;
 mod errors;
+mod levels;
+mod programs;
 mod speed;
 mod tiny;
 mod tokenizer;

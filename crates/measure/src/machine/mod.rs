@@ -7,10 +7,12 @@ pub mod ceilings;
 pub mod cgroup;
 pub mod detect;
 pub mod prober;
+pub mod tuned;
 
 pub use ceilings::{Ceiling, Ceilings, Effort, PAGE_BYTES, Pin, PortableProbes, Probes, Reader};
 pub use detect::Machine;
 pub use prober::{Prober, Roof};
+pub use tuned::Tuned;
 
 use crate::MeasureError;
 use serde::{Deserialize, Serialize};
@@ -41,17 +43,9 @@ impl Profile {
     /// If the file is there but cannot be read as a profile.
     pub fn load(cache: &Path, machine: &Machine) -> Result<Option<Self>, MeasureError> {
         let path = Self::path(cache, machine);
-        let data = |why: String| {
-            let path = path.display();
-            MeasureError::Data(format!("{path}: {why}; delete it, and it is measured again"))
-        };
-        if !path.exists() {
-            return Ok(None);
-        }
-        let text = fs::read_to_string(&path).map_err(|error| data(error.to_string()))?;
-        let profile: Self = serde_json::from_str(&text).map_err(|error| data(error.to_string()))?;
+        let profile: Option<Self> = read_json(&path, "delete it, and it is measured again")?;
         // The hash names the file; a copied file is another machine's all the same.
-        Ok((profile.machine.id() == machine.id()).then_some(profile))
+        Ok(profile.filter(|profile| profile.machine.id() == machine.id()))
     }
 
     /// Writes the profile beside its place and renames it into it.
@@ -60,17 +54,36 @@ impl Profile {
     /// If the folder cannot be written.
     pub fn save(&self, cache: &Path) -> Result<PathBuf, MeasureError> {
         let path = Self::path(cache, &self.machine);
-        let text = serde_json::to_string_pretty(self).expect("plain data") + "\n";
-        let beside = path.with_extension(format!("tmp{}", std::process::id()));
-        let written = fs::create_dir_all(cache)
-            .and_then(|()| fs::write(&beside, text))
-            .and_then(|()| fs::rename(&beside, &path));
-        written.map_err(|error| {
-            let what = format!("writing {}", path.display());
-            MeasureError::Failed { what, why: error.to_string() }
-        })?;
+        write_json(&path, self)?;
         Ok(path)
     }
+}
+
+/// A file's JSON; `None` if there is no file. `fix` says what to do about a damaged one.
+fn read_json<T: serde::de::DeserializeOwned>(
+    path: &Path,
+    fix: &str,
+) -> Result<Option<T>, MeasureError> {
+    let data = |why: String| MeasureError::Data(format!("{}: {why}; {fix}", path.display()));
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = fs::read_to_string(path).map_err(|error| data(error.to_string()))?;
+    serde_json::from_str(&text).map(Some).map_err(|error| data(error.to_string()))
+}
+
+/// Writes JSON beside its place and renames it into it.
+fn write_json(path: &Path, value: &impl Serialize) -> Result<(), MeasureError> {
+    let text = serde_json::to_string_pretty(value).expect("plain data") + "\n";
+    let beside = path.with_extension(format!("tmp{}", std::process::id()));
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let written = fs::create_dir_all(folder)
+        .and_then(|()| fs::write(&beside, text))
+        .and_then(|()| fs::rename(&beside, path));
+    written.map_err(|error| {
+        let what = format!("writing {}", path.display());
+        MeasureError::Failed { what, why: error.to_string() }
+    })
 }
 
 #[cfg(test)]

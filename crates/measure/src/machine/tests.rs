@@ -216,3 +216,27 @@ fn portable_probes_do_what_they_count() {
     assert_eq!(probes.f32_ops(1), Some(128));
     assert_eq!(probes.bf16_ops(1), None);
 }
+
+// proves T-8
+#[test]
+fn what_was_tuned_belongs_to_one_machine_isa_and_version() {
+    let folder = tempfile::tempdir().unwrap();
+    let machine = Machine::detect();
+    let tuned = Tuned {
+        machine_id: machine.id(),
+        isa: "avx2".into(),
+        version: "1".into(),
+        workload: "made".into(),
+        timestamp_utc: "2026-11-21T12:00:00Z".into(),
+        knobs: [("claims".to_owned(), 4)].into(),
+        cost_ratio: None,
+    };
+    let load = |isa: &str, version: &str| Tuned::load(folder.path(), &machine, isa, version);
+    assert_eq!(load("avx2", "1").unwrap(), None);
+    let path = tuned.save(folder.path(), &machine).unwrap();
+    assert_eq!(load("avx2", "1").unwrap(), Some(tuned));
+    assert_eq!(load("avx2", "2").unwrap(), None);
+    assert_eq!(load("scalar", "1").unwrap(), None);
+    fs::write(&path, "{").unwrap();
+    assert!(load("avx2", "1").unwrap_err().to_string().contains("sterna tune"));
+}

@@ -2,7 +2,7 @@
 //! while they are in cache.
 
 use super::elementwise::GateKind;
-use super::linear::{ActsReads, CLAIMS, Matrix};
+use super::linear::{ActsReads, Matrix};
 use super::{Batch, Run, Step, Work, prepare};
 use crate::RuntimeError;
 use crate::lower::Lowering;
@@ -20,6 +20,8 @@ struct GateUp {
     up: Matrix,
     kind: GateKind,
     reads: ActsReads,
+    /// Parts per worker.
+    claims: usize,
 }
 
 impl Step for GateUp {
@@ -29,7 +31,7 @@ impl Step for GateUp {
 
     fn items(&self, n_rows: usize, n_workers: usize) -> Items {
         let n_panels = if n_rows == 0 { 0 } else { self.gate.shape.n_panels };
-        Items::shared(n_panels, n_workers * CLAIMS)
+        Items::shared(n_panels, n_workers * self.claims)
     }
 
     fn scratch_lines(&self, max_rows: usize, _context_len: usize) -> usize {
@@ -77,7 +79,8 @@ pub fn lower(l: &mut Lowering<'_>, n: usize, reader: usize) -> Result<(), Runtim
     let value = l.graph.nodes[reader].outputs[0];
     let stride = l.features(value);
     let out = l.output(value, rows);
-    let step = GateUp { gate, up, kind, reads };
+    let claims = l.settings.tuning.claims;
+    let step = GateUp { gate, up, kind, reads, claims };
     l.emit(node.name.clone(), rows, step, places, vec![(out, Split::Columns { first: 0, stride })]);
     Ok(())
 }

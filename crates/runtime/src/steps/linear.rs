@@ -13,9 +13,6 @@ use sterna_kernels::elementwise::AddTo;
 use sterna_kernels::{ColumnsMut, Line, PackedShape};
 use sterna_model::ops;
 
-/// Claims per worker: enough that one who was held up does not hold up the others.
-pub const CLAIMS: usize = 8;
-
 /// A packed matrix.
 pub struct Matrix {
     /// Its layout.
@@ -118,6 +115,8 @@ struct LinearStep {
     reads: ActsReads,
     /// Adds to what is there.
     accumulate: bool,
+    /// Parts per worker.
+    claims: usize,
 }
 
 impl Step for LinearStep {
@@ -127,7 +126,7 @@ impl Step for LinearStep {
 
     fn items(&self, n_rows: usize, n_workers: usize) -> Items {
         let n_panels: usize = self.matrices.iter().map(|m| m.shape.n_panels).sum();
-        Items::shared(if n_rows == 0 { 0 } else { n_panels }, n_workers * CLAIMS)
+        Items::shared(if n_rows == 0 { 0 } else { n_panels }, n_workers * self.claims)
     }
 
     fn scratch_lines(&self, _max_rows: usize, _context_len: usize) -> usize {
@@ -184,7 +183,8 @@ pub fn lower(l: &mut Lowering<'_>, n: usize) -> Result<(), RuntimeError> {
         matrices.push(matrix);
     }
     let accumulate = l.fusions.accumulate.contains_key(&n);
-    let step = LinearStep { matrices, reads, accumulate };
+    let claims = l.settings.tuning.claims;
+    let step = LinearStep { matrices, reads, accumulate, claims };
     l.emit(node.name.clone(), rows, step, places, writes);
     Ok(())
 }

@@ -153,6 +153,8 @@ pub struct Planned {
     pub rows: Rows,
     /// What it does.
     pub step: Box<dyn Step>,
+    /// Where the weights end that it and the steps before it read.
+    pub weights_end: usize,
 }
 
 /// Items of steps that go row by row: whole tiles of 12, so that tiles are cut as for all rows.

@@ -68,6 +68,16 @@ pub struct Tiny {
     weights: Vec<(EncodingRef, Vec<u8>)>,
 }
 
+impl Tiny {
+    /// Gives a weight other values.
+    pub fn replace(&mut self, id: WeightId, encoding: &str, values: &[f32]) {
+        let encoding = by_name(encoding).unwrap();
+        let mut bytes = vec![0; values.len() / encoding.block_len() * encoding.block_bytes()];
+        encoding.encode(values, None, &mut bytes);
+        self.weights[id.0] = (encoding, bytes);
+    }
+}
+
 impl WeightSource for Tiny {
     fn weight(&self, id: WeightId) -> WeightView<'_> {
         let (encoding, bytes) = &self.weights[id.0];

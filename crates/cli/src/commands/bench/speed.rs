@@ -1,6 +1,7 @@
 //! Prompt processing and generation, at depths and in sequences, each run beside a probe of its
 //! ceiling.
 
+use super::ablate;
 use super::ceiling::Neighbours;
 use crate::compute::ComputeArgs;
 use crate::scoring::Scorer;
@@ -37,6 +38,11 @@ pub struct SpeedArgs {
     /// Do not probe the machine's ceilings beside the runs; no shares are known then.
     #[arg(long)]
     no_probe: bool,
+    /// Measure each optimization on against off, and each level against the default: latency,
+    /// memory, greatest difference of a logit, steps, and what auto would switch off. At most 128
+    /// prompt and 16 generated tokens.
+    #[arg(long)]
+    ablate: bool,
     /// Print JSON (as llama-bench -o json).
     #[arg(long)]
     json: bool,
@@ -61,6 +67,12 @@ pub fn run(args: &SpeedArgs) -> anyhow::Result<ExitCode> {
     let tests = args.tests();
     if tests.is_empty() {
         return Err(bad_input("there is nothing to measure: give -p or -n above 0"));
+    }
+    if args.ablate {
+        let n_prompt = args.n_prompt.first().copied().unwrap_or(512);
+        let n_gen = args.n_gen.first().copied().unwrap_or(0);
+        let is_json = args.json || args.output == "json";
+        return ablate::run(&args.models, &args.compute, n_prompt, n_gen, is_json);
     }
     let positions = tests.iter().map(kv_positions).max().unwrap_or(0);
     let mut results = Vec::new();

@@ -1,0 +1,356 @@
+//! The program cache: packed weights in a file, so that the next process maps instead of packing.
+//!
+//! In: a folder and what identifies the source's bytes. Out: an image mapped read-only, its pages
+//! shared by all processes of the model. The key covers the source, every section (so the graph,
+//! the encodings and the shapes), and what each packed format makes of a fixed pattern: a changed
+//! format never reads old files. Images are the same on every ISA, so processes share them whatever
+//! they run on.
+//!
+//! Of concurrent starts one packs, under the entry's lock, and the others wait for it. What loading
+//! checks is in [`file`]; a file that is not what it should be is packed again, and a note says so.
+//! The least recently used entries make room under the size limit ([`shelf`]).
+
+pub mod file;
+pub mod shelf;
+
+use crate::pack::{Form, Layout, pack_each, pack_in_memory};
+use crate::team::Team;
+use crate::{Lines, RuntimeError};
+use blake3::{Hash, Hasher};
+use file::{Found, Sums, add};
+use shelf::Lock;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use sterna_formats::{AtomicFile, FormatError, MappedFile};
+use sterna_kernels::dot::PANEL;
+use sterna_kernels::{Line, PackedShape};
+use sterna_model::WeightSource;
+
+/// Samples of a model file that its identity rests on, beside path, size and time of change.
+const CONTENT_SAMPLES: u64 = 64;
+/// Bytes of each.
+const CONTENT_SAMPLE: usize = 4096;
+
+/// Where programs are kept, and what identifies the source of this one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cache {
+    folder: PathBuf,
+    /// What the source is called: a later version of it replaces its file.
+    name: Vec<u8>,
+    /// What changes when its bytes do.
+    content: Vec<u8>,
+    /// Bytes that all programs of the folder may take together.
+    limit: u64,
+}
+
+impl Cache {
+    /// Programs of a source that has a name and a content hash (or whatever else changes with its
+    /// bytes).
+    pub fn new(folder: &Path, name: &[u8], content: &[u8]) -> Self {
+        Self { folder: folder.into(), name: name.into(), content: content.into(), limit: u64::MAX }
+    }
+
+    /// With at most so many bytes for all programs of the folder.
+    #[must_use]
+    pub fn with_limit(self, limit: u64) -> Self {
+        Self { limit, ..self }
+    }
+
+    /// Programs of model files, told apart by path, size, time of change and a hash of samples of
+    /// their content: reading all of it would take as long as packing.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn of_files(folder: &Path, files: &[&Path]) -> Result<Self, RuntimeError> {
+        let (mut name, mut content) = (Hasher::new(), Hasher::new());
+        for &file in files {
+            let failed = |e: std::io::Error| FormatError::io(file, "read", &e);
+            let path = file.canonicalize().map_err(failed)?;
+            let facts = path.metadata().map_err(failed)?;
+            let changed = facts.modified().map_err(failed)?;
+            let age = changed.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+            add(&mut name, path.as_os_str().as_encoded_bytes());
+            add(&mut content, &facts.len().to_le_bytes());
+            add(&mut content, &age.as_nanos().to_le_bytes());
+            add_samples(&mut content, &path, facts.len()).map_err(failed)?;
+        }
+        Ok(Self::new(folder, name.finalize().as_bytes(), content.finalize().as_bytes()))
+    }
+
+    /// The file for a layout, whether it is there or not.
+    pub fn file(&self, layout: &Layout) -> PathBuf {
+        let mut hasher = Hasher::new();
+        add(&mut hasher, &self.name);
+        add_layout(&mut hasher, layout);
+        let name = &hasher.finalize().to_hex()[..32];
+        self.folder.join(format!("{name}.{}", shelf::EXTENSION))
+    }
+
+    /// What the file must say.
+    fn key(&self, layout: &Layout) -> Hash {
+        let mut hasher = Hasher::new();
+        add(&mut hasher, &self.name);
+        add(&mut hasher, &self.content);
+        add_layout(&mut hasher, layout);
+        add_formats(&mut hasher, layout);
+        hasher.finalize()
+    }
+}
+
+/// Packed weights: an image of one's own, or a mapped file.
+pub enum Image {
+    /// In memory of this process.
+    Own(Lines),
+    /// In a file of the cache.
+    Mapped(Shared),
+}
+
+/// A mapped file of the cache.
+pub struct Shared {
+    file: MappedFile,
+    /// The thread that makes a new file durable and puts it in its place.
+    finishing: Option<JoinHandle<()>>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(thread) = self.finishing.take() {
+            // It does not panic; what it could not write is packed again the next time.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Image {
+    /// The lines.
+    pub fn lines(&self) -> &[Line] {
+        match self {
+            Self::Own(lines) => lines.lines(),
+            Self::Mapped(shared) => file::lines(&shared.file),
+        }
+    }
+
+    /// Whether other processes share it.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Self::Mapped(_))
+    }
+
+    /// The file that it is mapped from; none while it is being put in its place.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Mapped(Shared { file, finishing: None }) => Some(file.path()),
+            Self::Mapped(_) | Self::Own(_) => None,
+        }
+    }
+
+    /// Asks for lines that will be read soon; nothing where they are in memory anyway.
+    pub fn will_need(&self, lines: std::ops::Range<usize>) {
+        if let Self::Mapped(shared) = self {
+            let at = |line: usize| file::HEADER + line * size_of::<Line>();
+            shared.file.advise_will_need(at(lines.start)..at(lines.end));
+        }
+    }
+}
+
+/// Packed weights, and what there is to say about how they came.
+pub struct Packed {
+    /// The weights.
+    pub image: Image,
+    /// Why they are not in the cache, if they should be.
+    pub warning: Option<String>,
+    /// What was found and mended.
+    pub note: Option<String>,
+}
+
+/// How far packing is: bytes of the image done, and in all.
+pub type Progress<'a> = dyn Fn(usize, usize) + 'a;
+
+/// What packing needs.
+pub struct Packing<'a> {
+    /// What to pack.
+    pub layout: &'a Layout,
+    /// Where the bytes come from.
+    pub source: &'a dyn WeightSource,
+    /// Makes the workers; not called where a file is there.
+    pub team: &'a dyn Fn() -> Result<Team, RuntimeError>,
+    /// Told how far it is.
+    pub progress: &'a Progress<'a>,
+}
+
+impl Packing<'_> {
+    fn in_memory(&self) -> Result<Image, RuntimeError> {
+        let mut team = (self.team)()?;
+        Ok(Image::Own(pack_in_memory(self.layout, self.source, &mut team, self.progress)?))
+    }
+}
+
+/// The packed weights from the cache, where they are put first if they are not there. When the
+/// cache cannot be written they are packed in memory, and the warning says why.
+///
+/// # Errors
+/// When a weight is not what was declared, or memory is short.
+pub fn load_or_pack(cache: Option<&Cache>, job: &Packing<'_>) -> Result<Packed, RuntimeError> {
+    let Some(cache) = cache else {
+        return Ok(Packed { image: job.in_memory()?, warning: None, note: None });
+    };
+    let path = cache.file(job.layout);
+    if let Found::Good(file) = file::load(&path, &cache.key(job.layout), job.layout) {
+        return Ok(loaded(file, None));
+    }
+    match load_or_store(cache, &path, job) {
+        Err(RuntimeError::File(problem)) => {
+            let warning = Some(format!("the program is not cached: {problem}"));
+            Ok(Packed { image: job.in_memory()?, warning, note: None })
+        }
+        other => other,
+    }
+}
+
+/// The same under the entry's lock: another process may have packed while this one waited for it.
+fn load_or_store(cache: &Cache, path: &Path, job: &Packing<'_>) -> Result<Packed, RuntimeError> {
+    let folder = &cache.folder;
+    std::fs::create_dir_all(folder).map_err(|e| FormatError::io(folder, "created", &e))?;
+    let lock = Lock::wait(path)?;
+    let note = match file::load(path, &cache.key(job.layout), job.layout) {
+        Found::Good(file) => return Ok(loaded(file, None)),
+        Found::Missing => None,
+        Found::Bad(why) => Some(format!("{} {why}; the weights were packed again", path.display())),
+    };
+    shelf::sweep(folder, path);
+    shelf::make_room(folder, path, file::len(job.layout), cache.limit)?;
+    let file = store(cache, path, job)?;
+    let shared = settle(file, lock, path)?;
+    Ok(Packed { image: Image::Mapped(shared), warning: None, note })
+}
+
+fn loaded(file: MappedFile, note: Option<String>) -> Packed {
+    shelf::mark_used(file.path());
+    let image = Image::Mapped(Shared { file, finishing: None });
+    Packed { image, warning: None, note }
+}
+
+/// Maps what was written. Making it durable takes as long as the disk takes, so a thread does that
+/// and then renames; until then the entry stays locked.
+fn settle(mut file: AtomicFile, lock: Lock, path: &Path) -> Result<Shared, RuntimeError> {
+    file.flush()?;
+    let map = MappedFile::open(file.temporary())?;
+    map.advise_huge_pages(file::HEADER..map.bytes().len());
+    let target = path.to_owned();
+    let finish = move || {
+        // What cannot be written is packed again the next time; this process has its mapping.
+        if file.finish().is_ok() {
+            shelf::mark_used(&target);
+        }
+        drop(lock);
+    };
+    let thread = std::thread::Builder::new().name("sterna-cache".into()).spawn(finish);
+    let thread = thread.map_err(|e| RuntimeError::Threads { wanted: 1, reason: e.to_string() })?;
+    Ok(Shared { file: map, finishing: Some(thread) })
+}
+
+/// A packed section on its way to the file.
+struct Part {
+    buffer: Lines,
+    start: usize,
+    n_lines: usize,
+}
+
+/// Packs into a file: while the workers pack a section, a thread sums and writes the one before.
+fn store(cache: &Cache, path: &Path, job: &Packing<'_>) -> Result<AtomicFile, RuntimeError> {
+    let layout = job.layout;
+    let mut file = AtomicFile::create(path)?;
+    file.write(&file::header(&cache.key(layout), layout.n_lines))?;
+    let mut team = (job.team)()?;
+    let largest = layout.sections.iter().map(|s| s.lines.len()).max().unwrap_or(0);
+    let (give_back, buffers) = mpsc::channel();
+    for _ in 0..2 {
+        let buffer = Lines::zeroed(largest, "packing weights")?;
+        buffer.advise_huge_pages();
+        give_back.send(buffer).expect("its receiver is here");
+    }
+    let (send, parts) = mpsc::sync_channel::<Part>(1);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(move || write(file, layout, &parts, &give_back));
+        let packed = pack_each(layout, job.source, &mut team, |section, fill| {
+            // A writer that failed has hung up; its own error is the one to tell.
+            let Ok(mut buffer) = buffers.recv() else { return Err(RuntimeError::WriterGone) };
+            let n_lines = section.lines.len();
+            fill(&mut buffer.lines_mut()[..n_lines]);
+            let part = Part { buffer, start: section.lines.start, n_lines };
+            send.send(part).map_err(|_| RuntimeError::WriterGone)?;
+            (job.progress)(section.lines.end * size_of::<Line>(), layout.bytes());
+            Ok(())
+        });
+        drop(send);
+        let written = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        match packed {
+            Err(RuntimeError::WriterGone) | Ok(()) => written,
+            Err(other) => Err(other),
+        }
+    })
+}
+
+/// Writes parts as they come, then the sums.
+fn write(
+    mut file: AtomicFile,
+    layout: &Layout,
+    parts: &mpsc::Receiver<Part>,
+    give_back: &mpsc::Sender<Lines>,
+) -> Result<AtomicFile, RuntimeError> {
+    let mut sums = Sums::of(layout.n_lines);
+    for part in parts {
+        let lines = &part.buffer.lines()[..part.n_lines];
+        sums.add(part.start, lines);
+        file.write(bytemuck::cast_slice(lines))?;
+        // After the last part nobody waits for a buffer.
+        let _ = give_back.send(part.buffer);
+    }
+    file.write(&sums.trailer())?;
+    Ok(file)
+}
+
+/// Adds the beginning of a file and samples spread over it.
+fn add_samples(hasher: &mut Hasher, path: &Path, len: u64) -> std::io::Result<()> {
+    let mut file = std::fs::File::open(path)?;
+    let mut sample = [0; CONTENT_SAMPLE];
+    for i in 0..CONTENT_SAMPLES {
+        file.seek(SeekFrom::Start(len / CONTENT_SAMPLES * i))?;
+        let n = file.by_ref().take(CONTENT_SAMPLE as u64).read(&mut sample)?;
+        add(hasher, &sample[..n]);
+    }
+    Ok(())
+}
+
+fn add_layout(hasher: &mut Hasher, layout: &Layout) {
+    for section in &layout.sections {
+        add(hasher, section.name.as_bytes());
+        add(hasher, section.encoding.name().as_bytes());
+        let (rows, cols) = section.shape;
+        let numbers = [section.form as usize, rows, cols, section.lines.start, section.lines.end];
+        for number in numbers {
+            hasher.update(&(number as u64).to_le_bytes());
+        }
+    }
+}
+
+/// What the packed formats in use make of a fixed pattern.
+fn add_formats(hasher: &mut Hasher, layout: &Layout) {
+    let mut seen = Vec::new();
+    for section in layout.sections.iter().filter(|s| s.form == Form::Packed) {
+        let encoding = section.encoding;
+        if seen.contains(&encoding.name()) {
+            continue;
+        }
+        seen.push(encoding.name());
+        let cols = encoding.block_len() * 256usize.div_ceil(encoding.block_len());
+        let shape = PackedShape::new(encoding, PANEL, cols);
+        let n_bytes = PANEL * encoding.row_bytes(cols);
+        let pattern: Vec<u8> = (0..n_bytes).map(|i| (i * 37 % 61) as u8).collect();
+        let mut panel = vec![Line::ZERO; shape.panel_lines];
+        shape.pack(0..1, &pattern, &mut panel);
+        add(hasher, shape.format.name().as_bytes());
+        add(hasher, bytemuck::cast_slice(&panel));
+    }
+}
