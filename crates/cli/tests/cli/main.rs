@@ -2,6 +2,7 @@
 
 mod demo;
 mod errors;
+mod race;
 mod tiny;
 mod tokenizer;
 mod tour;

@@ -1,5 +1,7 @@
-//! `sterna bench`: speed, in llama-bench's terms; of training, in [`train`].
+//! `sterna bench`: speed, in llama-bench's terms; beside other engines', in [`against`]; of
+//! training, in [`train`].
 
+mod against;
 mod train;
 
 use crate::compute::ComputeArgs;
@@ -20,6 +22,7 @@ use sterna_measure::latency::{BenchResult, BenchSubject, markdown};
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(after_help = "Examples:
   sterna bench model.gguf -p 512 -n 128
+  sterna bench model.gguf --against llama.cpp,openvino --html race.html
   sterna bench train --preset llama-4m --set schedule.batch=8")]
 pub struct Args {
     #[command(subcommand)]
@@ -45,7 +48,9 @@ pub struct Args {
     /// Also print where the time of one run of each test goes, by kind of step.
     #[arg(long)]
     profile: bool,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Race")]
+    against: against::Args,
+    #[command(flatten, next_help_heading = "Options")]
     compute: ComputeArgs,
 }
 
@@ -73,6 +78,15 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         .collect();
     if tests.is_empty() {
         return Err(bad_input("there is nothing to measure: give -p or -n above 0"));
+    }
+    if args.against.is_race() {
+        let asked = against::Asked {
+            models: &args.models,
+            tests: against::Test::all(&args.n_prompt, &args.n_gen),
+            compute: &args.compute,
+            json: args.json || args.output == "json",
+        };
+        return against::run(&args.against, &asked);
     }
     let mut results = Vec::new();
     let mut shares = Vec::new();
