@@ -84,7 +84,7 @@ fn table(race: &Value) -> Result<String> {
         machine["n_cpus"],
         race["n_threads"],
         2 * race["rounds"].as_u64().context("it has no \"rounds\"")?,
-        text(race, "command")?,
+        without_folders(&text(race, "command")?),
     );
     let (mut head, mut rule) = ("| file | test |".to_owned(), "|---|---|".to_owned());
     for (index, engine) in engines.iter().enumerate() {
@@ -109,6 +109,12 @@ fn table(race: &Value) -> Result<String> {
         out += "\n";
     }
     Ok(out + &reasons(race)?)
+}
+
+/// A command with the names of files instead of this machine's paths.
+fn without_folders(command: &str) -> String {
+    let words = command.split(' ').map(|word| word.rsplit('/').next().unwrap_or(word));
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// Speed, share and, for a peer, ratio.
@@ -167,7 +173,7 @@ mod tests {
         };
         let race = json!({
             "date": "2026-11-21T12:00:00Z",
-            "command": "sterna bench m.gguf",
+            "command": "/here/sterna bench a/m.gguf",
             "n_threads": 2,
             "rounds": 3,
             "machine": {"cpu": "a CPU", "n_cpus": 2},
@@ -188,6 +194,7 @@ mod tests {
             "- unavailable, llama.cpp on m: it crashed",
             "2026-11-21, a CPU, 2 CPUs, 2 threads; sterna 0.1.0, llama.cpp 9.",
             "of 6 runs",
+            "    sterna bench m.gguf\n",
         ];
         for wanted in wanted {
             assert!(text.contains(wanted), "{wanted} in {text}");

@@ -93,6 +93,8 @@ fn json_is_the_race_and_mistakes_say_what_to_do() {
     assert!(error.contains("llama.cpp"), "{error}");
     let error = refused(at, &["bench", "tiny.gguf", "--html", "race.html"]);
     assert!(error.contains("--against"), "{error}");
+    let error = refused(at, &["bench", "tiny.gguf", "-r", "2", "--against", "llama.cpp"]);
+    assert!(error.contains("--repetitions"), "{error}");
     let no_rounds = ["--against", "llama.cpp", "--rounds", "0"];
     assert!(refused(at, &[&race[..8], &no_rounds].concat()).contains("--rounds 0"));
 }

@@ -37,6 +37,8 @@ pub use test::Test;
 pub struct Args {
     /// Race these engines on the same files, in turn: llama.cpp, openvino.
     #[arg(long, value_delimiter = ',', value_name = "ENGINES", value_parser = engines::NAMES)]
+    // Rounds say how often.
+    #[arg(conflicts_with = "repetitions")]
     against: Vec<String>,
     /// Where the engines are: what `cargo xtask peers` made, or a folder with llama-bench [default:
     /// target/peers beside this program].

@@ -50,7 +50,7 @@ pub struct Args {
     profile: bool,
     #[command(flatten, next_help_heading = "Race")]
     against: against::Args,
-    #[command(flatten, next_help_heading = "Options")]
+    #[command(flatten, next_help_heading = "Computing")]
     compute: ComputeArgs,
 }
 

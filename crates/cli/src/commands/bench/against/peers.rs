@@ -19,8 +19,8 @@ impl Peers {
             return Ok(Self(folder.to_owned()));
         }
         let program = std::env::current_exe()?;
-        // target/release/sterna, or target/debug/deps/a-test: the nearest that has peers.
-        let near = program.ancestors().skip(1).map(|folder| folder.join("peers"));
+        // target/release/sterna, or target/debug/deps/a-test; anything farther is not ours.
+        let near = program.ancestors().skip(1).take(3).map(|folder| folder.join("peers"));
         let folder = near.clone().find(|folder| folder.is_dir()).or_else(|| near.clone().nth(1));
         Ok(Self(folder.unwrap_or_else(|| "peers".into())))
     }
