@@ -7,6 +7,7 @@ mod bench;
 mod experiment;
 mod new;
 mod peers;
+mod readme;
 mod root;
 mod test;
 mod tidy;
@@ -15,7 +16,7 @@ use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Sterna's chores: test, tidy, bench, new")]
+#[command(name = "cargo xtask", about = "Sterna's chores: test, tidy, peers, bench, new")]
 struct Args {
     #[command(subcommand)]
     chore: Chore,
@@ -27,8 +28,12 @@ enum Chore {
     Test(test::Args),
     /// Check the rules of the house that a machine can check
     Tidy,
-    /// Race llama.cpp on the same files, in interleaved rounds (minutes; opt-in)
+    /// Install what Sterna races and is compared with, from PyPI (15 minutes; opt-in)
+    Peers(peers::Args),
+    /// Race peers on files made for it, or measure every target (minutes to hours; opt-in)
     Bench(bench::Args),
+    /// Put the results of races into README.md
+    ReadmeTable(readme::Args),
     /// Train every arm of a file in models/experiments with every seed, and compare (opt-in)
     Experiment(experiment::Args),
     /// Start a new encoding, architecture, pass, ...: its file and its line in the list
@@ -39,7 +44,9 @@ fn main() -> ExitCode {
     let done = match Args::parse().chore {
         Chore::Test(args) => test::run(&args),
         Chore::Tidy => tidy::run(),
+        Chore::Peers(args) => peers::run(&args),
         Chore::Bench(args) => bench::run(&args),
+        Chore::ReadmeTable(args) => readme::run(&args),
         Chore::Experiment(args) => experiment::run(&args),
         Chore::New(args) => new::run(&args),
     };

@@ -1,101 +1,118 @@
-//! Finds what Sterna is compared with: llama.cpp's tools, and the Python packages with reference
-//! encodings; or, when asked, installs them from PyPI. Nothing of it enters this repository.
+//! `cargo xtask peers`: what Sterna is compared with, from PyPI: llama.cpp built for this CPU, ONNX
+//! Runtime and OpenVINO, all under `peers/` in the target folder. Nothing of it enters this
+//! repository, and neither users nor CI need it.
+//!
+//! Each step looks for what it would make, so that a second call goes on where the first stopped.
+
+mod llama_cpp;
+mod progress;
+mod python;
 
 use crate::root;
-use anyhow::{Context, Result, bail};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use anyhow::{Result, bail};
+pub use llama_cpp::has_bench;
+use python::Python;
+use std::path::PathBuf;
 
-/// Names the folder with llama.cpp's tools, here and in tests.
+/// Names the folder with llama.cpp's tools, or with all peers, here, in tests and in `sterna
+/// bench`.
 const PEERS_DIR: &str = "STERNA_PEERS_DIR";
 
-/// The source package that has all of llama.cpp, and the Python that reads its logits.
-const PACKAGE: &str = "llama_cpp_python-";
-const ARCHIVE: &str = ".tar.gz";
+/// Options of `cargo xtask peers`.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  cargo xtask peers                      everything; about 15 minutes on 2 cores
+  cargo xtask peers --only openvino      a minute
+  cargo xtask peers --avx2               also a llama.cpp that knows no AVX-512
+Then: sterna bench model.gguf --against llama.cpp,openvino")]
+pub struct Args {
+    /// Only these
+    #[arg(long, value_delimiter = ',', value_parser = ["llama.cpp", "openvino", "onnxruntime"])]
+    only: Vec<String>,
+    /// Also build llama.cpp for AVX2, FMA and F16C without AVX-512, in build-avx2/
+    #[arg(long)]
+    avx2: bool,
+}
+
+/// Packages by the name of the peer: what pip installs, and what Python then imports.
+const PACKAGES: [(&str, &[&str], &str); 2] = [
+    ("openvino", &["openvino", "openvino-genai"], "openvino, openvino_genai"),
+    ("onnxruntime", &["onnxruntime"], "onnxruntime"),
+];
+
+/// Installs what is not there yet.
+///
+/// # Errors
+/// When a program or the network is missing, or a build fails.
+pub fn run(args: &Args) -> Result<bool> {
+    let wanted = |name: &str| args.only.is_empty() || args.only.iter().any(|only| only == name);
+    let folder = folder();
+    let python = Python::in_folder(&folder)?;
+    for (name, packages, modules) in PACKAGES {
+        if wanted(name) {
+            python.install(name, packages, modules)?;
+        }
+    }
+    if wanted("llama.cpp") {
+        llama_cpp::install(&folder, &python)?;
+    }
+    if args.avx2 {
+        llama_cpp::install_avx2(&folder, &python)?;
+    }
+    println!("peers are in {}", folder.display());
+    Ok(true)
+}
+
+/// Where peers are.
+pub fn folder() -> PathBuf {
+    root::target_dir().join("peers")
+}
 
 /// The environment in which the tests that compare with peers run instead of being skipped.
 ///
 /// # Errors
-/// As [`find`].
+/// As [`find`], and when they may be fetched, as [`run`].
 pub fn environment(fetch: bool) -> Result<Vec<(&'static str, PathBuf)>> {
-    let tools = find(fetch)?;
+    if fetch && std::env::var_os(PEERS_DIR).is_none() {
+        run(&Args { only: vec!["llama.cpp".into()], avx2: false })?;
+    }
+    let tools = find()?;
     let library = tools.join("libggml-base.so");
     let mut variables = vec![(PEERS_DIR, tools)];
     if library.is_file() {
         variables.push(("STERNA_LIBGGML", library));
     }
-    let python = root::target_dir().join("peers/venv/bin/python");
+    let peers = folder();
+    let python = peers.join("venv/bin/python");
     if std::env::var_os("STERNA_PEERS").is_none() && python.is_file() {
         variables.push(("STERNA_PEERS", python));
     }
-    let peers = root::target_dir().join("peers");
-    if let Ok(sources) = entry(&peers, |n| n.starts_with(PACKAGE) && !n.ends_with(ARCHIVE)) {
-        variables.push(("PYTHONPATH", peers.join(sources)));
+    if let Some(sources) = llama_cpp::sources(&peers) {
+        variables.push(("PYTHONPATH", sources));
     }
     Ok(variables)
 }
 
-/// The folder with llama.cpp's tools: from the environment, or built earlier, or built now by
-/// `fetch`.
+/// The folder with llama.cpp's tools: from the environment, or built earlier.
 ///
 /// # Errors
-/// When there is none and it may not be fetched, or the build fails.
-pub fn find(fetch: bool) -> Result<PathBuf> {
-    if let Some(folder) = std::env::var_os(PEERS_DIR).map(PathBuf::from) {
-        if has_bench(&folder) {
-            return Ok(folder);
+/// When there is none.
+pub fn find() -> Result<PathBuf> {
+    if let Some(named) = std::env::var_os(PEERS_DIR).map(PathBuf::from) {
+        let folders = [named.join("build/bin"), named.clone()];
+        match folders.into_iter().find(|folder| has_bench(folder)) {
+            Some(folder) => return Ok(folder),
+            None => {
+                bail!("{PEERS_DIR}={} has no llama-bench; correct or unset it", named.display())
+            }
         }
-        bail!("{PEERS_DIR}={} has no llama-bench; correct or unset it", folder.display());
     }
-    let peers = root::target_dir().join("peers");
-    let built = peers.join("build/bin");
+    let built = folder().join("build/bin");
     if !has_bench(&built) {
-        if !fetch {
-            bail!(
-                "llama.cpp is not here; set {PEERS_DIR} to a folder with llama-bench, or let \
-                 `--fetch` download and build it (about 15 minutes)"
-            );
-        }
-        build(&peers).context("cannot build llama.cpp")?;
+        bail!(
+            "llama.cpp is not here; `cargo xtask peers --only llama.cpp` builds it (about 15 \
+             minutes), or set {PEERS_DIR} to a folder with llama-bench"
+        );
     }
     Ok(built)
-}
-
-fn has_bench(folder: &Path) -> bool {
-    folder.join("llama-bench").is_file()
-}
-
-/// Downloads the source package and builds the tools with cmake, both in a Python environment of
-/// their own, since cmake comes from PyPI too.
-fn build(peers: &Path) -> Result<()> {
-    std::fs::create_dir_all(peers)?;
-    let run = |program: &Path, args: &[&str]| -> Result<()> {
-        println!("$ {} {}", program.display(), args.join(" "));
-        root::output_of(Command::new(program).args(args).current_dir(peers)).map(|_| ())
-    };
-    let python = peers.join("venv/bin/python");
-    run(Path::new("python3"), &["-m", "venv", "venv"])?;
-    let builders = ["scikit-build-core", "cmake", "ninja"];
-    let readers = ["gguf", "numpy", "diskcache", "jinja2", "typing-extensions"];
-    run(&python, &[&["-m", "pip", "install", "-q"][..], &builders[..], &readers[..]].concat())?;
-    let download = ["-m", "pip", "download", "-q", "--no-binary", ":all:", "--no-deps"];
-    let package = ["--no-build-isolation", "llama-cpp-python"];
-    run(&python, &[&download[..], &package[..]].concat())?;
-    let archive = entry(peers, |n| n.starts_with(PACKAGE) && n.ends_with(ARCHIVE))?;
-    run(Path::new("tar"), &["xzf", &archive])?;
-    let source = archive.trim_end_matches(ARCHIVE).to_owned() + "/vendor/llama.cpp";
-    let cmake = peers.join("venv/bin/cmake");
-    let options = ["-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON", "-DLLAMA_CURL=OFF"];
-    run(&cmake, &[&["-B", "build", "-S", &source][..], &options[..]].concat())?;
-    let targets = ["llama-bench", "llama-quantize", "llama-perplexity"];
-    let jobs = std::thread::available_parallelism().map_or(1, |n| n.get()).to_string();
-    run(&cmake, &[&["--build", "build", "-j", &jobs, "--target"][..], &targets[..]].concat())
-}
-
-/// The first name in a folder that fits.
-fn entry(folder: &Path, fits: impl Fn(&str) -> bool) -> Result<String> {
-    let names = std::fs::read_dir(folder)?.filter_map(|e| e.ok()?.file_name().into_string().ok());
-    let mut names: Vec<String> = names.filter(|n| fits(n)).collect();
-    names.sort();
-    names.pop().with_context(|| format!("pip left no source archive in {}", folder.display()))
 }

@@ -11,6 +11,7 @@ mod headers;
 mod licences;
 mod paths;
 mod ratchet;
+mod readme;
 pub mod registries;
 mod spine;
 mod tree;
@@ -65,6 +66,7 @@ const CHECKS: &[Check] = &[
     Check { name: "licences", run: licences::check },
     Check { name: "fuzz", run: fuzz::check },
     Check { name: "changelog", run: changelog::check },
+    Check { name: "readme", run: readme::check },
 ];
 
 /// Runs every check and prints what it found. True when there is no problem.

@@ -209,22 +209,28 @@ impl Scorer {
 
     /// Its architecture, size and main encoding.
     pub fn describe(&self) -> String {
-        let n = self.cost().n_params as f64;
-        let size = if n >= 1e9 { format!("{:.1}B", n / 1e9) } else { format!("{:.1}M", n / 1e6) };
-        let (mut most, mut bytes) = ("", 0);
-        for id in self.model.graph.weight_ids() {
-            let Some(tensor) = self.model.tensor(id) else { continue };
-            if tensor.n_bytes > bytes {
-                (most, bytes) =
-                    (sterna_model::WeightSource::encoding(&self.model, id).name(), tensor.n_bytes);
-            }
-        }
-        format!("{} {size} {most}", self.model.arch.name())
+        describe(&self.model)
     }
 }
 
+/// A model's architecture, size and main encoding.
+pub fn describe(model: &Model) -> String {
+    let n = Cost::of(model).n_params as f64;
+    let size = if n >= 1e9 { format!("{:.1}B", n / 1e9) } else { format!("{:.1}M", n / 1e6) };
+    let (mut most, mut bytes) = ("", 0);
+    for id in model.graph.weight_ids() {
+        let Some(tensor) = model.tensor(id) else { continue };
+        if tensor.n_bytes > bytes {
+            (most, bytes) =
+                (sterna_model::WeightSource::encoding(model, id).name(), tensor.n_bytes);
+        }
+    }
+    format!("{} {size} {most}", model.arch.name())
+}
+
 impl Cost {
-    fn of(model: &Model) -> Self {
+    /// Of an opened model.
+    pub fn of(model: &Model) -> Self {
         use sterna_model::{Role, WeightSource};
         let mut cost = Cost {
             weight_bytes: 0,

@@ -104,7 +104,7 @@ pub struct BenchSubject {
 }
 
 /// What was timed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BenchTest {
     /// Prompt tokens of each sequence.
     pub n_prompt: usize,
@@ -136,6 +136,17 @@ impl BenchTest {
     /// Tokens that are timed.
     pub fn n_tokens(&self) -> usize {
         (self.n_prompt + self.n_gen) * self.n_sequences
+    }
+
+    /// Tokens of each sequence at the end.
+    pub fn context_len(&self) -> usize {
+        self.n_depth + self.n_prompt + self.n_gen
+    }
+}
+
+impl std::fmt::Display for BenchTest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.name())
     }
 }
 

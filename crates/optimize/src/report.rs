@@ -6,6 +6,7 @@
 
 mod details;
 mod html;
+pub mod page;
 mod plots;
 mod text;
 

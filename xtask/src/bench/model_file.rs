@@ -1,7 +1,8 @@
 //! Writes a model of a given shape with random weights and a made-up SentencePiece vocabulary, as a
-//! GGUF file in F16 that every engine loads.
+//! GGUF file that every engine loads.
 //!
-//! In: a [`Workload`]. Out: the file; the same workload gives the same bytes.
+//! In: a [`Workload`] and the encoding of its matrices. Out: the file; the same gives the same
+//! bytes.
 
 use super::workload::{Shape, Workload};
 use anyhow::{Context, Result};
@@ -12,15 +13,16 @@ use sterna_formats::{Array, EncodingRef, GgufWriter, Metadata, TensorDecl, Value
 /// Values encoded at a time.
 const RUN: usize = 1 << 16;
 
-/// Writes the model of `workload` to `path`.
+/// Writes the model of `workload` to `path`, its matrices in `encoding`.
 ///
 /// # Errors
-/// When the file cannot be written.
-pub fn write(path: &Path, name: &str, workload: &Workload) -> Result<()> {
-    let f16 = by_name("F16").context("formats has no F16")?;
-    let f32 = by_name("F32").context("formats has no F32")?;
-    let tensors = tensors(&workload.shape, f16, f32);
-    let mut writer = GgufWriter::create(path, &metadata(name, &workload.shape), tensors.clone())?;
+/// When there is no such encoding, or the file cannot be written.
+pub fn write(path: &Path, name: &str, workload: &Workload, encoding: &str) -> Result<()> {
+    let matrix = by_name(encoding).with_context(|| format!("formats has no {encoding}"))?;
+    let norm = by_name("F32").context("formats has no F32")?;
+    let tensors = tensors(&workload.shape, matrix, norm);
+    let mut writer =
+        GgufWriter::create(path, &metadata(name, workload, encoding), tensors.clone())?;
     let mut normal = Normal { state: workload.seed.wrapping_mul(2).wrapping_add(1) };
     for tensor in &tensors {
         let n_values: usize = tensor.shape.iter().product();
@@ -69,13 +71,16 @@ fn tensors(shape: &Shape, matrix: EncodingRef, norm: EncodingRef) -> Vec<TensorD
     all
 }
 
-fn metadata(name: &str, shape: &Shape) -> Metadata {
+fn metadata(name: &str, workload: &Workload, encoding: &str) -> Metadata {
+    let shape = &workload.shape;
     let mut metadata = Metadata::default();
     let mut set = |key: &str, value: Value| metadata.set(key, value);
     let number = |n: usize| Value::U32(n as u32);
     set("general.architecture", Value::Str("llama".into()));
     set("general.name", Value::Str(format!("{name}, random weights")));
-    set("general.file_type", Value::U32(1)); // mostly F16
+    if encoding == "F16" {
+        set("general.file_type", Value::U32(1)); // mostly F16
+    }
     set("llama.vocab_size", number(shape.vocab_len));
     set("llama.context_length", number(shape.context_len));
     set("llama.embedding_length", number(shape.dim));
@@ -175,8 +180,8 @@ mod tests {
         let workload = Workload::read(&crate::root::root(), "smoke").unwrap();
         let folder = tempfile::tempdir().unwrap();
         let [a, b] = ["a.gguf", "b.gguf"].map(|name| folder.path().join(name));
-        write(&a, "smoke", &workload).unwrap();
-        write(&b, "smoke", &workload).unwrap();
+        write(&a, "smoke", &workload, "F16").unwrap();
+        write(&b, "smoke", &workload, "F16").unwrap();
         assert_eq!(std::fs::read(&a).unwrap(), std::fs::read(&b).unwrap());
         let checkpoint = sterna_formats::Checkpoint::open(&a).unwrap();
         assert_eq!(checkpoint.metadata.u64("llama.block_count"), Some(2));

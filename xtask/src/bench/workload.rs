@@ -1,4 +1,4 @@
-//! A workload of the race: a model shape and what to run on it, read from `workloads/NAME.toml`.
+//! A workload: a model shape and what to race on it, read from `workloads/NAME.toml`.
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
@@ -38,23 +38,33 @@ pub struct Shape {
     pub context_len: usize,
 }
 
-/// llama-bench's two tests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+/// One of llama-bench's tests, written `pp512` or `tg128`, with `@d4096` where it comes after so
+/// many tokens, and `x16` where so many sequences generate together: `tg64@d256x16`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(try_from = "String")]
-pub enum Test {
-    /// Reads a prompt of so many tokens.
-    Prefill(usize),
-    /// Generates so many tokens.
-    Decode(usize),
+pub struct Test {
+    /// Tokens of the prompt, or 0.
+    pub n_prompt: usize,
+    /// Tokens generated, or 0.
+    pub n_gen: usize,
+    /// Tokens in the KV cache before.
+    pub depth: usize,
+    /// Sequences at once.
+    pub n_sequences: usize,
 }
 
 impl Test {
-    /// `-p` and `-n` of both engines.
-    pub fn counts(self) -> (usize, usize) {
-        match self {
-            Test::Prefill(n) => (n, 0),
-            Test::Decode(n) => (0, n),
+    /// The flags of `sterna bench` for this test alone.
+    pub fn flags(self) -> Vec<String> {
+        let mut flags = vec!["-p".into(), self.n_prompt.to_string()];
+        flags.extend(["-n".into(), self.n_gen.to_string()]);
+        if self.depth > 0 {
+            flags.extend(["--n-depth".into(), self.depth.to_string()]);
         }
+        if self.n_sequences > 1 {
+            flags.extend(["--sequences".into(), self.n_sequences.to_string()]);
+        }
+        flags
     }
 }
 
@@ -62,19 +72,34 @@ impl TryFrom<String> for Test {
     type Error = anyhow::Error;
 
     fn try_from(text: String) -> Result<Self> {
-        let number = |n: &str| n.parse().ok().filter(|n| *n > 0);
-        let prefill = text.strip_prefix("pp").and_then(number).map(Test::Prefill);
-        let decode = text.strip_prefix("tg").and_then(number).map(Test::Decode);
-        prefill.or(decode).with_context(|| format!("test \"{text}\" is not like pp512 or tg128"))
+        let parse = || -> Option<Self> {
+            let (test, n_sequences) = text.split_once('x').unwrap_or((&text, "1"));
+            let (test, depth) = test.split_once("@d").unwrap_or((test, "0"));
+            let prompt = test.strip_prefix("pp");
+            let n: usize = prompt.or(test.strip_prefix("tg"))?.parse().ok()?;
+            let (n_prompt, n_gen) = if prompt.is_some() { (n, 0) } else { (0, n) };
+            let (depth, n_sequences) = (depth.parse().ok()?, n_sequences.parse().ok()?);
+            let test = Self { n_prompt, n_gen, depth, n_sequences };
+            (n > 0 && n_sequences > 0).then_some(test)
+        };
+        let like = "pp512, tg128, tg128@d4096 or tg64@d256x16";
+        parse().with_context(|| format!("test \"{text}\" is not like {like}"))
     }
 }
 
 impl fmt::Display for Test {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Test::Prefill(n) => write!(f, "pp{n}"),
-            Test::Decode(n) => write!(f, "tg{n}"),
+        match self.n_prompt {
+            0 => write!(f, "tg{}", self.n_gen)?,
+            n => write!(f, "pp{n}")?,
         }
+        if self.depth > 0 {
+            write!(f, "@d{}", self.depth)?;
+        }
+        if self.n_sequences > 1 {
+            write!(f, "x{}", self.n_sequences)?;
+        }
+        Ok(())
     }
 }
 
@@ -113,6 +138,9 @@ mod tests {
         for file in std::fs::read_dir(root::root().join("workloads")).unwrap() {
             let path = file.unwrap().path();
             let name = path.file_stem().unwrap().to_str().unwrap();
+            if name == "targets" {
+                continue; // no shape of its own
+            }
             let workload = Workload::read(&root::root(), name).unwrap();
             assert!(!workload.tests.is_empty() && workload.rounds > 0, "{name}");
             n_files += 1;
@@ -126,6 +154,16 @@ mod tests {
         let error = |text: String| format!("{:#}", Workload::parse(&text).unwrap_err());
         assert!(error(text.replace("rounds", "runds")).contains("runds"));
         assert!(error(text.replace("pp16", "pp")).contains("not like pp512"));
+        assert!(error(text.replace("pp16", "tg8x0")).contains("not like pp512"));
         assert!(error(text.replace("n_heads = 4", "n_heads = 3")).contains("does not divide"));
+    }
+
+    #[test]
+    fn tests_are_read_as_they_are_written() {
+        for text in ["pp512", "tg128", "tg128@d4096", "tg64@d256x16", "tg8x2"] {
+            assert_eq!(Test::try_from(text.to_owned()).unwrap().to_string(), text);
+        }
+        let flags = Test::try_from("tg64@d256x16".to_owned()).unwrap().flags();
+        assert_eq!(flags.join(" "), "-p 0 -n 64 --n-depth 256 --sequences 16");
     }
 }

@@ -4,6 +4,7 @@ mod demo;
 mod errors;
 mod levels;
 mod programs;
+mod race;
 mod speed;
 mod tiny;
 mod tokenizer;

@@ -81,7 +81,16 @@ impl Effort {
     }
 }
 
-/// What is probed: its name, its unit, and how a thread gets ready for it.
+/// What is probed, and its unit.
+const QUANTITIES: [(&str, Unit); 5] = [
+    ("memory_read", Unit::BytesPerSecond),
+    ("cache_read", Unit::BytesPerSecond),
+    ("int8_peak", Unit::OpsPerSecond),
+    ("f32_peak", Unit::OpsPerSecond),
+    ("bf16_peak", Unit::OpsPerSecond),
+];
+
+/// A quantity with how a thread gets ready for it.
 struct Quantity<'q> {
     name: &'static str,
     unit: Unit,
@@ -119,27 +128,45 @@ impl Ceilings {
         clock: &dyn Clock,
         pin: &Pin,
     ) -> Result<Self, MeasureError> {
-        let memory = || reading(probes, effort.memory_bytes);
-        let cache = || reading(probes, cache_bytes(machine));
-        let int8 = || -> Work<'_> { Box::new(|n| probes.int8_ops(n)) };
-        let f32 = || -> Work<'_> { Box::new(|n| probes.f32_ops(n)) };
-        let bf16 = || -> Work<'_> { Box::new(|n| probes.bf16_ops(n)) };
-        let (rate, ops) = (Unit::BytesPerSecond, Unit::OpsPerSecond);
-        let quantities = [
-            Quantity { name: "memory_read", unit: rate, prepare: &memory },
-            Quantity { name: "cache_read", unit: rate, prepare: &cache },
-            Quantity { name: "int8_peak", unit: ops, prepare: &int8 },
-            Quantity { name: "f32_peak", unit: ops, prepare: &f32 },
-            Quantity { name: "bf16_peak", unit: ops, prepare: &bf16 },
-        ];
         let mut all = Vec::new();
-        for quantity in &quantities {
+        for (name, _) in QUANTITIES {
             for n_threads in thread_counts(max_threads) {
-                let figure = measure_one(quantity, probes, n_threads, effort, clock, pin)?;
+                let figure = Self::one(name, probes, machine, n_threads, effort, clock, pin)?;
                 all.push(Ceiling { n_threads, figure });
             }
         }
         Ok(Self { probes: probes.name().into(), all })
+    }
+
+    /// Measures one ceiling, such as `int8_peak`, with exactly `n_threads` threads: what a speed
+    /// measured right beside it is held against.
+    ///
+    /// # Errors
+    /// If there is no ceiling of that name, or the clock does not move.
+    pub fn one(
+        name: &str,
+        probes: &dyn Probes,
+        machine: &Machine,
+        n_threads: usize,
+        effort: &Effort,
+        clock: &dyn Clock,
+        pin: &Pin,
+    ) -> Result<Figure, MeasureError> {
+        let known = QUANTITIES.into_iter().find(|(known, _)| *known == name);
+        let Some((name, unit)) = known else {
+            return Err(MeasureError::Data(format!("there is no ceiling named {name}")));
+        };
+        let prepare = || -> Work<'_> {
+            match name {
+                "memory_read" => reading(probes, effort.memory_bytes),
+                "cache_read" => reading(probes, cache_bytes(machine)),
+                "int8_peak" => Box::new(|n| probes.int8_ops(n)),
+                "f32_peak" => Box::new(|n| probes.f32_ops(n)),
+                _ => Box::new(|n| probes.bf16_ops(n)),
+            }
+        };
+        let quantity = Quantity { name, unit, prepare: &prepare };
+        measure_one(&quantity, probes, n_threads, effort, clock, pin)
     }
 
     /// The ceiling of that name at that number of threads, or at the nearest number below.

@@ -2,7 +2,7 @@
 //! here puts numbers into readable form.
 
 use super::details::Point;
-use super::{Report, plots, text};
+use super::{Report, page::STYLE, plots, text};
 use crate::error::{OptimizeError, Result};
 use minijinja::value::Serde;
 use minijinja::{Environment, Value, context};
@@ -23,13 +23,14 @@ pub fn render(report: &Report) -> Result<String> {
     environment.add_filter("bytes", bytes);
     environment.add_filter("short", short);
     environment.add_filter("thousands", thousands);
+    environment.add_template("style.css", STYLE).map_err(failed)?;
     environment.add_template("report.html", TEMPLATE).map_err(failed)?;
     let template = environment.get_template("report.html").map_err(failed)?;
-    template.render(page(report)).map_err(failed)
+    template.render(content(report)).map_err(failed)
 }
 
 /// Everything that the template names.
-fn page(report: &Report) -> Value {
+fn content(report: &Report) -> Value {
     let (run, details) = (&report.run, &report.details);
     let (word, meaning) = text::verdict(report);
     let held_out: Vec<&Point> = details.held_out.iter().collect();

@@ -1,17 +1,11 @@
-//! The plots of a report as inline SVG, readable on light and dark pages.
-//!
-//! Lines and words that should follow the page's colours are drawn in a colour that nothing else
-//! uses, and that is then replaced by `currentColor`.
+//! The plots of a report as inline SVG.
 
 use super::details::{Point, Series, TensorRow, rank};
+use super::page::{FAINT, INK, svg, words};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::collections::BTreeMap;
 
-/// What follows the page's text colour.
-const INK: RGBColor = RGBColor(1, 1, 1);
-/// What follows it faintly.
-const FAINT: RGBAColor = RGBAColor(1, 1, 1, 0.15);
 /// The baseline.
 const BASELINE: RGBColor = RGBColor(120, 130, 150);
 /// The artifact.
@@ -20,33 +14,6 @@ const ARTIFACT: RGBColor = RGBColor(226, 87, 44);
 const UNIFORM: RGBColor = RGBColor(46, 120, 210);
 /// Plans tried on the way.
 const TRIED: RGBAColor = RGBAColor(110, 160, 120, 0.75);
-
-type Drawn = Result<(), Box<dyn std::error::Error>>;
-
-/// Runs a drawing into SVG text that scales with its column.
-fn svg(
-    size: (u32, u32),
-    draw: impl FnOnce(&DrawingArea<SVGBackend, plotters::coord::Shift>) -> Drawn,
-) -> String {
-    let mut text = String::new();
-    {
-        let root = SVGBackend::with_string(&mut text, size).into_drawing_area();
-        // Drawing into a string cannot fail but for coordinates that are not finite; figures are.
-        draw(&root).expect("finite coordinates");
-        root.present().expect("a string takes everything");
-    }
-    let text = text.replace("#010101", "currentColor");
-    let (width, height) = size;
-    text.replacen(
-        &format!("width=\"{width}\" height=\"{height}\""),
-        "width=\"100%\" preserveAspectRatio=\"xMidYMid meet\"",
-        1,
-    )
-}
-
-fn words(size: u32) -> TextStyle<'static> {
-    ("system-ui, sans-serif", size).into_font().color(&INK)
-}
 
 /// Size against divergence; `title` says on which text.
 pub fn front(points: &[&Point], title: &str) -> Option<String> {

@@ -1,7 +1,9 @@
-//! `sterna bench`: speed, in llama-bench's terms ([`speed`]); with and without each optimization
-//! ([`ablate`]); of starting ([`start`]), training ([`train`]) and single kernels ([`kernels`]).
+//! `sterna bench`: speed, in llama-bench's terms ([`speed`]); beside other engines' ([`against`]);
+//! with and without each optimization ([`ablate`]); of starting ([`start`]), training ([`train`]) and
+//! single kernels ([`kernels`]).
 
 mod ablate;
+mod against;
 mod ceiling;
 mod cold;
 mod kernels;
@@ -26,6 +28,7 @@ use std::process::ExitCode;
   sterna bench start model.gguf
   sterna bench kernels --encodings Q4_0,Q4_K --rows 1,16,512
   sterna bench --ablate model.gguf          what each optimization brings, and costs
+  sterna bench model.gguf --against llama.cpp,openvino --html race.html
   sterna bench train --preset llama-4m --set schedule.batch=8")]
 pub struct Args {
     #[command(subcommand)]

@@ -1,7 +1,7 @@
 //! Prompt processing and generation, at depths and in sequences, each run beside a probe of its
 //! ceiling.
 
-use super::ablate;
+use super::{ablate, against};
 use super::ceiling::Neighbours;
 use crate::compute::ComputeArgs;
 use crate::scoring::Scorer;
@@ -49,7 +49,9 @@ pub struct SpeedArgs {
     /// json or md.
     #[arg(short = 'o', long, default_value = "md", value_parser = ["md", "json"])]
     output: String,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Race")]
+    against: against::RaceArgs,
+    #[command(flatten, next_help_heading = "Computing")]
     compute: ComputeArgs,
 }
 
@@ -73,6 +75,15 @@ pub fn run(args: &SpeedArgs) -> anyhow::Result<ExitCode> {
         let n_gen = args.n_gen.first().copied().unwrap_or(0);
         let is_json = args.json || args.output == "json";
         return ablate::run(&args.models, &args.compute, n_prompt, n_gen, is_json);
+    }
+    if args.against.is_race() {
+        let asked = against::Asked {
+            models: &args.models,
+            tests,
+            compute: &args.compute,
+            json: args.json || args.output == "json",
+        };
+        return against::run(&args.against, &asked);
     }
     let positions = tests.iter().map(kv_positions).max().unwrap_or(0);
     let mut results = Vec::new();
