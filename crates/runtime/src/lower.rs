@@ -246,8 +246,7 @@ impl<'g> Lowering<'g> {
         writes: Vec<(Place, Split)>,
     ) {
         let weights_end = self.layout.n_lines;
-        let planned =
-            Planned { name, layer: self.layer, rows, step: Box::new(step), weights_end };
+        let planned = Planned { name, layer: self.layer, rows, step: Box::new(step), weights_end };
         self.steps.push(Draft { planned, reads, writes });
     }
 
@@ -275,7 +274,8 @@ impl<'g> Lowering<'g> {
     pub fn matrix(&mut self, weight: WeightId) -> Result<steps::linear::Matrix, RuntimeError> {
         let section = self.section(weight, Form::Packed)?;
         let section = &self.layout.sections[section];
-        Ok(steps::linear::Matrix::new(section.packed(), section.lines.clone()))
+        let few_rows = self.settings.tuning.few_rows;
+        Ok(steps::linear::Matrix::new(section.packed(), section.lines.clone(), few_rows))
     }
 
     /// The rotation table of a rope node, shared by all nodes with the same angles.

@@ -113,6 +113,7 @@ impl Settings {
             ("max_batch_rows", self.max_batch_rows),
             ("kv_positions", self.kv_positions.unwrap_or(1)),
             ("claims", self.tuning.claims),
+            ("few_rows", self.tuning.few_rows),
         ];
         match fields.into_iter().find(|&(_, value)| value == 0) {
             None => self.check_budget(),

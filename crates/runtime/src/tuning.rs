@@ -4,6 +4,7 @@
 //! field of [`Tuning`] (or of [`Settings`]), read where the work is cut, and a line in [`KNOBS`].
 
 use crate::Settings;
+use sterna_kernels::dot::FEW_ROWS;
 
 /// How the work of a step is cut for the workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,11 +12,14 @@ pub struct Tuning {
     /// Parts of a linear layer per worker: enough that one who was held up does not hold up the
     /// others, few enough that taking them costs nothing.
     pub claims: usize,
+    /// Rows up to which block-encoded weights are used as packed; beyond, they are unpacked once
+    /// for all rows.
+    pub few_rows: usize,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { claims: 8 }
+        Self { claims: 8, few_rows: FEW_ROWS }
     }
 }
 
@@ -51,6 +55,13 @@ pub const KNOBS: &[Knob] = &[
         candidates: |_| vec![2, 4, 16, 32],
         get: |settings| settings.tuning.claims,
         set: |settings, n| settings.tuning.claims = n,
+    },
+    Knob {
+        name: "few_rows",
+        about: "rows up to which weights are used as packed",
+        candidates: |_| vec![2, 6, 8, 11],
+        get: |settings| settings.tuning.few_rows,
+        set: |settings, n| settings.tuning.few_rows = n,
     },
     Knob {
         name: "max_batch_rows",

@@ -2,7 +2,7 @@
 //! order.
 
 use super::{Acts, Format, LinearCall, PANEL};
-use crate::acts::tiles;
+use crate::acts::{TILES, tiles};
 use crate::isa::{Isa, Kernel, Line};
 use crate::table::Level;
 use std::marker::PhantomData;
@@ -104,20 +104,22 @@ impl<N: Number> Kernel for Linear<'_, N> {
         let Acts::Float(acts) = call.acts else {
             panic!("{} takes float activations", N::ENCODING);
         };
-        for (p, panel) in call.lines.chunks_exact(call.panel_lines).enumerate() {
-            for (first, width) in tiles(acts.n_rows) {
-                let x = acts.tile(first, width);
-                match width {
-                    1 => part_tile::<I, N, 1, 1>(isa, panel, x, 0, first, p, &mut call),
-                    2 => part_tile::<I, N, 2, 2>(isa, panel, x, 0, first, p, &mut call),
-                    4 => part_tile::<I, N, 4, 4>(isa, panel, x, 0, first, p, &mut call),
-                    _ if I::REGISTERS >= 32 => {
-                        part_tile::<I, N, 12, 12>(isa, panel, x, 0, first, p, &mut call);
-                    }
-                    _ => {
-                        for t in [0, 4, 8] {
-                            part_tile::<I, N, 12, 4>(isa, panel, x, t, first + t, p, &mut call);
-                        }
+        // Blocks of rows that the second cache holds while the panels pass.
+        let block = (BLOCK_VALUES / acts.cols / TILES[0]).max(1) * TILES[0];
+        for start in (0..acts.n_rows).step_by(block) {
+            let rows = start..acts.n_rows.min(start + block);
+            for (p, pair) in call.lines.chunks(2 * call.panel_lines).enumerate() {
+                let (one, other) = pair.split_at(call.panel_lines);
+                for (at, width) in tiles(rows.len()) {
+                    let first = rows.start + at;
+                    let x = acts.tile(first, width);
+                    if other.is_empty() {
+                        one_tile::<I, N, 1>(isa, [one], x, first, width, 2 * p, &mut call);
+                    } else if width == TILES[0] && I::REGISTERS >= 32 {
+                        one_tile::<I, N, 2>(isa, [one, other], x, first, width, 2 * p, &mut call);
+                    } else {
+                        one_tile::<I, N, 1>(isa, [one], x, first, width, 2 * p, &mut call);
+                        one_tile::<I, N, 1>(isa, [other], x, first, width, 2 * p + 1, &mut call);
                     }
                 }
             }
@@ -125,11 +127,43 @@ impl<N: Number> Kernel for Linear<'_, N> {
     }
 }
 
-/// Computes one panel for rows `from..from + T` of a tile of `W` and writes them out.
+/// f32 activations that stay in the second cache: a mebibyte.
+const BLOCK_VALUES: usize = 1 << 18;
+
+/// How many lines ahead of those in use few rows ask for memory.
+const AHEAD: usize = 32;
+
+/// Computes `P` panels, from panel `p` on, for a tile of rows.
 #[inline(always)]
-fn part_tile<I: Isa, N: Number, const W: usize, const T: usize>(
+fn one_tile<I: Isa, N: Number, const P: usize>(
     isa: I,
-    panel: &[Line],
+    panels: [&[Line]; P],
+    x: &[f32],
+    first: usize,
+    width: usize,
+    p: usize,
+    call: &mut LinearCall<'_>,
+) {
+    match width {
+        1 => part_tile::<I, N, 1, 1, P>(isa, panels, x, 0, first, p, call),
+        2 => part_tile::<I, N, 2, 2, P>(isa, panels, x, 0, first, p, call),
+        4 => part_tile::<I, N, 4, 4, P>(isa, panels, x, 0, first, p, call),
+        _ if I::REGISTERS >= 32 => {
+            part_tile::<I, N, 12, 12, P>(isa, panels, x, 0, first, p, call);
+        }
+        _ => {
+            for t in [0, 4, 8] {
+                part_tile::<I, N, 12, 4, P>(isa, panels, x, t, first + t, p, call);
+            }
+        }
+    }
+}
+
+/// Computes panels for rows `from..from + T` of a tile of `W` and writes them out.
+#[inline(always)]
+fn part_tile<I: Isa, N: Number, const W: usize, const T: usize, const P: usize>(
+    isa: I,
+    panels: [&[Line]; P],
     x: &[f32],
     from: usize,
     first: usize,
@@ -137,16 +171,26 @@ fn part_tile<I: Isa, N: Number, const W: usize, const T: usize>(
     call: &mut LinearCall<'_>,
 ) {
     let per_line = 4 / N::BYTES;
-    let mut sums = [isa.splat(0.0); T];
-    for (line, x) in panel.iter().zip(x.chunks(per_line * W)) {
+    let n_lines = panels[0].len();
+    let panels = panels.map(|panel| &panel[..n_lines]);
+    let mut sums = [[isa.splat(0.0); P]; T];
+    for (line, x) in (0..n_lines).zip(x.chunks(per_line * W)) {
+        if W < TILES[0] {
+            panels.iter().for_each(|panel| isa.prefetch(panel, line + AHEAD));
+        }
         for (k, x) in x.chunks_exact(W).enumerate() {
-            let w = N::load(isa, line, k);
+            let w: [I::F; P] = std::array::from_fn(|p| N::load(isa, &panels[p][line], k));
             for t in 0..T {
-                sums[t] = isa.fma(w, isa.splat(x[from + t]), sums[t]);
+                let x = isa.splat(x[from + t]);
+                for p in 0..P {
+                    sums[t][p] = isa.fma(w[p], x, sums[t][p]);
+                }
             }
         }
     }
     for t in 0..T {
-        call.out.store(isa, sums[t], first + t, p, call.accumulate);
+        for panel in 0..P {
+            call.out.store(isa, sums[t][panel], first + t, p + panel, call.accumulate);
+        }
     }
 }

@@ -8,7 +8,7 @@ use crate::steps::gate_up;
 use crate::team::{Io, Items, Split};
 use std::ops::Range;
 use sterna_kernels::acts::{FloatActs, QuantActs, QuantLayout};
-use sterna_kernels::dot::{Acts, FEW_ROWS, LinearCall};
+use sterna_kernels::dot::{Acts, LinearCall};
 use sterna_kernels::elementwise::AddTo;
 use sterna_kernels::{ColumnsMut, Line, PackedShape};
 use sterna_model::ops;
@@ -19,12 +19,14 @@ pub struct Matrix {
     pub shape: PackedShape,
     lines: Range<usize>,
     bias: Option<Range<usize>>,
+    /// See [`LinearCall::few_rows`].
+    few_rows: usize,
 }
 
 impl Matrix {
     /// The matrix that lies in these lines of the weights.
-    pub fn new(shape: PackedShape, lines: Range<usize>) -> Self {
-        Self { shape, lines, bias: None }
+    pub fn new(shape: PackedShape, lines: Range<usize>, few_rows: usize) -> Self {
+        Self { shape, lines, bias: None, few_rows }
     }
 
     /// Computes some panels; `out` has their columns.
@@ -40,7 +42,7 @@ impl Matrix {
         let PackedShape { panel_lines, cols, code_min, format, .. } = self.shape;
         let start = self.lines.start + panels.start * panel_lines;
         let lines = &run.weights[start..][..panels.len() * panel_lines];
-        let few_rows = FEW_ROWS;
+        let few_rows = self.few_rows;
         let call = LinearCall {
             lines,
             panel_lines,

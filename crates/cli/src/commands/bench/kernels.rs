@@ -29,8 +29,7 @@ use sterna_measure::stats::median;
   sterna bench kernels --assert     # is the kernel that would be picked the fastest there is?")]
 pub struct Args {
     /// Encodings.
-    #[arg(long, value_delimiter = ',',
-        default_value = "Q8_0,Q4_0,Q4_K,Q6_K,TQ2_0,F16,BF16,F32")]
+    #[arg(long, value_delimiter = ',', default_value = "Q8_0,Q4_0,Q4_K,Q6_K,TQ2_0,F16,BF16,F32")]
     encodings: Vec<String>,
     /// Rows of activations: tokens computed at once.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 128, 512])]
@@ -107,7 +106,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut found = Vec::new();
     for encoding in &args.encodings {
         let encoding = encodings::by_name(&encoding.to_uppercase()).ok_or_else(|| {
-            bad_input(&format!("no encoding is called {encoding}; `sterna quantize --help` lists them"))
+            bad_input(&format!(
+                "no encoding is called {encoding}; `sterna quantize --help` lists them"
+            ))
         })?;
         for shape in &args.shapes {
             let (out, cols) = shape_of(shape)?;
@@ -235,7 +236,8 @@ fn behind(row: &Row) -> Option<String> {
 }
 
 fn print_table(rows: &[Row]) {
-    let headings = ["encoding", "matrix", "rows", "kernel", "ms", "Gop/s", "GB/s", "share of ceiling"];
+    let headings =
+        ["encoding", "matrix", "rows", "kernel", "ms", "Gop/s", "GB/s", "share of ceiling"];
     let mut table = show::table(&headings);
     for row in rows {
         let unit = if row.ceiling == "memory_read" { "GB/s read" } else { "Gop/s" };

@@ -1,8 +1,8 @@
 //! Prompt processing and generation, at depths and in sequences, each run beside a probe of its
 //! ceiling.
 
-use super::{ablate, against};
 use super::ceiling::Neighbours;
+use super::{ablate, against};
 use crate::compute::ComputeArgs;
 use crate::scoring::Scorer;
 use crate::sequences::{Sequences, kv_positions};

@@ -12,8 +12,11 @@ use sterna_runtime::{Chunk, Logits, Means, Program, Runner, Settings};
 const MAX_PROMPT: usize = 1024;
 /// Prompt tokens per generated one: both parts take about as long.
 const PROMPT_PER_TOKEN: usize = 16;
+/// Tokens of a short chunk, such as several sequences or a guess that is checked make; as many are
+/// taken in such chunks as are generated.
+const SHORT: usize = 8;
 /// Positions that a run takes at most.
-pub const MAX_CONTEXT: usize = MAX_PROMPT + MAX_PROMPT / PROMPT_PER_TOKEN;
+pub const MAX_CONTEXT: usize = MAX_PROMPT + 2 * MAX_PROMPT / PROMPT_PER_TOKEN;
 /// Tokens of the shortest prompt, and of the first runs, from which the length is chosen.
 const MIN_PROMPT: usize = 64;
 /// First runs; the fastest counts, as other work can only slow one down.
@@ -43,7 +46,7 @@ impl<'m> Subject<'m> {
         seconds: f64,
     ) -> anyhow::Result<Self> {
         let base = Program::compile(graph, source, &settings, None)?;
-        let longest = settings.context_len * PROMPT_PER_TOKEN / (PROMPT_PER_TOKEN + 1);
+        let longest = settings.context_len * PROMPT_PER_TOKEN / (PROMPT_PER_TOKEN + 2);
         let n_prompt = MIN_PROMPT.min(longest).max(1);
         let mut subject = Self { graph, source, name, settings, base, n_prompt };
         let mut run = subject.runner(&[]).map(|runner| subject.run(runner))?;
@@ -59,7 +62,11 @@ impl<'m> Subject<'m> {
 
     /// What a run is, for people.
     pub fn workload(&self) -> String {
-        format!("{}: a prompt of {} tokens, then {}", self.name, self.n_prompt, self.n_gen())
+        let n_gen = self.n_gen();
+        format!(
+            "{}: a prompt of {} tokens, then {n_gen} one by one and {n_gen} by {SHORT}",
+            self.name, self.n_prompt
+        )
     }
 
     fn n_gen(&self) -> usize {
@@ -116,8 +123,8 @@ impl<'m> Subject<'m> {
             let clock = RealClock::new();
             let chunk = |tokens| Chunk { sequence, tokens, logits: Logits::Last };
             runner.forward(&[chunk(&prompt)])?;
-            for token in rest.chunks(1) {
-                runner.forward(&[chunk(token)])?;
+            for tokens in rest.chunks(1).chain(rest.chunks(SHORT)) {
+                runner.forward(&[chunk(tokens)])?;
             }
             let seconds = clock.now().as_secs_f64();
             runner.free(sequence)?;

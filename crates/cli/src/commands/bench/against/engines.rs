@@ -7,9 +7,9 @@ mod openvino;
 pub mod sterna;
 
 use super::peers::Peers;
-use sterna_measure::latency::BenchTest as Test;
 use std::path::Path;
 use std::process::Command;
+use sterna_measure::latency::BenchTest as Test;
 
 /// An engine, as the race sees it.
 pub trait Engine {

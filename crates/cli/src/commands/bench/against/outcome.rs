@@ -1,12 +1,12 @@
 //! What a race came to: plain data with every sample, as it is written to JSON.
 
-use sterna_measure::latency::BenchTest as Test;
 use super::engines::Engine;
 use super::roof::{BANDWIDTH, Roof};
 use super::rounds::{Found, RUNS_PER_ROUND, Runs};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use sterna_measure::Samples;
+use sterna_measure::latency::BenchTest as Test;
 use sterna_measure::machine::Machine;
 use sterna_measure::stats::{self, Bootstrap};
 

@@ -1,9 +1,9 @@
 //! What the machine allows a model: the bytes and operations that a token costs, against what the
 //! machine can read and compute.
 
-use sterna_measure::latency::BenchTest as Test;
 use crate::scoring::Cost;
 use std::path::Path;
+use sterna_measure::latency::BenchTest as Test;
 use sterna_model::{Model, Role};
 use sterna_runtime::{KvEncoding, Settings};
 

@@ -3,11 +3,11 @@
 //!
 //! In: engines, a file, a test. Out: every run's tokens per second, in the order taken.
 
-use sterna_measure::latency::BenchTest as Test;
 use super::engines::Engine;
 use super::roof::Probes;
 use std::path::Path;
 use std::process::Output;
+use sterna_measure::latency::BenchTest as Test;
 
 /// Runs of each engine in a round.
 pub const RUNS_PER_ROUND: usize = 2;

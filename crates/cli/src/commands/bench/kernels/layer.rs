@@ -2,11 +2,13 @@
 //! in several calls.
 
 use std::ops::Range;
-use sterna_measure::clock::Clock;
 use sterna_formats::EncodingRef;
-use sterna_kernels::acts::{FloatActs, QuantActs, QuantLayout, QuantizeTile, ScaleOver, interleave, tiles};
+use sterna_kernels::acts::{
+    FloatActs, QuantActs, QuantLayout, QuantizeTile, ScaleOver, interleave, tiles,
+};
 use sterna_kernels::dot::{Acts, LinearCall};
 use sterna_kernels::{ColumnsMut, Level, Line, PackedShape};
+use sterna_measure::clock::Clock;
 use sterna_runtime::Lines;
 
 /// Calls that a thread's share of a matrix is divided into.

@@ -2,11 +2,11 @@
 //! llama-bench for one sequence, llama-batched-bench for several.
 
 use super::{Engine, Peers, version_line};
-use sterna_measure::latency::BenchTest as Test;
 use anyhow::Context;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use sterna_measure::latency::BenchTest as Test;
 
 /// As people call it.
 pub const NAME: &str = "llama.cpp";

@@ -1,11 +1,11 @@
 //! OpenVINO GenAI, driven by a small Python program on the GGUF file itself.
 
 use super::{Engine, Peers};
-use sterna_measure::latency::BenchTest as Test;
 use anyhow::Context;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use sterna_measure::latency::BenchTest as Test;
 
 /// As people call it.
 pub const NAME: &str = "openvino";

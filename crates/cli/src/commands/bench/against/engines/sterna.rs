@@ -2,11 +2,11 @@
 
 use super::Engine;
 use super::llama_cpp::speed_of_entry;
-use sterna_measure::latency::BenchTest as Test;
 use crate::compute::ComputeArgs;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use sterna_measure::latency::BenchTest as Test;
 
 /// This program with the user's flags.
 pub struct Sterna {
