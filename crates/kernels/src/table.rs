@@ -77,9 +77,7 @@ impl Level {
             Token::Avx512(_) => &["avx512f", "avx512bw", "avx512vl", "avx512dq"],
             Token::Avx512Vnni(_) => &["avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni"],
             Token::Amx(_) => {
-                let tiles =
-                    &["avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni", "amx_int8"];
-                tiles
+                &["avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni", "amx_int8"]
             }
         }
     }

@@ -12,7 +12,8 @@ pub enum OptLevel {
     Default,
     /// The least memory beside weights and KV cache: fewer rows at once.
     Memory,
-    /// What `sterna tune` measured to be fastest on this machine.
+    /// What `sterna tune` measured to be fastest on this machine, and weights in huge pages of each
+    /// process instead of a mapping that processes share.
     Aggressive,
 }
 
@@ -141,6 +142,7 @@ impl Flags {
         if self.kernel_optimization {
             tuning::apply(&mut settings, tuned);
         }
+        settings.own_weights = level == OptLevel::Aggressive;
         if level == OptLevel::Memory {
             settings.max_batch_rows = settings.max_batch_rows.min(MEMORY_ROWS);
         }

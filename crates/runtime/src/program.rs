@@ -205,6 +205,7 @@ fn weights(
 ) -> Result<Weights, RuntimeError> {
     if let Some(twin) = means.twin
         && twin.lowered.layout.is_like(&lowered.layout)
+        && !(settings.own_weights && twin.weights.is_shared())
     {
         return Ok((twin.weights.clone(), None, None));
     }
@@ -215,5 +216,6 @@ fn weights(
         progress: means.progress.unwrap_or(&|_, _| {}),
     };
     let Packed { image, warning, note } = load_or_pack(means.cache, &job)?;
+    let image = if settings.own_weights { image.into_own()? } else { image };
     Ok((Arc::new(image), warning, note))
 }

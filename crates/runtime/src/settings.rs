@@ -43,6 +43,9 @@ pub struct Settings {
     pub max_batch_rows: usize,
     /// Positions of all sequences together, rounded up to pages; by default one whole context.
     pub kv_positions: Option<usize>,
+    /// Whether weights that the program cache maps are copied into huge pages of this process: they
+    /// are read faster then, and no longer shared with other processes.
+    pub own_weights: bool,
     /// How keys and values are kept.
     pub kv: KvEncoding,
     /// Whether the graph is rewritten and steps are fused. The numbers are the same.
@@ -69,6 +72,7 @@ impl Default for Settings {
             context_len: 2048,
             max_batch_rows: 512,
             kv_positions: None,
+            own_weights: false,
             kv: KvEncoding::default(),
             fuse: true,
             pool: true,

@@ -36,7 +36,7 @@ pub enum Command {
     /// Score a text: perplexity, nats per token and byte, divergence from a baseline.
     Eval(eval::Args),
     /// Measure speed: prompt processing and generation, as llama-bench does.
-    Bench(bench::Args),
+    Bench(Box<bench::Args>),
     /// Show where the time goes, per op and per layer, against the roofline.
     Profile(profile::Args),
     /// Search for the best plan within a budget, build it, and prove it.
@@ -72,7 +72,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Quantize(args) => quantize::run(args),
         Command::Run(args) => run::run(args),
         Command::Eval(args) => eval::run(args),
-        Command::Bench(args) => bench::run(args),
+        Command::Bench(args) => bench::run(*args),
         Command::Profile(args) => profile::run(args),
         Command::Optimize(args) => optimize::run(args),
         Command::Tokenizer(args) => tokenizer::run(args),

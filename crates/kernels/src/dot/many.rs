@@ -88,8 +88,8 @@ pub fn linear<I: Isa, B: Blocks>(isa: I, call: &mut LinearCall<'_>, acts: &Quant
     call.scratch = scratch;
 }
 
-/// Unpacks chunk `c` of one or two panels, `add` added to the codes. A missing second panel keeps
-/// what it had: its sums are not used.
+/// Unpacks chunk `c` of one or two panels, `add` added to the codes. A missing second panel is
+/// zeros: its sums are not used.
 #[inline(always)]
 fn unpack<'b, I: Isa, B: Blocks>(
     isa: I,
@@ -105,6 +105,11 @@ fn unpack<'b, I: Isa, B: Blocks>(
     let block = block.as_chunks_mut::<PAIR>().0;
     let (codes, rest) = block.split_at_mut(QUADS);
     let (scales, mins) = rest.split_at_mut(GROUPS);
+    if pair.len() == panel_lines {
+        for lines in codes.iter_mut().chain(&mut *scales).chain(&mut *mins) {
+            lines[1] = Line::ZERO;
+        }
+    }
     let chunk_lines = B::HEADER_LINES + CHUNK / 16 * B::UNIT_LINES;
     for (p, panel) in pair.chunks_exact(panel_lines).enumerate() {
         let chunk = &panel[c * chunk_lines..][..B::HEADER_LINES + n_units * B::UNIT_LINES];

@@ -177,9 +177,10 @@ fn pack_blocks<B: Blocks>(encoding: EncodingRef, rows: &[u8], cols: usize, panel
     let (mut scales, mut mins) = (vec![0f32; n_groups], vec![0f32; n_groups]);
     for (row, bytes) in rows.chunks_exact(row_bytes).enumerate() {
         encoding.read_grid(bytes, &mut codes, &mut scales, &mut mins);
-        for (k, &code) in codes.iter().enumerate() {
-            let stored = (i32::from(code) - i32::from(grid.code_min)) as u8;
-            quads[k / 16][k / 4 % 4].0[row * 4 + k % 4] = stored;
+        let fours = codes.as_chunks::<4>().0;
+        for (to, four) in quads.as_flattened_mut().iter_mut().zip(fours) {
+            let stored = four.map(|code| code.wrapping_sub(grid.code_min) as u8);
+            to.0[row * 4..][..4].copy_from_slice(&stored);
         }
         for c in 0..cols.div_ceil(CHUNK) {
             let columns = c * CHUNK..cols.min((c + 1) * CHUNK);

@@ -107,6 +107,23 @@ pub enum Image {
     Mapped(Shared),
 }
 
+impl Image {
+    /// The same lines in memory of this process, in huge pages where the system gives them: files
+    /// are mapped in small ones, whose translation costs bandwidth.
+    ///
+    /// # Errors
+    /// When memory is short.
+    pub fn into_own(self) -> Result<Self, RuntimeError> {
+        if !self.is_shared() {
+            return Ok(self);
+        }
+        let mut own = Lines::zeroed(self.lines().len(), "weights of its own")?;
+        own.advise_huge_pages();
+        own.lines_mut().copy_from_slice(self.lines());
+        Ok(Self::Own(own))
+    }
+}
+
 /// A mapped file of the cache.
 pub struct Shared {
     file: MappedFile,

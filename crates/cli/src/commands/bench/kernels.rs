@@ -106,7 +106,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut found = Vec::new();
     for encoding in &args.encodings {
         let encoding = encodings::by_name(&encoding.to_uppercase()).ok_or_else(|| {
-            bad_input(&format!(
+            bad_input(format!(
                 "no encoding is called {encoding}; `sterna quantize --help` lists them"
             ))
         })?;
@@ -119,7 +119,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             for &rows in &args.rows {
                 let mut layer = Layer::new(encoding, (out, cols), rows, n_threads)?;
                 let pick = Way { level, few_rows: FEW_ROWS };
-                let ways = if args.assert { candidates(pick, rows) } else { vec![pick] };
+                let ways = if args.assert { candidates(pick, &layer) } else { vec![pick] };
                 let peak = &mut peaks[usize::from(layer.is_quantized())];
                 let mut row = measure(&mut layer, &ways, args.repetitions, &mut bandwidth, peak)?;
                 row.shape.clone_from(shape);
@@ -145,18 +145,18 @@ fn shape_of(shape: &str) -> anyhow::Result<(usize, usize)> {
     let parsed = numbers.and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
     parsed
         .filter(|&(a, b): &(usize, usize)| a > 0 && b > 0 && a.saturating_mul(b) <= 1 << 30)
-        .ok_or_else(|| bad_input(&format!("shape {shape} is not like 2048x5632")))
+        .ok_or_else(|| bad_input(format!("shape {shape} is not like 2048x5632")))
 }
 
 /// The pick first, then every other way this CPU has.
-fn candidates(pick: Way, rows: usize) -> Vec<Way> {
+fn candidates(pick: Way, layer: &Layer) -> Vec<Way> {
     let levels: Vec<Level> =
         ISAS.iter().skip(1).filter_map(|name| Level::by_name(name).ok()).collect();
     let mut ways = vec![pick];
     for level in levels {
         for few_rows in [0, usize::MAX] {
             let way = Way { level, few_rows };
-            if ways.iter().all(|known| known.name(rows) != way.name(rows)) {
+            if ways.iter().all(|known| known.name(layer) != way.name(layer)) {
                 ways.push(way);
             }
         }
@@ -198,7 +198,7 @@ fn measure(
         (peak.roof(), median(&peak_shares), median(&ops))
     };
     let candidate = |(way, seconds): (&Way, &Vec<f64>)| Candidate {
-        way: way.name(layer.n_rows()),
+        way: way.name(layer),
         seconds: median(seconds),
     };
     Ok(Row {
@@ -206,7 +206,7 @@ fn measure(
         shape: String::new(),
         rows: layer.n_rows(),
         threads: layer.n_threads(),
-        pick: ways[0].name(layer.n_rows()),
+        pick: ways[0].name(layer),
         seconds: one,
         ops_per_second: layer.ops() / one,
         bytes_per_second: layer.bytes() / one,

@@ -4,7 +4,7 @@
 use std::ops::Range;
 use sterna_formats::EncodingRef;
 use sterna_kernels::acts::{
-    FloatActs, QuantActs, QuantLayout, QuantizeTile, ScaleOver, interleave, tiles,
+    FloatActs, QuantActs, QuantLayout, QuantizeTile, ScaleOver, TILES, interleave, tiles,
 };
 use sterna_kernels::dot::{Acts, LinearCall};
 use sterna_kernels::{ColumnsMut, Level, Line, PackedShape};
@@ -30,10 +30,14 @@ pub struct Way {
 }
 
 impl Way {
-    /// The ISA, and whether so many rows use weights as packed.
-    pub fn name(self, rows: usize) -> String {
-        let form = if rows <= self.few_rows.min(11) { "as packed" } else { "unpacked" };
-        format!("{} {form}", self.level.name())
+    /// The ISA, and whether so many rows use block-encoded weights as packed.
+    pub fn name(self, layer: &Layer) -> String {
+        let form = match layer.is_quantized() {
+            false => "",
+            true if layer.n_rows <= self.few_rows.min(TILES[0] - 1) => " as packed",
+            true => " unpacked",
+        };
+        format!("{}{form}", self.level.name())
     }
 }
 
