@@ -8,8 +8,8 @@ use sterna_runtime::flags::{FLAGS, Flag, Flags, LEVELS, OptLevel};
 #[derive(clap::Args, Clone, Debug)]
 pub struct OptArgs {
     /// What to optimize for: default; memory (the smallest arena); aggressive (as `sterna tune`
-    /// measured to be fastest on this machine, and weights in huge pages of its own: faster to read,
-    /// not shared between processes).
+    /// measured to be fastest on this machine, and weights in huge pages of its own: faster to
+    /// read, not shared between processes).
     #[arg(long, default_value = "default", value_name = "LEVEL")]
     opt_level: String,
     /// Optimizations to switch, by commas: NAME=on|off|auto, or auto for all that change no number.

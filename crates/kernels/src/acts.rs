@@ -2,7 +2,7 @@
 //!
 //! Rows are grouped in tiles of [`TILES`] widths, and inside a tile the rows of one input position
 //! lie side by side, so that a kernel walks one stream; where the ISA has a tile unit, the codes of
-//! full tiles lie row by row within a chunk instead. The numbers do not depend on the layout at all.
+//! full tiles lie row by row within a chunk instead. The numbers do not depend on the layout.
 
 use crate::isa::{Isa, Kernel, Line, TILE_ROWS};
 

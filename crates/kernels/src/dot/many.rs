@@ -1,7 +1,7 @@
 //! Block formats against many rows: two panels at a time, a chunk of 256 columns unpacked to one
 //! byte a code and used by every tile of rows while it is in the first cache.
 //!
-//! A tile's dots stay in registers; its sums over chunks wait in scratch while the other tiles pass.
+//! A tile's dots stay in registers; its sums over chunks wait in scratch while other tiles pass.
 
 mod tile;
 mod vector;

@@ -4,7 +4,8 @@ use super::amx::{self, AmxTiles};
 use super::{Isa, Kernel, Line, on_cpu};
 use std::arch::x86_64::*;
 
-/// Exists only on a CPU with AVX-512 F, BW, VL and DQ (and VNNI, and usable AMX tiles, if so named).
+/// Exists only on a CPU with AVX-512 F, BW, VL and DQ (and VNNI, and usable AMX tiles, where so
+/// named).
 #[derive(Clone, Copy)]
 pub struct Avx512<const VNNI: bool, const TILES: bool = false>(());
 

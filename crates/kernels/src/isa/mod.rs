@@ -107,8 +107,8 @@ pub trait Isa: Copy + Send + Sync + 'static {
 
     /// The tile unit for groups of 4, 8, or a multiple of 16 quads, where [`Isa::TILES`].
     fn tiles(self, quads: usize) -> Option<Self::Tiles>;
-    /// Asks for the line of memory with entry `at`, which will be read soon; a place past the end is
-    /// no error.
+    /// Asks for the line of memory with entry `at`, which will be read soon; a place past the end
+    /// is no error.
     fn prefetch<T>(self, from: &[T], at: usize);
 
     /// All lanes `x`.

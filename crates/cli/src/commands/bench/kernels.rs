@@ -1,4 +1,5 @@
-//! `sterna bench kernels`: the kernels of linear layers, each held against the ceiling that bounds it.
+//! `sterna bench kernels`: the kernels of linear layers, each held against the ceiling that bounds
+//! it.
 
 mod layer;
 
@@ -19,9 +20,10 @@ use sterna_measure::stats::median;
 
 /// Measure the kernels of linear layers on random weights, each against its ceiling.
 ///
-/// Each kernel is held against read bandwidth (its packed weights, read from memory) and the int8 or
-/// f32 peak, both probed right before each run; the share is of the one that it comes nearer to, the
-/// median over the runs. The int8 peak is that of dots on vectors (vpdpbusd): AMX tiles can pass it.
+/// Each kernel is held against read bandwidth (its packed weights, read from memory) and the int8
+/// or f32 peak, both probed right before each run; the share is of the one that it comes nearer to,
+/// the median over the runs. The int8 peak is that of dots on vectors (vpdpbusd), which AMX tiles
+/// can pass.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   sterna bench kernels --encodings Q4_0,Q4_K --rows 1,16,512

@@ -1,6 +1,6 @@
 //! `sterna bench`: speed, in llama-bench's terms ([`speed`]); beside other engines' ([`against`]);
-//! with and without each optimization ([`ablate`]); of starting ([`start`]), training ([`train`]) and
-//! single kernels ([`kernels`]).
+//! with and without each optimization ([`ablate`]); of starting ([`start`]), training ([`train`])
+//! and single kernels ([`kernels`]).
 
 mod ablate;
 mod against;

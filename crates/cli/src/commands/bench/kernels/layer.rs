@@ -1,5 +1,5 @@
-//! One linear layer of random weights, run as the runtime runs it: panels divided among threads, each
-//! in several calls.
+//! One linear layer of random weights, run as the runtime runs it: panels divided among threads,
+//! each thread's in several calls.
 
 use std::ops::Range;
 use sterna_formats::EncodingRef;
