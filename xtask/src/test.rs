@@ -26,6 +26,10 @@ pub struct Args {
     /// mesa-vulkan-drivers); minutes more to build
     #[arg(long)]
     vulkan: bool,
+    /// Also run the kernels, file mappings and thread team, where unsafe code lives, under
+    /// AddressSanitizer; minutes more to build
+    #[arg(long)]
+    sanitize: bool,
 }
 
 /// What a test run printed, counted.
@@ -50,6 +54,9 @@ pub fn run(args: &Args) -> Result<bool> {
     time_stage("tidy", &mut stages, tidy::run)?;
     let mut summary = Summary::default();
     time_stage("tests", &mut stages, || run_cargo_test(args, &mut summary))?;
+    if args.sanitize {
+        time_stage("sanitizer", &mut stages, run_sanitized)?;
+    }
     if !args.quick {
         time_stage("templates", &mut stages, new::try_all)?;
     }
@@ -132,6 +139,19 @@ fn run_cargo_test(args: &Args, summary: &mut Summary) -> Result<bool> {
         summary.read(&line);
     }
     let status = child.wait().context("cargo test did not end")?;
+    Ok(status.success())
+}
+
+/// Runs the tests of the crates with unsafe code under AddressSanitizer. Instrumenting is unstable,
+/// which this one build is told to overlook; what users get is built as ever.
+fn run_sanitized() -> Result<bool> {
+    const TARGET: &str = "x86_64-unknown-linux-gnu";
+    let mut command = root::cargo();
+    command.args(["test", "--target", TARGET, "--no-fail-fast", "--lib", "--test", "definition"]);
+    command.args(["-p", "sterna-kernels", "-p", "sterna-formats", "-p", "sterna-runtime"]);
+    command.env("RUSTC_BOOTSTRAP", "1").env("RUSTFLAGS", "-Zsanitizer=address");
+    command.env("CARGO_TARGET_DIR", root::target_dir().join("sanitize"));
+    let status = command.status().context("cannot start cargo test")?;
     Ok(status.success())
 }
 

@@ -3,6 +3,7 @@
 use super::{Line, TILE_ROWS, TileOut, TileUnit};
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count};
+use std::marker::PhantomData;
 use std::sync::OnceLock;
 
 /// Whether CPU and kernel have int8 tiles and let this process use them. Asks for the permission.
@@ -78,6 +79,8 @@ static CONFIGS: [Config; 3] = [Config::of(4), Config::of(8), Config::of(16)];
 /// Tiles of this thread, configured for products of so many quads; dropping it lets them go.
 pub struct AmxTiles {
     quads: usize,
+    /// They belong to the thread that configured them.
+    of_this_thread: PhantomData<*const ()>,
 }
 
 impl AmxTiles {
@@ -92,7 +95,7 @@ impl AmxTiles {
         let config = &CONFIGS[quads / 8];
         // SAFETY: AMX is there and permitted, by the caller's promise; the configuration is valid.
         unsafe { asm!("ldtilecfg [{0}]", in(reg) config, options(nostack, readonly)) };
-        Self { quads }
+        Self { quads, of_this_thread: PhantomData }
     }
 }
 
