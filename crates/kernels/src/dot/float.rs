@@ -130,7 +130,7 @@ impl<N: Number> Kernel for Linear<'_, N> {
 /// f32 activations that stay in the second cache: a mebibyte.
 const BLOCK_VALUES: usize = 1 << 18;
 
-/// How many lines ahead of those in use few rows ask for memory.
+/// How many lines ahead of those in use weights are asked for.
 const AHEAD: usize = 32;
 
 /// Computes `P` panels, from panel `p` on, for a tile of rows.
@@ -175,9 +175,7 @@ fn part_tile<I: Isa, N: Number, const W: usize, const T: usize, const P: usize>(
     let panels = panels.map(|panel| &panel[..n_lines]);
     let mut sums = [[isa.splat(0.0); P]; T];
     for (line, x) in (0..n_lines).zip(x.chunks(per_line * W)) {
-        if W < TILES[0] {
-            panels.iter().for_each(|panel| isa.prefetch(panel, line + AHEAD));
-        }
+        panels.iter().for_each(|panel| isa.prefetch(panel, line + AHEAD));
         for (k, x) in x.chunks_exact(W).enumerate() {
             let w: [I::F; P] = std::array::from_fn(|p| N::load(isa, &panels[p][line], k));
             for t in 0..T {
