@@ -59,7 +59,7 @@ pub const KNOBS: &[Knob] = &[
     Knob {
         name: "few_rows",
         about: "rows up to which weights are used as packed",
-        candidates: |_| vec![2, 6, 8, 11],
+        candidates: |_| vec![2, 4, 6, 11],
         get: |settings| settings.tuning.few_rows,
         set: |settings, n| settings.tuning.few_rows = n,
     },

@@ -26,7 +26,7 @@ pub const PANEL: usize = 16;
 
 /// Rows up to which weights are used as packed unless a caller says otherwise; beyond, chunks are
 /// unpacked for all tiles.
-pub const FEW_ROWS: usize = 4;
+pub const FEW_ROWS: usize = 8;
 
 /// Every packed format; the first that takes an encoding packs it.
 pub const FORMATS: &[&dyn Format] = &[

@@ -147,8 +147,8 @@ impl Layer {
     pub fn run(&mut self, way: Way, clock: &dyn Clock) -> f64 {
         let (shape, n_rows) = (self.shape, self.n_rows);
         let prepared = prepare(&shape, way.level, n_rows, &self.rows);
-        // Some milliseconds at least.
-        let again = (2e9 / (self.ops() * self.copies as f64)).ceil().max(1.0) as usize;
+        // Tens of milliseconds: a thread's first tiles are slow, as the tile unit wakes up.
+        let again = (2e10 / (self.ops() * self.copies as f64)).ceil().max(1.0) as usize;
         let again = if self.copies > 1 { 1 } else { again };
         let (weights, copies) = (self.weights.lines(), self.copies);
         let start = clock.now();
