@@ -17,7 +17,7 @@ use sterna_runtime::{KvEncoding, Settings};
 /// Which kernels and how many threads.
 #[derive(clap::Args, Clone, Debug)]
 pub struct LevelArgs {
-    /// Instruction set: scalar, avx2 or avx512 [default: the best this CPU has].
+    /// Instruction set: scalar, avx2, avx512 or amx [default: the best this CPU has].
     #[arg(long, env = "STERNA_ISA")]
     isa: Option<String>,
     /// Threads [default: the CPUs this process may use].

@@ -37,8 +37,8 @@ use std::process::ExitCode;
   sterna profile model.gguf                 where the time goes
   sterna doctor                             why is it slow on this machine?
 
-STERNA_ISA=scalar|avx2|avx512 and STERNA_THREADS=N choose how to compute; results never depend on
-either.")]
+STERNA_ISA=scalar|avx2|avx512|amx and STERNA_THREADS=N choose how to compute; results never depend
+on either.")]
 struct Cli {
     #[command(subcommand)]
     command: Option<commands::Command>,

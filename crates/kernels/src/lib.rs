@@ -20,9 +20,11 @@ pub mod elementwise;
 pub mod math;
 pub mod norm;
 pub mod packed;
+pub mod prepared;
 pub mod probe;
 pub mod rope;
 
 pub use isa::{Isa, Kernel, Line};
 pub use packed::PackedShape;
+pub use prepared::Prepared;
 pub use table::{ColumnsMut, ISAS, Level};

@@ -35,7 +35,7 @@ impl KvEncoding {
 pub struct Settings {
     /// Workers; by default the physical cores that affinity mask and cgroup give the process.
     pub threads: Option<usize>,
-    /// `scalar`, `avx2` or `avx512`; by default the best the CPU has.
+    /// `scalar`, `avx2`, `avx512` or `amx`; by default the best the CPU has.
     pub isa: Option<String>,
     /// Positions a sequence may have.
     pub context_len: usize,

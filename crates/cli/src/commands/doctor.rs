@@ -179,8 +179,8 @@ fn kernels(machine: &Machine, level: Level) -> Finding {
     let wanted = ["avx2", "avx512f", "avx512_vnni"];
     let missed: Vec<&str> = wanted.into_iter().filter(|flag| !machine.has(flag)).collect();
     if missed.is_empty() {
-        let unused: Vec<&str> =
-            ["avx512_bf16", "amx_int8"].into_iter().filter(|flag| machine.has(flag)).collect();
+        let is_unused = |flag: &&str| machine.has(flag) && !level.features().contains(flag);
+        let unused: Vec<&str> = ["avx512_bf16", "amx_int8"].into_iter().filter(is_unused).collect();
         let rest = match unused.is_empty() {
             true => String::new(),
             false => format!("; not used yet: {}", unused.join(", ")),

@@ -1,7 +1,7 @@
 //! F32, F16 and BF16 weights: 16 rows side by side per column, exact f32 arithmetic in column
 //! order.
 
-use super::{Acts, Format, LinearCall, PANEL};
+use super::{AHEAD, Acts, Format, LinearCall, PANEL};
 use crate::acts::{TILES, tiles};
 use crate::isa::{Isa, Kernel, Line};
 use crate::table::Level;
@@ -129,9 +129,6 @@ impl<N: Number> Kernel for Linear<'_, N> {
 
 /// f32 activations that stay in the second cache: a mebibyte.
 const BLOCK_VALUES: usize = 1 << 18;
-
-/// How many lines ahead of those in use weights are asked for.
-const AHEAD: usize = 32;
 
 /// Computes `P` panels, from panel `p` on, for a tile of rows.
 #[inline(always)]

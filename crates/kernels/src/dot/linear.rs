@@ -1,16 +1,12 @@
 //! The linear kernel of block formats: tiles of rows against one panel at a time.
 
-use super::{Acts, Blocks, LinearCall, many};
+use super::{AHEAD, Acts, Blocks, LinearCall, many};
 use crate::acts::{CHUNK, QuantActs, QuantTile, TILES, tiles};
 use crate::isa::{Isa, Kernel, Line};
 use std::marker::PhantomData;
 
 /// Units in a full chunk.
 const UNITS: usize = CHUNK / 16;
-
-/// How many lines ahead of the codes in use memory is asked for: what hides its latency from one
-/// thread, by measurement (16 to 256 tried).
-const AHEAD: usize = 32;
 
 /// Runs a [`LinearCall`] over format `B`.
 pub struct Linear<'a, B> {
@@ -55,21 +51,20 @@ fn all_tiles<I: Isa, B: Blocks>(
     for (first, width) in tiles(acts.n_rows) {
         let tile = acts.tile(first, width);
         match width {
-            1 => part_tile::<I, B, 1, 1>(isa, panel, &tile, 0, first, p, call),
-            2 => part_tile::<I, B, 2, 2>(isa, panel, &tile, 0, first, p, call),
-            4 => part_tile::<I, B, 4, 4>(isa, panel, &tile, 0, first, p, call),
+            1 => one_tile::<I, B, 1>(isa, panel, &tile, first, p, call),
+            2 => one_tile::<I, B, 2>(isa, panel, &tile, first, p, call),
+            4 => one_tile::<I, B, 4>(isa, panel, &tile, first, p, call),
             _ => unreachable!("more rows go another way"),
         }
     }
 }
 
-/// Computes one panel for rows `from..from + T` of a tile of `W` and writes them out.
+/// Computes one panel for a tile of `T` rows, the first of them row `first`, and writes them out.
 #[inline(always)]
-fn part_tile<I: Isa, B: Blocks, const W: usize, const T: usize>(
+fn one_tile<I: Isa, B: Blocks, const T: usize>(
     isa: I,
     panel: &[Line],
     tile: &QuantTile<'_>,
-    from: usize,
     first: usize,
     p: usize,
     call: &mut LinearCall<'_>,
@@ -78,8 +73,8 @@ fn part_tile<I: Isa, B: Blocks, const W: usize, const T: usize>(
     let chunk_lines = B::HEADER_LINES + UNITS * B::UNIT_LINES;
     for (c, chunk) in panel.chunks(chunk_lines).enumerate() {
         let (header, codes) = chunk.split_at(B::HEADER_LINES);
-        let part = chunk_dot::<I, B, W, T>(isa, header, codes, tile, from, c, call.code_min);
-        let scales = &tile.scales[c * W + from..][..T];
+        let part = chunk_dot::<I, B, T>(isa, header, codes, tile, c, call.code_min);
+        let scales = &tile.scales[c * T..][..T];
         for t in 0..T {
             sums[t] = isa.fma(part[t], isa.splat(scales[t]), sums[t]);
         }
@@ -91,12 +86,11 @@ fn part_tile<I: Isa, B: Blocks, const W: usize, const T: usize>(
 
 /// The chunk's sum in weight units, before the activations' scale.
 #[inline(always)]
-fn chunk_dot<I: Isa, B: Blocks, const W: usize, const T: usize>(
+fn chunk_dot<I: Isa, B: Blocks, const T: usize>(
     isa: I,
     header: &[Line],
     codes: &[Line],
     tile: &QuantTile<'_>,
-    from: usize,
     c: usize,
     code_min: i32,
 ) -> [I::F; T] {
@@ -105,10 +99,10 @@ fn chunk_dot<I: Isa, B: Blocks, const W: usize, const T: usize>(
     let first_group = c * (CHUNK / B::GROUP);
     let mut part = [isa.splat(0.0); T];
     for (g, group) in codes.chunks_exact(group_units * B::UNIT_LINES).enumerate() {
-        let act_sums = &act_sums[(first_group + g) * W + from..][..T];
+        let act_sums = &act_sums[(first_group + g) * T..][..T];
         let first_quad = c * (CHUNK / 4) + g * group_units * 4;
-        let quads = &tile.quads[first_quad * W..][..group_units * 4 * W];
-        let dots = group_dot::<I, B, W, T>(isa, group, quads, from, act_sums, code_min);
+        let quads = &tile.quads[first_quad * T..][..group_units * 4 * T];
+        let dots = group_dot::<I, B, T>(isa, group, quads, act_sums, code_min);
         let scale = B::scale(isa, header, g);
         for t in 0..T {
             part[t] = isa.fma(isa.to_f(dots[t]), scale, part[t]);
@@ -125,11 +119,10 @@ fn chunk_dot<I: Isa, B: Blocks, const W: usize, const T: usize>(
 
 /// The exact integer dots of a group.
 #[inline(always)]
-fn group_dot<I: Isa, B: Blocks, const W: usize, const T: usize>(
+fn group_dot<I: Isa, B: Blocks, const T: usize>(
     isa: I,
     group: &[Line],
     quads: &[i32],
-    from: usize,
     act_sums: &[i32],
     code_min: i32,
 ) -> [I::I; T] {
@@ -138,12 +131,12 @@ fn group_dot<I: Isa, B: Blocks, const W: usize, const T: usize>(
     let mut dots = [[isa.splat_i(0); T]; 4];
     // codes are stored as code - code_min: put code_min * (sum of activations) back.
     dots[0] = std::array::from_fn(|t| isa.splat_i(act_sums[t] * code_min));
-    for (unit, a) in group.chunks_exact(B::UNIT_LINES).zip(quads.chunks_exact(4 * W)) {
+    for (unit, a) in group.chunks_exact(B::UNIT_LINES).zip(quads.chunks_exact(4 * T)) {
         let w = B::unit(isa, unit);
         (0..B::UNIT_LINES).for_each(|line| isa.prefetch(unit, AHEAD + line));
         for q in 0..4 {
             for t in 0..T {
-                let (sum, a) = (dots[q % chains][t], a[q * W + from + t]);
+                let (sum, a) = (dots[q % chains][t], a[q * T + t]);
                 dots[q % chains][t] =
                     if B::SMALL { isa.dot_small(sum, w[q], a) } else { isa.dot(sum, w[q], a) };
             }

@@ -59,11 +59,9 @@ pub fn linear<I: Isa, B: Blocks>(isa: I, call: &mut LinearCall<'_>, acts: &Quant
                     let block = unpack::<I, B>(isa, pair, call, c, call.code_min, block);
                     for at in (0..n_tiled).step_by(TILE_ROWS) {
                         let tile = acts.tile(first + at, TILE_ROWS);
-                        let next = tile::Next {
-                            quads: acts.layout.ints() * TILE_ROWS + c * QUADS * TILE_ROWS,
-                        };
+                        let next = (acts.layout.ints() + c * QUADS) * TILE_ROWS;
                         let sums = &mut sums[at..];
-                        tile::pass::<I, B>(isa, unit, &block, &tile, c, &next, sums);
+                        tile::pass::<I, B>(isa, unit, &block, &tile, c, next, sums);
                     }
                 }
                 if n_tiled == n_rows {

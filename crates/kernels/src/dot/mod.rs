@@ -28,6 +28,10 @@ pub const PANEL: usize = 16;
 /// unpacked for all tiles.
 pub const FEW_ROWS: usize = 8;
 
+/// How many lines ahead of those in use weights are asked for: what hides the latency of memory
+/// from one thread, by measurement (16 to 256 tried).
+const AHEAD: usize = 32;
+
 /// Every packed format; the first that takes an encoding packs it.
 pub const FORMATS: &[&dyn Format] = &[
     &q8_0::Q8_0,

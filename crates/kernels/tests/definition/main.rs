@@ -3,15 +3,13 @@
 mod random;
 
 use sterna_formats::encodings::ENCODINGS;
-use sterna_kernels::acts::{
-    FloatActs, QuantActs, QuantLayout, QuantizeTile, RoundRows, ScaleOver, interleave, tiles,
-};
+use sterna_kernels::acts::{RoundRows, ScaleOver};
 use sterna_kernels::attention::{Attend, KvAppend, KvNumber, KvShape, Slots};
-use sterna_kernels::dot::{Acts, FEW_ROWS, LinearCall, PANEL};
+use sterna_kernels::dot::{FEW_ROWS, LinearCall, PANEL};
 use sterna_kernels::elementwise::{AddTo, Gelu, Relu2, SwiGlu};
 use sterna_kernels::norm::{LayerNorm, RmsNorm};
 use sterna_kernels::rope::{Rope, RopePairs};
-use sterna_kernels::{ColumnsMut, ISAS, Level, Line, PackedShape, define};
+use sterna_kernels::{ColumnsMut, ISAS, Level, Line, PackedShape, Prepared, define};
 
 /// A small seeded generator: tests must not depend on anything else.
 struct Rng(u64);
@@ -55,30 +53,7 @@ fn run_linear(
     panels_per_call: usize,
 ) -> Vec<f32> {
     let n_rows = x.len() / shape.cols;
-    let layout = QuantLayout { cols: shape.cols };
-    let mut ints = vec![0; n_rows * layout.ints()];
-    let mut scales = vec![0.0; n_rows * layout.chunks()];
-    let mut values = vec![0.0; x.len()];
-    for (first, width) in tiles(n_rows) {
-        let x = &x[first * shape.cols..][..width * shape.cols];
-        if shape.format.quantized() {
-            let ints = &mut ints[first * layout.ints()..][..width * layout.ints()];
-            let scales = &mut scales[first * layout.chunks()..][..width * layout.chunks()];
-            level.run(QuantizeTile { layout, over, width, x, ints, scales });
-        } else {
-            let out = &mut values[first * shape.cols..][..width * shape.cols];
-            let mut x = x.to_vec();
-            if over == ScaleOver::Row {
-                level.run(RoundRows { cols: shape.cols, x: &mut x });
-            }
-            interleave(&x, width, shape.cols, out);
-        }
-    }
-    let acts = if shape.format.quantized() {
-        Acts::Quant(QuantActs { layout, n_rows, ints: &ints, scales: &scales })
-    } else {
-        Acts::Float(FloatActs { cols: shape.cols, n_rows, values: &values })
-    };
+    let prepared = Prepared::new(level, shape, x, over);
     let mut out = vec![f32::NAN; n_rows * shape.rows];
     let mut scratch = vec![Line::ZERO; shape.format.scratch_lines()];
     for first in (0..shape.n_panels).step_by(panels_per_call) {
@@ -91,7 +66,7 @@ fn run_linear(
                 panel_lines: shape.panel_lines,
                 cols: shape.cols,
                 code_min: shape.code_min,
-                acts,
+                acts: prepared.acts(),
                 out: ColumnsMut::new(&mut out, n_rows, shape.rows, columns),
                 accumulate: false,
                 few_rows: FEW_ROWS,
@@ -223,20 +198,7 @@ fn accumulating_adds_the_same_numbers() {
         let y = run_linear(level, &shape, &lines, &x, ScaleOver::Chunk, 2);
         level.run(AddTo { x: &y, out: &mut wanted });
         let mut found = residual.clone();
-        let layout = QuantLayout { cols };
-        let mut ints = vec![0; n_rows * layout.ints()];
-        let mut scales = vec![0.0; n_rows * layout.chunks()];
-        for (first, width) in tiles(n_rows) {
-            level.run(QuantizeTile {
-                layout,
-                over: ScaleOver::Chunk,
-                width,
-                x: &x[first * cols..][..width * cols],
-                ints: &mut ints[first * layout.ints()..][..width * layout.ints()],
-                scales: &mut scales[first * layout.chunks()..][..width * layout.chunks()],
-            });
-        }
-        let acts = QuantActs { layout, n_rows, ints: &ints, scales: &scales };
+        let prepared = Prepared::new(level, &shape, &x, ScaleOver::Chunk);
         shape.format.linear(
             level,
             LinearCall {
@@ -244,7 +206,7 @@ fn accumulating_adds_the_same_numbers() {
                 panel_lines: shape.panel_lines,
                 cols,
                 code_min: shape.code_min,
-                acts: Acts::Quant(acts),
+                acts: prepared.acts(),
                 out: ColumnsMut::new(&mut found, n_rows, rows, 0..rows),
                 accumulate: true,
                 few_rows: FEW_ROWS,

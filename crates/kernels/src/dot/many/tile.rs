@@ -6,13 +6,9 @@ use crate::dot::Blocks;
 use crate::isa::{Isa, Line, TILE_ROWS, TileOut, TileUnit};
 use std::marker::PhantomData;
 
-/// Where the next tile's part of the chunk begins, which no hardware guesses.
-pub struct Next {
-    /// Counted from the tile's own first quad.
-    pub quads: usize,
-}
-
-/// Adds chunk `c` to the tile's sums. The block's codes are signed.
+/// Adds chunk `c` to the tile's sums, which the next tile's follow. The block's codes are signed.
+/// `next` is where the next tile's part of the chunk begins, counted from this tile's first quad:
+/// no hardware guesses that it will be read.
 #[inline(always)]
 pub fn pass<I: Isa, B: Blocks>(
     isa: I,
@@ -20,7 +16,7 @@ pub fn pass<I: Isa, B: Blocks>(
     block: &Block<'_>,
     tile: &QuantTile<'_>,
     c: usize,
-    next: &Next,
+    next: usize,
     sums: &mut [[Line; PAIR]],
 ) {
     let stride = block.codes.len();
@@ -32,24 +28,23 @@ pub fn pass<I: Isa, B: Blocks>(
     let group_quads = B::GROUP / 4;
     let rows = |g: usize| &quads[g * group_quads..];
     let codes = |g: usize| &block.codes[g * group_quads..][..group_quads];
+    // Asks for what the next tile reads where this one reads these groups: 16 quads to a line.
+    let ask = |first: usize, n_groups: usize| {
+        let group = group_quads * TILE_ROWS;
+        for line in 0..n_groups * group / 16 {
+            isa.prefetch(tile.quads, next + first * group + line * 16);
+        }
+    };
     if group_quads > 16 {
         for g in 0..n_groups {
             unit.dots(rows(g), stride, codes(g), &mut dots[g % 2]);
-            for line in 0..group_quads * TILE_ROWS / 16 {
-                isa.prefetch(tile.quads, next.quads + g * group_quads * TILE_ROWS + line * 16);
-            }
+            ask(g, 1);
             part.add(g, &dots[g % 2]);
         }
     } else {
         for g in (0..n_groups - n_groups % 2).step_by(2) {
             unit.dots_of_two([rows(g), rows(g + 1)], stride, [codes(g), codes(g + 1)], &mut dots);
-            for line in 0..group_quads * TILE_ROWS / 8 {
-                isa.prefetch(tile.quads, next.quads + g * group_quads * TILE_ROWS + line * 16);
-            }
-            for line in 0..group_quads * TILE_ROWS / 8 / 2 {
-                let at = g * group_quads * TILE_ROWS / 16 / 2 + line;
-                isa.prefetch(sums, TILE_ROWS + at / 2);
-            }
+            ask(g, 2);
             part.add(g, &dots[0]);
             part.add(g + 1, &dots[1]);
         }

@@ -4,7 +4,7 @@
 use crate::scoring::Cost;
 use std::path::Path;
 use sterna_measure::latency::BenchTest as Test;
-use sterna_model::{Model, Role};
+use sterna_model::Model;
 use sterna_runtime::{KvEncoding, Settings};
 
 /// Measures a ceiling by name, per second.
@@ -50,16 +50,13 @@ impl Roof {
     pub fn of(path: &Path, settings: &Settings) -> anyhow::Result<Self> {
         let model = Model::open(path)?;
         let cost = Cost::of(&model);
-        let head_role = if model.config.tied { Role::TokenEmbedding } else { Role::Head };
-        let decls = model.graph.weight_ids().map(|id| model.graph.decl(id));
-        let heads = decls.filter(|decl| decl.role == head_role).map(|decl| decl.matrix());
         let kv_number = if settings.kv == KvEncoding::F32 { 4.0 } else { 2.0 };
         Ok(Self {
             model: crate::scoring::describe(&model),
             weight_bytes: cost.read_bytes_per_token as f64,
             kv_bytes: model.graph.kv_bytes_per_token(kv_number),
             linear_ops: 2.0 * cost.linear_macs_per_token,
-            head_ops: heads.map(|(rows, cols)| 2.0 * (rows * cols) as f64).sum(),
+            head_ops: 2.0 * cost.head_macs_per_token,
             arithmetic: if cost.is_quantized { "int8_peak" } else { "f32_peak" },
         })
     }

@@ -3,16 +3,12 @@
 
 use std::ops::Range;
 use sterna_formats::EncodingRef;
-use sterna_kernels::acts::{
-    FloatActs, QuantActs, QuantLayout, QuantizeTile, ScaleOver, TILES, interleave, tiles,
-};
-use sterna_kernels::dot::{Acts, LinearCall};
-use sterna_kernels::{ColumnsMut, Level, Line, PackedShape};
+use sterna_kernels::acts::{ScaleOver, TILES};
+use sterna_kernels::dot::LinearCall;
+use sterna_kernels::{ColumnsMut, Level, Line, PackedShape, Prepared};
 use sterna_measure::clock::Clock;
 use sterna_runtime::Lines;
-
-/// Calls that a thread's share of a matrix is divided into.
-const CLAIMS: usize = 8;
+use sterna_runtime::tuning::Tuning;
 
 /// Memory that few rows read: more than caches hold, so that weights come from memory.
 const FEW_BYTES: usize = 512 << 20;
@@ -57,13 +53,6 @@ struct Worker {
     panels: Range<usize>,
     out: Vec<f32>,
     scratch: Vec<Line>,
-}
-
-/// Rows in the form that a way reads.
-struct Prepared {
-    ints: Vec<i32>,
-    scales: Vec<f32>,
-    values: Vec<f32>,
 }
 
 impl Layer {
@@ -146,7 +135,7 @@ impl Layer {
     /// the seconds of one pass. Preparing the rows is not part of it.
     pub fn run(&mut self, way: Way, clock: &dyn Clock) -> f64 {
         let (shape, n_rows) = (self.shape, self.n_rows);
-        let prepared = prepare(&shape, way.level, n_rows, &self.rows);
+        let prepared = Prepared::new(way.level, &shape, &self.rows, ScaleOver::Chunk);
         // Tens of milliseconds: a thread's first tiles are slow, as the tile unit wakes up.
         let again = (2e10 / (self.ops() * self.copies as f64)).ceil().max(1.0) as usize;
         let again = if self.copies > 1 { 1 } else { again };
@@ -177,25 +166,19 @@ impl Worker {
         prepared: &Prepared,
         n_rows: usize,
     ) {
-        let (cols, stride) = (shape.cols, self.out.len() / n_rows);
-        let layout = QuantLayout { cols };
-        let acts = if shape.format.quantized() {
-            let (ints, scales) = (&prepared.ints, &prepared.scales);
-            Acts::Quant(QuantActs { layout, n_rows, ints, scales })
-        } else {
-            Acts::Float(FloatActs { cols, n_rows, values: &prepared.values })
-        };
+        let stride = self.out.len() / n_rows;
         let first_row = shape.rows_of(self.panels.clone()).start;
-        for start in self.panels.clone().step_by(self.panels.len().div_ceil(CLAIMS).max(1)) {
-            let end = self.panels.end.min(start + self.panels.len().div_ceil(CLAIMS));
+        let claim = self.panels.len().div_ceil(Tuning::default().claims).max(1);
+        for start in self.panels.clone().step_by(claim) {
+            let end = self.panels.end.min(start + claim);
             let rows = shape.rows_of(start..end);
             let columns = rows.start - first_row..rows.end - first_row;
             let call = LinearCall {
                 lines: &weights[start * shape.panel_lines..end * shape.panel_lines],
                 panel_lines: shape.panel_lines,
-                cols,
+                cols: shape.cols,
                 code_min: shape.code_min,
-                acts,
+                acts: prepared.acts(),
                 out: ColumnsMut::new(&mut self.out, n_rows, stride, columns),
                 accumulate: false,
                 few_rows: way.few_rows,
@@ -204,31 +187,4 @@ impl Worker {
             shape.format.linear(way.level, call);
         }
     }
-}
-
-/// The rows as the way's kernels read them.
-fn prepare(shape: &PackedShape, level: Level, n_rows: usize, x: &[f32]) -> Prepared {
-    let cols = shape.cols;
-    let layout = QuantLayout { cols };
-    if !shape.format.quantized() {
-        let mut values = vec![0.0; x.len()];
-        for (first, width) in tiles(n_rows) {
-            let range = first * cols..(first + width) * cols;
-            interleave(&x[range.clone()], width, cols, &mut values[range]);
-        }
-        return Prepared { ints: vec![], scales: vec![], values };
-    }
-    let mut ints = vec![0; n_rows * layout.ints()];
-    let mut scales = vec![0.0; n_rows * layout.chunks()];
-    for (first, width) in tiles(n_rows) {
-        level.run(QuantizeTile {
-            layout,
-            over: ScaleOver::Chunk,
-            width,
-            x: &x[first * cols..][..width * cols],
-            ints: &mut ints[first * layout.ints()..][..width * layout.ints()],
-            scales: &mut scales[first * layout.chunks()..][..width * layout.chunks()],
-        });
-    }
-    Prepared { ints, scales, values: vec![] }
 }
