@@ -16,9 +16,7 @@ use sterna_optimize::runner::Running;
 use sterna_runtime::cache::Cache;
 use sterna_runtime::profile::{Detail, Profile};
 use sterna_runtime::settings::PAGE_LEN;
-use sterna_runtime::{
-    Chunk, FLAGS, KvEncoding, Logits, Means, Program, Runner, SequenceId, Settings,
-};
+use sterna_runtime::{Chunk, FLAGS, Logits, Means, Program, Runner, SequenceId, Settings};
 
 /// A model with a runner of its own.
 pub struct Scorer {
@@ -201,10 +199,7 @@ impl Scorer {
 
     /// The encoding of the KV cache.
     pub fn kv_name(&self) -> &'static str {
-        match self.program.settings().kv {
-            KvEncoding::F16 => "f16",
-            KvEncoding::F32 => "f32",
-        }
+        self.program.settings().kv.name()
     }
 
     /// Its architecture, size and main encoding.

@@ -139,6 +139,7 @@ pub struct QuantizeTile<'a> {
 
 impl Kernel for QuantizeTile<'_> {
     type Out = ();
+    const TILES: bool = true;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
@@ -199,7 +200,11 @@ fn sums_of_16<I: Isa>(isa: I, codes: &[Line; CHUNK / 64]) -> [i32; CHUNK / 16] {
         *fours = isa.lanes(isa.dot(isa.splat_i(-4 * 128), bytes, 0x0101_0101));
     }
     let fours: &[[i32; 4]; CHUNK / 16] = bytemuck::cast_ref(&fours);
-    fours.map(|[a, b, c, d]| a + b + c + d)
+    let mut sums = [0; CHUNK / 16];
+    for (sum, [a, b, c, d]) in sums.iter_mut().zip(fours) {
+        *sum = a + b + c + d;
+    }
+    sums
 }
 
 /// `(absmax / 127, 127 / absmax)`, or zeros where every value is zero.

@@ -2,6 +2,7 @@
 //! never used to compute; tests hold every ISA to them bit for bit.
 
 use crate::acts::{CHUNK, LEAST_ROW_MAX, ScaleOver};
+use crate::attention::KvEncoding;
 use sterna_formats::EncodingRef;
 
 /// One output of a linear layer: a weight row as stored, times one activation row.
@@ -122,24 +123,62 @@ pub fn gelu(x: f32) -> f32 {
     (if x > 0.0 { x } else { 0.0 }) - x.abs() * tail
 }
 
-/// Attention of one query over the keys and values it sees, `[n][head_dim]` each. `first` is the
-/// position of the first of them: a lane is a position modulo 16.
+/// Attention of one query over the keys and values it sees, `[n][head_dim]` each, kept as
+/// `encoding` says. `first` is the position of the first of them: a lane is a position modulo 16.
 pub fn attention(
     query: &[f32],
     keys: &[Vec<f32>],
     values: &[Vec<f32>],
     first: usize,
     scale: f32,
+    encoding: KvEncoding,
 ) -> Vec<f32> {
-    let dot = |key: &Vec<f32>| query.iter().zip(key).fold(0f32, |s, (&q, &k)| q.mul_add(k, s));
-    let scores: Vec<f32> = keys.iter().map(|key| dot(key) * scale).collect();
+    let scores: Vec<f32> = keys.iter().map(|key| score(query, key, encoding) * scale).collect();
     let largest = scores.iter().fold(f32::NEG_INFINITY, |m, &s| m.max(s));
     let weights: Vec<f32> = scores.iter().map(|&s| exp(s - largest)).collect();
     let mut lanes = [0f32; 16];
     weights.iter().enumerate().for_each(|(i, &w)| lanes[(first + i) % 16] += w);
     let total = fold(lanes);
-    let weighted = |d: usize| {
-        values.iter().zip(&weights).fold(0f32, |sum, (value, &w)| w.mul_add(value[d], sum))
-    };
-    (0..query.len()).map(|d| weighted(d) / total).collect()
+    let mut sums = vec![0f32; query.len()];
+    for (value, &weight) in values.iter().zip(&weights) {
+        for (sums, value) in sums.chunks_mut(KV_BLOCK).zip(value.chunks(KV_BLOCK)) {
+            let (weight, value) = match encoding {
+                KvEncoding::F16 | KvEncoding::F32 => (weight, kept(value, encoding)),
+                KvEncoding::Q8_0 => {
+                    let (scale, codes) = quantize(value, absmax(value));
+                    (weight * half(scale), codes.into_iter().map(f32::from).collect())
+                }
+            };
+            sums.iter_mut().zip(value).for_each(|(sum, value)| *sum = weight.mul_add(value, *sum));
+        }
+    }
+    sums.into_iter().map(|sum| sum / total).collect()
+}
+
+/// Features that share a scale in a q8_0 cache.
+const KV_BLOCK: usize = 32;
+
+/// Query times key, before the scale. Floats: fma over features in order. q8_0: both become int8
+/// per 32 features, the key's scale in half precision; over blocks in order
+/// `s = fma(dot, query scale * key scale, s)`.
+fn score(query: &[f32], key: &[f32], encoding: KvEncoding) -> f32 {
+    if encoding != KvEncoding::Q8_0 {
+        let key = kept(key, encoding);
+        return query.iter().zip(key).fold(0f32, |s, (&q, k)| q.mul_add(k, s));
+    }
+    query.chunks(KV_BLOCK).zip(key.chunks(KV_BLOCK)).fold(0f32, |s, (query, key)| {
+        let (query_scale, query) = quantize(query, absmax(query));
+        let (key_scale, key) = quantize(key, absmax(key));
+        let dot: i32 = query.iter().zip(key).map(|(&q, k)| i32::from(q) * i32::from(k)).sum();
+        (dot as f32).mul_add(query_scale * half(key_scale), s)
+    })
+}
+
+/// Floats as the cache keeps them.
+fn kept(x: &[f32], encoding: KvEncoding) -> Vec<f32> {
+    x.iter().map(|&x| if encoding == KvEncoding::F16 { half(x) } else { x }).collect()
+}
+
+fn half(x: f32) -> f32 {
+    half::f16::from_f32(x).to_f32()
 }

@@ -48,5 +48,6 @@ pub use profile::Profile;
 pub use program::{Means, Memory, Program};
 pub use region::Lines;
 pub use sample::{Sampler, SamplerSettings};
-pub use settings::{KvEncoding, Settings};
+pub use settings::Settings;
+pub use sterna_kernels::attention::KvEncoding;
 pub use tuning::{KNOBS, Tuning};

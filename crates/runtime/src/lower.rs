@@ -8,13 +8,12 @@ use crate::arena::{self, Buffer};
 use crate::fuse::{self, Fusions, Uses};
 use crate::kv::{KvLayout, KvNode};
 use crate::pack::{Form, Layout};
-use crate::settings::PAGE_LEN;
 use crate::steps::{self, Planned, Rows, Step};
 use crate::team::{Access, Region, Span, Split};
 use crate::{RuntimeError, Settings};
 use std::collections::HashMap;
 use std::ops::Range;
-use sterna_kernels::attention::KvShape;
+use sterna_kernels::attention::{KvEncoding, KvShape};
 use sterna_model::ops::{Activations, Attention, Rope, RopeTable};
 use sterna_model::{Graph, Role, ValueId, WeightId, WeightSource};
 
@@ -128,9 +127,7 @@ pub fn lower(
     let mut kv = KvLayout::default();
     for (n, node) in graph.nodes.iter().enumerate() {
         if let Some(op) = node.op.as_any().downcast_ref::<Attention>() {
-            let number = settings.kv.number();
-            let shape = KvShape { head_dim: op.head_dim, page_len: PAGE_LEN, number };
-            kv.push(n, shape, op.n_kv_heads);
+            kv.push(n, kv_shape(op, &node.name, settings.kv)?, op.n_kv_heads);
         }
     }
     let mut lowering = Lowering {
@@ -341,6 +338,22 @@ impl<'g> Lowering<'g> {
         let last = steps.next_back().unwrap_or(first);
         Buffer { len: self.buffers[buffer] * self.settings.max_batch_rows, alive: first..=last }
     }
+}
+
+/// The slots of an attention op.
+fn kv_shape(op: &Attention, node: &str, encoding: KvEncoding) -> Result<KvShape, RuntimeError> {
+    let (head_dim, multiple) = (op.head_dim, encoding.head_multiple());
+    if !head_dim.is_multiple_of(multiple) {
+        return Err(RuntimeError::Node {
+            node: node.to_owned(),
+            reason: format!(
+                "its heads have {head_dim} features, and a {} KV cache needs a multiple of \
+                 {multiple}; use f16",
+                encoding.name()
+            ),
+        });
+    }
+    Ok(KvShape { head_dim, encoding })
 }
 
 /// The layer of a node's weights, which may be none; nothing is known of a node without weights of

@@ -5,30 +5,8 @@ use crate::RuntimeError;
 use crate::team::cpus;
 use crate::tuning::Tuning;
 use sterna_kernels::Level;
-use sterna_kernels::attention::KvNumber;
-
-/// Positions per KV page.
-pub const PAGE_LEN: usize = 32;
-
-/// How keys and values are kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum KvEncoding {
-    /// Rounded to half precision: half the memory.
-    #[default]
-    F16,
-    /// Exact.
-    F32,
-}
-
-impl KvEncoding {
-    /// The kernels' word for it.
-    pub fn number(self) -> KvNumber {
-        match self {
-            Self::F16 => KvNumber::F16,
-            Self::F32 => KvNumber::F32,
-        }
-    }
-}
+use sterna_kernels::attention::KvEncoding;
+pub use sterna_kernels::attention::PAGE_LEN;
 
 /// How a program is compiled and run.
 #[derive(Clone, Debug, PartialEq)]

@@ -21,6 +21,7 @@ impl Avx2 {
     }
 }
 
+#[inline(never)]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn run<K: Kernel>(isa: Avx2, kernel: K) -> K::Out {
     kernel.run(isa)

@@ -24,11 +24,13 @@ impl<const VNNI: bool, const TILES: bool> Avx512<VNNI, TILES> {
     }
 }
 
+#[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
 fn run_vnni<K: Kernel, const TILES: bool>(isa: Avx512<true, TILES>, kernel: K) -> K::Out {
     kernel.run(isa)
 }
 
+#[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")]
 fn run_plain<K: Kernel, const TILES: bool>(isa: Avx512<false, TILES>, kernel: K) -> K::Out {
     kernel.run(isa)
@@ -47,8 +49,10 @@ impl<const VNNI: bool, const TILES: bool> Isa for Avx512<VNNI, TILES> {
 
     #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Out {
-        if VNNI {
+        if VNNI && K::TILES {
             on_cpu!(run_vnni(Avx512::<true, TILES>(()), kernel))
+        } else if VNNI {
+            on_cpu!(run_vnni(Avx512::<true, false>(()), kernel))
         } else {
             on_cpu!(run_plain(Avx512::<false, TILES>(()), kernel))
         }

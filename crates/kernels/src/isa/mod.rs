@@ -82,6 +82,9 @@ impl TileUnit for NoTiles {
 pub trait Kernel {
     /// What it returns.
     type Out;
+    /// Whether it asks for the tile unit or for [`Isa::TILES`]. Where not, it is compiled once for
+    /// ISAs that differ in nothing else.
+    const TILES: bool = false;
     /// The body. Implementations and all they call are `#[inline(always)]`, so that the whole body
     /// is compiled with the features of [`Isa::run`].
     fn run<I: Isa>(self, isa: I) -> Self::Out;

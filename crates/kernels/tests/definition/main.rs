@@ -4,7 +4,7 @@ mod random;
 
 use sterna_formats::encodings::ENCODINGS;
 use sterna_kernels::acts::{RoundRows, ScaleOver};
-use sterna_kernels::attention::{Attend, KvAppend, KvNumber, KvShape, Slots};
+use sterna_kernels::attention::{Attend, KvAppend, KvEncoding, KvShape, PAGE_LEN, Rows, Slots};
 use sterna_kernels::dot::{FEW_ROWS, LinearCall, PANEL};
 use sterna_kernels::elementwise::{AddTo, Gelu, Relu2, SwiGlu};
 use sterna_kernels::norm::{LayerNorm, RmsNorm};
@@ -332,29 +332,32 @@ fn rope_rotates_pairs() {
 #[test]
 fn attention_is_its_definition() {
     let mut rng = Rng(11);
-    for number in [KvNumber::F32, KvNumber::F16] {
+    for encoding in KvEncoding::ALL {
         for (head_dim, n_heads, window) in
             [(8, 2, usize::MAX), (64, 8, usize::MAX), (48, 1, 20), (128, 3, 7), (64, 4, 1)]
         {
-            attention_case(&mut rng, number, head_dim, n_heads, window);
+            if head_dim % encoding.head_multiple() == 0 {
+                attention_case(&mut rng, encoding, head_dim, n_heads, window);
+            }
         }
     }
 }
 
-fn attention_case(rng: &mut Rng, number: KvNumber, head_dim: usize, n_heads: usize, window: usize) {
-    let shape = KvShape { head_dim, page_len: 32, number };
+fn attention_case(
+    rng: &mut Rng,
+    encoding: KvEncoding,
+    head_dim: usize,
+    n_heads: usize,
+    window: usize,
+) {
+    let shape = KvShape { head_dim, encoding };
     let total = 75;
-    let round = |x: &f32| match number {
-        KvNumber::F32 => *x,
-        KvNumber::F16 => half::f16::from_f32(*x).to_f32(),
-    };
     let scale = 1.0 / (head_dim as f32).sqrt();
     for (first_position, n_rows) in [(0, total), (0, 1), (31, 2), (40, 35), (74, 1)] {
         let queries = rng.normals(n_rows * n_heads * head_dim);
-        let keys: Vec<Vec<f32>> = (0..total).map(|_| rng.normals(head_dim)).collect();
-        let values: Vec<Vec<f32>> = (0..total).map(|_| rng.normals(head_dim)).collect();
-        let stored = |rows: &[Vec<f32>]| -> Vec<Vec<f32>> {
-            rows.iter().map(|row| row.iter().map(round).collect()).collect()
+        let (keys, values) = (rng.normals(total * head_dim), rng.normals(total * head_dim));
+        let rows = |x: &[f32], from: usize, to: usize| -> Vec<Vec<f32>> {
+            x.chunks(head_dim).take(to).skip(from).map(<[f32]>::to_vec).collect()
         };
         let mut wanted = Vec::new();
         for row in 0..n_rows {
@@ -362,26 +365,32 @@ fn attention_case(rng: &mut Rng, number: KvNumber, head_dim: usize, n_heads: usi
             let start = end.saturating_sub(window);
             for head in 0..n_heads {
                 let query = &queries[(row * n_heads + head) * head_dim..][..head_dim];
-                let (keys, values) = (stored(&keys[start..end]), stored(&values[start..end]));
-                wanted.extend(define::attention(query, &keys, &values, start, scale));
+                let (keys, values) = (rows(&keys, start, end), rows(&values, start, end));
+                wanted.extend(define::attention(query, &keys, &values, start, scale, encoding));
             }
         }
         for level in levels() {
             // Pages hold infinities where nothing was written: they must not leak.
             let stale = Line([0x7c; 64]);
-            let n_pages = total.div_ceil(32);
+            let n_pages = total.div_ceil(PAGE_LEN);
             let pages: Vec<u32> = (0..n_pages as u32).rev().collect();
             let (page_lines, first) = (shape.slot_lines() + 2, 1);
             let mut cache = vec![stale; n_pages * page_lines];
-            for at in 0..first_position + n_rows {
-                let start = pages[at / 32] as usize * page_lines + first;
+            // What came before in ones and threes, what is new as much at once as fits a page.
+            let mut at = 0;
+            while at < first_position + n_rows {
+                let n = if at < first_position { [1, 3][at % 2] } else { PAGE_LEN };
+                let n = n.min(PAGE_LEN - at % PAGE_LEN).min(first_position + n_rows - at);
+                let start = pages[at / PAGE_LEN] as usize * page_lines + first;
                 level.run(KvAppend {
                     shape,
                     slot: &mut cache[start..][..shape.slot_lines()],
-                    at: at % 32,
-                    key: &keys[at],
-                    value: &values[at],
+                    at: at % PAGE_LEN,
+                    n,
+                    keys: Rows { features: &keys[at * head_dim..], stride: head_dim },
+                    values: Rows { features: &values[at * head_dim..], stride: head_dim },
                 });
+                at += n;
             }
             let width = n_heads * head_dim;
             let mut out = vec![0.0; n_rows * width];
@@ -399,7 +408,7 @@ fn attention_case(rng: &mut Rng, number: KvNumber, head_dim: usize, n_heads: usi
                 out: ColumnsMut::new(&mut out, n_rows, width, 0..width),
                 scratch: &mut scratch,
             });
-            let what = format!("{number:?} {head_dim} at {first_position}, {}", level.name());
+            let what = format!("{encoding:?} {head_dim} at {first_position}, {}", level.name());
             assert_same(&out, &wanted, &what);
         }
     }

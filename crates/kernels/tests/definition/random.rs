@@ -3,7 +3,7 @@
 use super::{Rng, assert_same, attention_case, levels, linear_case};
 use sterna_formats::encodings::ENCODINGS;
 use sterna_kernels::acts::{RoundRows, ScaleOver};
-use sterna_kernels::attention::KvNumber;
+use sterna_kernels::attention::KvEncoding;
 use sterna_kernels::define;
 use sterna_kernels::elementwise::{AddTo, Gelu, Relu2, SwiGlu};
 use sterna_kernels::norm::{LayerNorm, RmsNorm};
@@ -82,9 +82,10 @@ fn a_thousand_random_attentions() {
     let mut rng = Rng(23);
     // Each case has five pairs of a first position and rows.
     for i in 0..SHAPES / 5 {
-        let number = if i % 2 == 0 { KvNumber::F32 } else { KvNumber::F16 };
-        let (head_dim, n_heads) = (8 * rng.up_to(16), rng.up_to(9));
+        let encoding = KvEncoding::ALL[i % 3];
+        let multiple = if encoding == KvEncoding::Q8_0 { 32 } else { 8 };
+        let (head_dim, n_heads) = (multiple * rng.up_to(128 / multiple), rng.up_to(25));
         let window = if rng.up_to(3) == 1 { rng.up_to(60) } else { usize::MAX };
-        attention_case(&mut rng, number, head_dim, n_heads, window);
+        attention_case(&mut rng, encoding, head_dim, n_heads, window);
     }
 }

@@ -3,9 +3,8 @@
 use super::heads::HeadPrep;
 use super::{Run, Step};
 use crate::kv::KvNode;
-use crate::settings::PAGE_LEN;
 use crate::team::{Io, Items};
-use sterna_kernels::attention::KvAppend;
+use sterna_kernels::attention::{KvAppend, PAGE_LEN, Rows};
 
 /// The step. Reads keys and values, an item is a KV head.
 pub struct Append {
@@ -25,29 +24,37 @@ impl Step for Append {
     }
 
     fn scratch_lines(&self, _max_rows: usize, _context_len: usize) -> usize {
-        self.node.shape.head_dim.div_ceil(16)
+        (PAGE_LEN * self.node.shape.head_dim).div_ceil(16)
     }
 
     fn work(&self, io: &Io<'_>, run: &Run<'_>, _n_rows: usize) {
-        let (shape, n_heads) = (self.node.shape, self.node.n_heads);
-        let (keys, values) = (io.floats(0), io.floats(1));
+        let (shape, stride) = (self.node.shape, self.node.n_heads * self.node.shape.head_dim);
         let turned: &mut [f32] = bytemuck::cast_slice_mut(io.scratch());
-        let turned = &mut turned[..shape.head_dim];
         let mut slots = io.slots(0);
         for head in io.items() {
+            let (keys, values) =
+                (&io.floats(0)[head * shape.head_dim..], &io.floats(1)[head * shape.head_dim..]);
             for part in &run.batch.parts {
                 let pages = run.pages.pages(part.sequence);
-                for row in 0..part.n_rows {
-                    let from = ((part.first_row + row) * n_heads + head) * shape.head_dim;
-                    let position = part.first_position + row;
-                    self.prep.apply(run, position, &keys[from..][..shape.head_dim], turned);
+                let mut done = 0;
+                while done < part.n_rows {
+                    let position = part.first_position + done;
+                    let at = position % PAGE_LEN;
+                    let n = (part.n_rows - done).min(PAGE_LEN - at);
+                    let from = (part.first_row + done) * stride;
+                    for (i, to) in turned.chunks_exact_mut(shape.head_dim).take(n).enumerate() {
+                        let key = &keys[from + i * stride..][..shape.head_dim];
+                        self.prep.apply(run, position + i, key, to);
+                    }
                     run.level.run(KvAppend {
                         shape,
                         slot: slots.get(pages[position / PAGE_LEN] as usize, head),
-                        at: position % PAGE_LEN,
-                        key: turned,
-                        value: &values[from..][..shape.head_dim],
+                        at,
+                        n,
+                        keys: Rows { features: turned, stride: shape.head_dim },
+                        values: Rows { features: &values[from..], stride },
                     });
+                    done += n;
                 }
             }
         }

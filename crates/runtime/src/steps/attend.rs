@@ -11,7 +11,7 @@ use crate::lower::{Lowering, Place};
 use crate::team::{Io, Items, Split};
 use std::ops::Range;
 use sterna_kernels::ColumnsMut;
-use sterna_kernels::attention::{Attend, KvNumber, Slots};
+use sterna_kernels::attention::{Attend, PAGE_LEN, Slots};
 use sterna_model::ops;
 
 /// Rows whose queries are prepared and computed together.
@@ -109,7 +109,7 @@ impl Step for AttendStep {
 
     fn amount(&self, _n_rows: usize, batch: &Batch) -> Work {
         let shape = self.node.shape;
-        let number = if shape.number == KvNumber::F16 { 2.0 } else { 4.0 };
+        let position_bytes = (self.node.n_heads * shape.slot_lines() * 64 / PAGE_LEN) as f64;
         let per_key = (2 * shape.head_dim * self.node.n_heads) as f64;
         let mut work = Work::default();
         for part in &batch.parts {
@@ -118,7 +118,7 @@ impl Step for AttendStep {
             work.flops += 2.0 * per_key * self.group as f64 * keys as f64;
             let first_seen = (part.first_position + 1).saturating_sub(self.window);
             let n_read = part.first_position + part.n_rows - first_seen;
-            work.bytes += per_key * number * n_read as f64;
+            work.bytes += position_bytes * n_read as f64;
         }
         work
     }

@@ -5,7 +5,7 @@ use crate::scoring::Cost;
 use std::path::Path;
 use sterna_measure::latency::BenchTest as Test;
 use sterna_model::Model;
-use sterna_runtime::{KvEncoding, Settings};
+use sterna_runtime::Settings;
 
 /// Measures a ceiling by name, per second.
 pub type Probes<'p> = dyn Fn(&str) -> anyhow::Result<f64> + 'p;
@@ -50,11 +50,10 @@ impl Roof {
     pub fn of(path: &Path, settings: &Settings) -> anyhow::Result<Self> {
         let model = Model::open(path)?;
         let cost = Cost::of(&model);
-        let kv_number = if settings.kv == KvEncoding::F32 { 4.0 } else { 2.0 };
         Ok(Self {
             model: crate::scoring::describe(&model),
             weight_bytes: cost.read_bytes_per_token as f64,
-            kv_bytes: model.graph.kv_bytes_per_token(kv_number),
+            kv_bytes: model.graph.kv_bytes_per_token(settings.kv.number_bytes()),
             linear_ops: 2.0 * cost.linear_macs_per_token,
             head_ops: 2.0 * cost.head_macs_per_token,
             arithmetic: if cost.is_quantized { "int8_peak" } else { "f32_peak" },
