@@ -74,7 +74,7 @@ pub struct ComputeArgs {
     #[arg(short = 'b', long, value_name = "N")]
     batch_size: Option<usize>,
     /// How the KV cache stores numbers. q8_0 halves the memory of f16 and rounds keys, values and
-    /// queries to int8: see what it changes with `sterna eval`.
+    /// queries to int8: `sterna eval --baseline-kv f16` shows what that changes.
     #[arg(long = "kv-cache-dtype", visible_alias = "kv", default_value = "f16",
           value_parser = kv_encodings())]
     kv: KvEncoding,
@@ -89,7 +89,8 @@ pub struct ComputeArgs {
     program_cache_size: String,
 }
 
-fn kv_encodings() -> impl TypedValueParser<Value = KvEncoding> {
+/// Parses the name of a KV encoding.
+pub fn kv_encodings() -> impl TypedValueParser<Value = KvEncoding> {
     PossibleValuesParser::new(KvEncoding::ALL.map(KvEncoding::name))
         .map(|name| KvEncoding::by_name(&name).unwrap_or_default())
 }
@@ -154,6 +155,12 @@ impl ComputeArgs {
     /// When a name is unknown.
     pub fn optimizations(&self) -> anyhow::Result<Optimizations> {
         self.optimize.read()
+    }
+
+    /// The same choices with another KV cache.
+    #[must_use]
+    pub fn with_kv(&self, kv: KvEncoding) -> Self {
+        Self { kv, ..self.clone() }
     }
 
     /// The same choices with one optimization switched.

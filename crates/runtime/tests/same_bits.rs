@@ -156,7 +156,7 @@ fn wanted_rows_are_those_of_all_rows() {
 
 #[test]
 fn a_cut_sequence_goes_on_as_a_fresh_one() {
-    for kv in [KvEncoding::F16, KvEncoding::F32] {
+    for kv in KvEncoding::ALL {
         let model = tiny(SMALL, &["Q4_0", "F16"], 6);
         let mut runner = runner(&model, &Settings { kv, ..settings() });
         let (first, second) = (tokens(90, 5), tokens(60, 6));

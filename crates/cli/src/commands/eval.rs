@@ -1,6 +1,6 @@
 //! `sterna eval`: score a text with a model, alone or against a baseline.
 
-use crate::compute::ComputeArgs;
+use crate::compute::{ComputeArgs, kv_encodings};
 use crate::scoring::Scorer;
 use crate::show::{self, bad_input};
 use anyhow::Context;
@@ -10,12 +10,14 @@ use sterna_measure::quality::{Passages, Reference, Scoring, paired_drop, score};
 use sterna_measure::workload::TextRecipe;
 use sterna_measure::{Figure, LanguageModel};
 use sterna_model::Tokenizer;
+use sterna_runtime::KvEncoding;
 
 /// Score a text: mean negative log-likelihood (nats per token and per byte), perplexity with its
 /// standard error; with --baseline also KL divergence, top-1 flips and the drop in perplexity.
 ///
 /// The text is cut into documents at --separator; each is scored alone after a BOS. --windows N
-/// scores as llama-perplexity does instead.
+/// scores as llama-perplexity does instead. What an 8-bit KV cache changes:
+/// `sterna eval model.gguf -f text.txt --kv-cache-dtype q8_0 --baseline-kv f16`.
 #[derive(clap::Args)]
 pub struct Args {
     /// The model.
@@ -44,6 +46,9 @@ pub struct Args {
     /// Another model of the same vocabulary to compare with.
     #[arg(long, value_name = "MODEL")]
     baseline: Option<PathBuf>,
+    /// Compare with another encoding of the KV cache, of the baseline or the model itself.
+    #[arg(long, value_name = "KV", value_parser = kv_encodings())]
+    baseline_kv: Option<KvEncoding>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -62,10 +67,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let passages = passages(&args, &text, model.tokenizer()?)?;
     let longest = passages.iter().map(|p| p.tokens.len()).max().unwrap_or(0);
     model.check_context(longest)?;
-    let figures = match &args.baseline {
-        None => score(&mut model, &passages)?.figures()?,
-        Some(path) => {
-            let mut baseline = Scorer::open(path, &args.compute)?;
+    let figures = match (&args.baseline, args.baseline_kv) {
+        (None, None) => score(&mut model, &passages)?.figures()?,
+        (path, kv) => {
+            let compute = kv.map_or(args.compute.clone(), |kv| args.compute.with_kv(kv));
+            let mut baseline = Scorer::open(path.as_ref().unwrap_or(&args.model), &compute)?;
             baseline.check_context(longest)?;
             compare(&mut baseline, &mut model, &passages)?
         }

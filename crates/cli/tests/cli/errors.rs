@@ -36,6 +36,8 @@ fn mistakes_get_a_sentence_and_code_2() {
         (&["run", "tiny.gguf", "hi", "--temp", "-1"], "temperature"),
         (&["run", "tiny.gguf", "hi", "--isa", "avx1024"], "avx1024"),
         (&["run", "tiny.gguf", "hi", "--threads", "0"], "--threads"),
+        (&["run", "tiny.gguf", "hi", "--kv-cache-dtype", "q8_0"], "multiple of 32"),
+        (&["run", "tiny.gguf", "hi", "--kv-cache-dtype", "int4"], "q8_0"),
         (&["quantize", "tiny.gguf", "out.gguf", "Q4_9"], "Q4_9"),
         (&["quantize", "tiny.gguf", "tiny.gguf", "Q8_0"], "--force"),
         (

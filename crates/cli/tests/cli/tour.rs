@@ -106,6 +106,25 @@ fn optimize_builds_an_artifact_that_carries_its_evidence() {
     ok(at, &["run", "best/tiny.sterna.gguf", "the", "-n", "4", "-q"]);
 }
 
+// proves B-9: what rounding the KV cache changes is measured, and nothing where nothing is rounded.
+#[test]
+fn what_a_smaller_kv_cache_changes_is_measured() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let at = folder.path();
+    tiny::write(at, "wide.gguf", &tiny::WIDE);
+    std::fs::write(at.join("text.txt"), "the heart of the matter ".repeat(8)).expect("writable");
+    let divergence = |kv: &str, baseline: &str| {
+        let kv = ["--kv-cache-dtype", kv, "--baseline-kv", baseline, "--json"];
+        let figures = json(&ok(at, &[&["eval", "wide.gguf", "-f", "text.txt"][..], &kv].concat()));
+        let find = |f: &&serde_json::Value| f["name"] == "kl_mean";
+        let kl = figures.as_array().and_then(|all| all.iter().find(find)).expect("it is named");
+        kl["value"].as_f64().expect("a number")
+    };
+    assert_eq!(divergence("f32", "f32"), 0.0);
+    let (half, eighth) = (divergence("f16", "f32"), divergence("q8_0", "f32"));
+    assert!(half > 0.0 && half < eighth && eighth < 1e-3, "f16 {half}, q8_0 {eighth}");
+}
+
 // proves P-1 (as far as weights go): a weight, and rows of it, are views of the mapped file.
 #[test]
 fn weights_are_views_of_the_file() {
