@@ -7,6 +7,7 @@ use sterna_measure::MeasureError;
 use sterna_measure::report::Status;
 use sterna_optimize::OptimizeError;
 use sterna_optimize::report::Report;
+use sterna_runtime::RuntimeError;
 use sterna_train::TrainError;
 
 /// An error whose cause is the user's input; the program ends with code 2.
@@ -44,6 +45,7 @@ fn is_input(error: &(dyn std::error::Error + 'static)) -> bool {
             Some(TrainError::Input(_) | TrainError::Format(_) | TrainError::Teacher(_))
         )
         || matches!(measure, Some(MeasureError::Data(_)))
+        || error.downcast_ref().is_some_and(RuntimeError::is_input)
         || io.is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound)
 }
 

@@ -51,3 +51,19 @@ pub enum RuntimeError {
     #[error(transparent)]
     File(#[from] FormatError),
 }
+
+impl RuntimeError {
+    /// Whether the model or the settings are to blame, not the machine or a bug.
+    pub fn is_input(&self) -> bool {
+        matches!(
+            self,
+            Self::Isa(_)
+                | Self::NoLowering { .. }
+                | Self::Node { .. }
+                | Self::Weight { .. }
+                | Self::Setting { .. }
+                | Self::ContextFull { .. }
+                | Self::Budget(_)
+        )
+    }
+}
