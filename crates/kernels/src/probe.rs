@@ -7,8 +7,15 @@
 use crate::isa::{Isa, Kernel, Line};
 use std::hint::black_box;
 
-/// Accumulators in flight: enough to hide the latency of dots and FMAs on every CPU of today.
+/// Accumulators of a pass: enough to hide the latency of dots and FMAs on every CPU of today. Where
+/// registers are few, half of them are in flight at a time, each in two registers.
 const CHAINS: usize = 12;
+
+/// Rounds of dots that are summed short: [`CODE`] is as large as their sums allow.
+const SHORT_ROUNDS: u64 = 8;
+
+/// The weights' code.
+const CODE: u8 = 15;
 
 /// Reads memory once.
 pub struct ReadPass<'a> {
@@ -51,16 +58,35 @@ impl Kernel for Int8Pass {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> u64 {
-        let w = isa.load_b(black_box(&Line([3; 64])));
-        let mut sums = [isa.splat_i(0); CHAINS];
-        for _ in 0..self.rounds {
-            for sum in &mut sums {
-                *sum = isa.dot_small(*sum, w, 0x0101_0101);
+        let w = isa.load_b(black_box(&Line([CODE; 64])));
+        let dots = if I::REGISTERS >= 32 {
+            dots::<I, CHAINS>(isa, w, self.rounds)
+        } else {
+            let half = dots::<I, { CHAINS / 2 }>(isa, w, self.rounds);
+            isa.add_i(half, dots::<I, { CHAINS / 2 }>(isa, w, self.rounds))
+        };
+        isa.sum(isa.to_f(dots)).to_bits().into()
+    }
+}
+
+/// Rounds of `N` dots.
+#[inline(always)]
+fn dots<I: Isa, const N: usize>(isa: I, w: I::B, rounds: u64) -> I::I {
+    let mut sums = [isa.splat_i(0); N];
+    let mut left = rounds;
+    while left > 0 {
+        let mut short = sums.map(|sum| isa.begin(sum));
+        for _ in 0..left.min(SHORT_ROUNDS) {
+            for short in &mut short {
+                *short = isa.dot_short(*short, w, 0x0101_0101);
             }
         }
-        let folded = sums.into_iter().fold(isa.splat_i(0), |a, b| isa.add_i(a, b));
-        isa.sum(isa.to_f(folded)).to_bits().into()
+        for (sum, short) in sums.iter_mut().zip(short) {
+            *sum = isa.end(*sum, short);
+        }
+        left = left.saturating_sub(SHORT_ROUNDS);
     }
+    sums.into_iter().fold(isa.splat_i(0), |a, b| isa.add_i(a, b))
 }
 
 /// f32 FMAs on registers: [`FmaPass::flops`] operations.
@@ -83,13 +109,24 @@ impl Kernel for FmaPass {
     fn run<I: Isa>(self, isa: I) -> u64 {
         let a = isa.splat(black_box(0.999));
         let b = isa.splat(black_box(0.001));
-        let mut sums = [isa.splat(1.0); CHAINS];
-        for _ in 0..self.rounds {
-            for sum in &mut sums {
-                *sum = isa.fma(*sum, a, b);
-            }
-        }
-        let folded = sums.into_iter().fold(isa.splat(0.0), |x, y| isa.add(x, y));
-        isa.sum(folded).to_bits().into()
+        let sum = if I::REGISTERS >= 32 {
+            fmas::<I, CHAINS>(isa, a, b, self.rounds)
+        } else {
+            let half = fmas::<I, { CHAINS / 2 }>(isa, a, b, self.rounds);
+            isa.add(half, fmas::<I, { CHAINS / 2 }>(isa, a, b, self.rounds))
+        };
+        isa.sum(sum).to_bits().into()
     }
+}
+
+/// Rounds of `N` FMAs.
+#[inline(always)]
+fn fmas<I: Isa, const N: usize>(isa: I, a: I::F, b: I::F, rounds: u64) -> I::F {
+    let mut sums = [isa.splat(1.0); N];
+    for _ in 0..rounds {
+        for sum in &mut sums {
+            *sum = isa.fma(*sum, a, b);
+        }
+    }
+    sums.into_iter().fold(isa.splat(0.0), |x, y| isa.add(x, y))
 }

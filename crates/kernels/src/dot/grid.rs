@@ -13,7 +13,7 @@ impl<const GROUP: usize, const MIN: bool> Blocks for Grid8<GROUP, MIN> {
     const NAME: &str = "grid8";
     const GROUP: usize = GROUP;
     const HAS_MIN: bool = MIN;
-    const SMALL: bool = false;
+    const MAX_CODE: u8 = u8::MAX;
     const UNIT_LINES: usize = 4;
     // Scales of all groups, then mins of all groups, a line each.
     const HEADER_LINES: usize = 256 / GROUP * if MIN { 2 } else { 1 };

@@ -2,7 +2,7 @@
 
 use super::{AHEAD, Acts, Blocks, LinearCall, many};
 use crate::acts::{CHUNK, QuantActs, QuantTile, TILES, tiles};
-use crate::isa::{Isa, Kernel, Line};
+use crate::isa::{Isa, Kernel, Line, short_dots};
 use std::marker::PhantomData;
 
 /// Units in a full chunk.
@@ -127,19 +127,42 @@ fn group_dot<I: Isa, B: Blocks, const T: usize>(
     act_sums: &[i32],
     code_min: i32,
 ) -> [I::I; T] {
-    // Few rows over a long group would wait for one chain of dots: cut it into four.
-    let chains = if B::GROUP == 256 && T <= 2 { 4 } else { 1 };
+    // Few rows over a long group would wait for one chain of dots: cut it into four, where there
+    // are registers for them.
+    let chains = if B::GROUP == 256 && T <= 2 && I::REGISTERS >= 32 { 4 } else { 1 };
     let mut dots = [[isa.splat_i(0); T]; 4];
     // codes are stored as code - code_min: put code_min * (sum of activations) back.
     dots[0] = std::array::from_fn(|t| isa.splat_i(act_sums[t] * code_min));
-    for (unit, a) in group.chunks_exact(B::UNIT_LINES).zip(quads.chunks_exact(4 * T)) {
-        let w = B::unit(isa, unit);
-        (0..B::UNIT_LINES).for_each(|line| isa.prefetch(unit, AHEAD + line));
-        for q in 0..4 {
-            for t in 0..T {
-                let (sum, a) = (dots[q % chains][t], a[q * T + t]);
-                dots[q % chains][t] =
-                    if B::SMALL { isa.dot_small(sum, w[q], a) } else { isa.dot(sum, w[q], a) };
+    let per_sum = short_dots::<I>(B::MAX_CODE);
+    let units = (per_sum / 4).clamp(1, B::GROUP / 16);
+    let parts = group.chunks_exact(units * B::UNIT_LINES).zip(quads.chunks_exact(units * 4 * T));
+    for (lines, quads) in parts {
+        let mut short: [[I::Short; T]; 4] =
+            std::array::from_fn(|chain| std::array::from_fn(|t| isa.begin(dots[chain][t])));
+        for (unit, a) in lines.chunks_exact(B::UNIT_LINES).zip(quads.chunks_exact(4 * T)) {
+            let w = B::unit(isa, unit);
+            (0..B::UNIT_LINES).for_each(|line| isa.prefetch(unit, AHEAD + line));
+            for q in 0..4 {
+                let chain = q % chains;
+                for t in 0..T {
+                    let a = a[q * T + t];
+                    if per_sum == 0 {
+                        dots[chain][t] = isa.dot(dots[chain][t], w[q], a);
+                        continue;
+                    }
+                    short[chain][t] = isa.dot_short(short[chain][t], w[q], a);
+                    if per_sum < 4 && q % per_sum == per_sum - 1 {
+                        dots[chain][t] = isa.end(dots[chain][t], short[chain][t]);
+                        short[chain][t] = isa.begin(dots[chain][t]);
+                    }
+                }
+            }
+        }
+        if per_sum >= 4 {
+            for chain in 0..chains {
+                for t in 0..T {
+                    dots[chain][t] = isa.end(dots[chain][t], short[chain][t]);
+                }
             }
         }
     }

@@ -8,7 +8,7 @@ mod vector;
 
 use super::{Blocks, LinearCall, PANEL};
 use crate::acts::{CHUNK, QuantActs, QuantTile, tiles};
-use crate::isa::{Isa, Line, TILE_ROWS};
+use crate::isa::{Isa, Line, TILE_ROWS, short_dots};
 use vector::Part;
 
 /// Rows whose sums wait in scratch at a time: whole tiles, whose sums fit the second cache.
@@ -23,28 +23,39 @@ const QUADS: usize = CHUNK / 4;
 /// The most groups in a chunk.
 const GROUPS: usize = CHUNK / 16;
 
-/// Lines of an unpacked chunk: codes, then scales, then mins, each with the pair side by side.
-const BLOCK: usize = PAIR * (QUADS + 2 * GROUPS);
+/// Lines of an unpacked chunk: codes of up to 16 bits, then scales, then mins, each with the pair
+/// side by side.
+const BLOCK: usize = PAIR * (2 * QUADS + 2 * GROUPS);
 
-/// Lines of what a tile's groups add: see [`Corrections`].
-const CORRECTIONS: usize = GROUPS * 12 / 16;
+/// Lines of a tile's quads in a chunk.
+const TILE_QUADS: usize = QUADS * TILE_ROWS / 16;
+
+/// Lines of scratch for a tile's chunk: its groups' corrections, its even and its odd codes.
+const TILE_WORK: usize = GROUPS * TILE_ROWS / 16 + 2 * TILE_QUADS;
 
 /// Lines of scratch that [`linear`] needs.
-pub const SCRATCH: usize = BLOCK + CORRECTIONS + PAIR * ROWS;
+pub const SCRATCH: usize = BLOCK + TILE_WORK + PAIR * ROWS;
 
-/// A pair of panels' chunk, one byte a code.
+/// A pair of panels' chunk.
 struct Block<'a> {
+    /// Four codes of a row in a byte each, or the even and then the odd ones in 16 bits: [`parts`].
     codes: &'a [[Line; PAIR]],
     scales: &'a [[Line; PAIR]],
     mins: &'a [[Line; PAIR]],
+}
+
+/// How many lines a quad is multiplied as: its even and its odd codes apart, signed and in 16 bits,
+/// where codes are too large for this ISA's short sums.
+const fn parts<I: Isa, B: Blocks>() -> usize {
+    if short_dots::<I>(B::MAX_CODE) == 0 { 2 } else { 1 }
 }
 
 /// Computes the call's panels for all rows.
 #[inline(always)]
 pub fn linear<I: Isa, B: Blocks>(isa: I, call: &mut LinearCall<'_>, acts: &QuantActs<'_>) {
     let scratch = std::mem::take(&mut call.scratch);
-    let (work, sums) = scratch[..SCRATCH].split_at_mut(BLOCK + CORRECTIONS);
-    let (block, corrections) = work.split_at_mut(BLOCK);
+    let (block, rest) = scratch[..SCRATCH].split_at_mut(BLOCK);
+    let (work, sums) = rest.split_at_mut(TILE_WORK);
     let sums = sums.as_chunks_mut::<PAIR>().0;
     let unit = isa.tiles(B::GROUP / 4);
     for first in (0..acts.n_rows).step_by(ROWS) {
@@ -67,12 +78,12 @@ pub fn linear<I: Isa, B: Blocks>(isa: I, call: &mut LinearCall<'_>, acts: &Quant
                 if n_tiled == n_rows {
                     continue;
                 }
-                let block = unpack::<I, B>(isa, pair, call, c, 0, block);
+                let add = if parts::<I, B>() == 2 { call.code_min } else { 0 };
+                let block = unpack::<I, B>(isa, pair, call, c, add, block);
                 for (at, width) in tiles(n_rows).filter(|&(at, _)| at >= n_tiled) {
                     let tile = acts.tile(first + at, width);
                     let sums = &mut sums[at..at + width];
-                    let corrections: &mut [i32] = bytemuck::cast_slice_mut(corrections);
-                    chunk::<I, B>(isa, &block, &tile, c, call.code_min, corrections, sums);
+                    chunk::<I, B>(isa, &block, &tile, c, call.code_min - add, work, sums);
                 }
             }
             for (row, sums) in sums.iter().enumerate() {
@@ -101,7 +112,7 @@ fn unpack<'b, I: Isa, B: Blocks>(
     let n_units = (CHUNK / 16).min((cols - c * CHUNK) / 16);
     let n_groups = n_units * 16 / B::GROUP;
     let block = block.as_chunks_mut::<PAIR>().0;
-    let (codes, rest) = block.split_at_mut(QUADS);
+    let (codes, rest) = block.split_at_mut(parts::<I, B>() * QUADS);
     let (scales, mins) = rest.split_at_mut(GROUPS);
     if pair.len() == panel_lines {
         for lines in codes.iter_mut().chain(&mut *scales).chain(&mut *mins) {
@@ -120,15 +131,22 @@ fn unpack<'b, I: Isa, B: Blocks>(
                 isa.store(B::min(isa, header, g), mins[g][p].floats_mut());
             }
         }
-        let quads = codes.as_chunks_mut::<4>().0;
+        let quads = codes.chunks_exact_mut(4 * parts::<I, B>());
         for (unit, quads) in units.chunks_exact(B::UNIT_LINES).zip(quads) {
             let bytes = B::unit(isa, unit);
             for q in 0..4 {
-                isa.store_b(isa.add_b(bytes[q], add as i8), &mut quads[q][p]);
+                let bytes = isa.add_b(bytes[q], add as i8);
+                if parts::<I, B>() == 1 {
+                    isa.store_b(bytes, &mut quads[q][p]);
+                } else {
+                    isa.store_b(isa.even(bytes), &mut quads[2 * q][p]);
+                    isa.store_b(isa.odd(bytes), &mut quads[2 * q + 1][p]);
+                }
             }
         }
     }
-    Block { codes: &codes[..n_units * 4], scales: &scales[..n_groups], mins: &mins[..n_groups] }
+    let codes = &codes[..n_units * 4 * parts::<I, B>()];
+    Block { codes, scales: &scales[..n_groups], mins: &mins[..n_groups] }
 }
 
 /// Adds a chunk's part to the sums of a tile, in as many passes as its registers ask for.
@@ -139,20 +157,20 @@ fn chunk<I: Isa, B: Blocks>(
     tile: &QuantTile<'_>,
     c: usize,
     code_min: i32,
-    corrections: &mut [i32],
+    work: &mut [Line],
     sums: &mut [[Line; PAIR]],
 ) {
     match sums.len() {
         1 => {
-            let part = Part::<1>::new::<B>(tile, c, block, code_min, corrections);
+            let part = Part::<1>::new::<I, B>(isa, tile, c, block, code_min, work);
             part.pass::<I, B, 0, 1, 2>(isa, block, sums, 0);
         }
         2 => {
-            let part = Part::<2>::new::<B>(tile, c, block, code_min, corrections);
+            let part = Part::<2>::new::<I, B>(isa, tile, c, block, code_min, work);
             part.pass::<I, B, 0, 2, 2>(isa, block, sums, 0);
         }
         4 => {
-            let part = Part::<4>::new::<B>(tile, c, block, code_min, corrections);
+            let part = Part::<4>::new::<I, B>(isa, tile, c, block, code_min, work);
             if I::REGISTERS >= 32 {
                 part.pass::<I, B, 0, 4, 2>(isa, block, sums, 0);
             } else {
@@ -161,17 +179,19 @@ fn chunk<I: Isa, B: Blocks>(
             }
         }
         _ => {
-            let part = Part::<12>::new::<B>(tile, c, block, code_min, corrections);
+            let part = Part::<12>::new::<I, B>(isa, tile, c, block, code_min, work);
             if I::REGISTERS >= 32 && B::GROUP == 256 {
                 part.pass::<I, B, 0, 12, 2>(isa, block, sums, 0);
             } else if I::REGISTERS >= 32 {
                 part.pass::<I, B, 0, 6, 2>(isa, block, sums, 0);
                 part.pass::<I, B, 6, 6, 2>(isa, block, sums, 0);
             } else {
+                // Dots and totals of three rows stay in registers; those of four would not.
                 for panel in 0..PAIR {
-                    part.pass::<I, B, 0, 4, 1>(isa, block, sums, panel);
-                    part.pass::<I, B, 4, 4, 1>(isa, block, sums, panel);
-                    part.pass::<I, B, 8, 4, 1>(isa, block, sums, panel);
+                    part.pass::<I, B, 0, 3, 1>(isa, block, sums, panel);
+                    part.pass::<I, B, 3, 3, 1>(isa, block, sums, panel);
+                    part.pass::<I, B, 6, 3, 1>(isa, block, sums, panel);
+                    part.pass::<I, B, 9, 3, 1>(isa, block, sums, panel);
                 }
             }
         }

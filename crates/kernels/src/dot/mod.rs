@@ -108,8 +108,8 @@ pub trait Blocks: Sync + 'static {
     const GROUP: usize;
     /// Whether groups have a min.
     const HAS_MIN: bool;
-    /// Whether every stored code is at most 127.
-    const SMALL: bool;
+    /// The largest stored code.
+    const MAX_CODE: u8;
     /// Lines of codes per unit.
     const UNIT_LINES: usize;
     /// Lines of scales per chunk.

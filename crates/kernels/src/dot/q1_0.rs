@@ -12,7 +12,7 @@ impl Blocks for Q1_0 {
     const NAME: &str = "q1_0";
     const GROUP: usize = 32;
     const HAS_MIN: bool = false;
-    const SMALL: bool = true;
+    const MAX_CODE: u8 = 2;
     const UNIT_LINES: usize = 1;
     const HEADER_LINES: usize = 1;
 

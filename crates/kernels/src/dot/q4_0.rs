@@ -11,7 +11,7 @@ impl Blocks for Q4_0 {
     const NAME: &str = "q4_0";
     const GROUP: usize = 32;
     const HAS_MIN: bool = false;
-    const SMALL: bool = true;
+    const MAX_CODE: u8 = 15;
     const UNIT_LINES: usize = 2;
     const HEADER_LINES: usize = 4;
 

@@ -22,7 +22,7 @@ impl Blocks for Q4K {
     const NAME: &str = "q4_k";
     const GROUP: usize = 32;
     const HAS_MIN: bool = true;
-    const SMALL: bool = true;
+    const MAX_CODE: u8 = 15;
     const UNIT_LINES: usize = 2;
     const HEADER_LINES: usize = 5;
 

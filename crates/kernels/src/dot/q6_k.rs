@@ -13,7 +13,7 @@ impl Blocks for Q6K {
     const NAME: &str = "q6_k";
     const GROUP: usize = 16;
     const HAS_MIN: bool = false;
-    const SMALL: bool = true;
+    const MAX_CODE: u8 = 63;
     const UNIT_LINES: usize = 3;
     const HEADER_LINES: usize = 5;
 

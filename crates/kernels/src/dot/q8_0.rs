@@ -11,7 +11,7 @@ impl Blocks for Q8_0 {
     const NAME: &str = "q8_0";
     const GROUP: usize = 32;
     const HAS_MIN: bool = false;
-    const SMALL: bool = false;
+    const MAX_CODE: u8 = u8::MAX;
     const UNIT_LINES: usize = 4;
     const HEADER_LINES: usize = 4;
 

@@ -12,7 +12,7 @@ impl Blocks for Tq2_0 {
     const NAME: &str = "tq2_0";
     const GROUP: usize = 256;
     const HAS_MIN: bool = false;
-    const SMALL: bool = true;
+    const MAX_CODE: u8 = 2;
     const UNIT_LINES: usize = 1;
     const HEADER_LINES: usize = 1;
 

@@ -61,14 +61,6 @@ fn dot_half(sum: __m256i, w: __m256i, a: __m256i) -> __m256i {
     _mm256_add_epi32(sum, _mm256_add_epi32(even, _mm256_madd_epi16(w_odd, a_odd)))
 }
 
-/// One half of [`Isa::dot_small`]: |pair| <= 2 * 127 * 127 = 32258 < 32767, so i16 is exact.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn dot_small_half(sum: __m256i, w: __m256i, a: __m256i) -> __m256i {
-    let pairs = _mm256_maddubs_epi16(w, a);
-    _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
-}
-
 /// Eight f32 from eight bytes, widened by `widen`.
 macro_rules! both {
     ($x:ident, $f:expr) => {
@@ -84,6 +76,9 @@ impl Isa for Avx2 {
     type F = Two<__m256>;
     type I = Two<__m256i>;
     type B = Two<__m256i>;
+    /// Two sums of 16 bits a lane.
+    type Short = Two<__m256i>;
+    const SHORT_MAX: i32 = i16::MAX as i32;
     type Tiles = NoTiles;
 
     #[inline(always)]
@@ -273,9 +268,36 @@ impl Isa for Avx2 {
         Two(on_cpu!(dot_half(sum.0, w.0, a)), on_cpu!(dot_half(sum.1, w.1, a)))
     }
     #[inline(always)]
-    fn dot_small(self, sum: Self::I, w: Self::B, a: i32) -> Self::I {
+    fn begin(self, _sum: Self::I) -> Self::Short {
+        self.splat_i(0)
+    }
+    #[inline(always)]
+    fn dot_short(self, sums: Self::Short, w: Self::B, a: i32) -> Self::Short {
         let a = on_cpu!(_mm256_set1_epi32(a));
-        Two(on_cpu!(dot_small_half(sum.0, w.0, a)), on_cpu!(dot_small_half(sum.1, w.1, a)))
+        Two(
+            on_cpu!(_mm256_add_epi16(sums.0, _mm256_maddubs_epi16(w.0, a))),
+            on_cpu!(_mm256_add_epi16(sums.1, _mm256_maddubs_epi16(w.1, a))),
+        )
+    }
+    #[inline(always)]
+    fn end(self, sum: Self::I, sums: Self::Short) -> Self::I {
+        self.dot_pairs(sum, sums, 0x0001_0001)
+    }
+    #[inline(always)]
+    fn even(self, x: Self::B) -> Self::B {
+        both!(x, |x| _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(x)))
+    }
+    #[inline(always)]
+    fn odd(self, x: Self::B) -> Self::B {
+        both!(x, _mm256_srai_epi16::<8>)
+    }
+    #[inline(always)]
+    fn dot_pairs(self, sum: Self::I, w: Self::B, a: i32) -> Self::I {
+        let a = on_cpu!(_mm256_set1_epi32(a));
+        Two(
+            on_cpu!(_mm256_add_epi32(sum.0, _mm256_madd_epi16(w.0, a))),
+            on_cpu!(_mm256_add_epi32(sum.1, _mm256_madd_epi16(w.1, a))),
+        )
     }
 
     #[inline(always)]

@@ -45,6 +45,9 @@ impl<const VNNI: bool, const TILES: bool> Isa for Avx512<VNNI, TILES> {
     type F = __m512;
     type I = __m512i;
     type B = __m512i;
+    /// Sums of 32 bits with VNNI; two of 16 bits a lane without.
+    type Short = __m512i;
+    const SHORT_MAX: i32 = if VNNI { i32::MAX } else { i16::MAX as i32 };
     type Tiles = AmxTiles;
 
     #[inline(always)]
@@ -214,15 +217,31 @@ impl<const VNNI: bool, const TILES: bool> Isa for Avx512<VNNI, TILES> {
         })
     }
     #[inline(always)]
-    fn dot_small(self, sum: __m512i, w: __m512i, a: i32) -> __m512i {
+    fn begin(self, sum: __m512i) -> __m512i {
+        if VNNI { sum } else { self.splat_i(0) }
+    }
+    #[inline(always)]
+    fn dot_short(self, sums: __m512i, w: __m512i, a: i32) -> __m512i {
         if VNNI {
-            return self.dot(sum, w, a);
+            return self.dot(sums, w, a);
         }
-        on_cpu!({
-            // |pair| <= 2 * 127 * 127 = 32258 < 32767, so i16 is exact.
-            let pairs = _mm512_maddubs_epi16(w, _mm512_set1_epi32(a));
-            _mm512_add_epi32(sum, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))
-        })
+        on_cpu!(_mm512_add_epi16(sums, _mm512_maddubs_epi16(w, _mm512_set1_epi32(a))))
+    }
+    #[inline(always)]
+    fn end(self, sum: __m512i, sums: __m512i) -> __m512i {
+        if VNNI { sums } else { self.dot_pairs(sum, sums, 0x0001_0001) }
+    }
+    #[inline(always)]
+    fn even(self, x: __m512i) -> __m512i {
+        on_cpu!(_mm512_srai_epi16::<8>(_mm512_slli_epi16::<8>(x)))
+    }
+    #[inline(always)]
+    fn odd(self, x: __m512i) -> __m512i {
+        on_cpu!(_mm512_srai_epi16::<8>(x))
+    }
+    #[inline(always)]
+    fn dot_pairs(self, sum: __m512i, w: __m512i, a: i32) -> __m512i {
+        on_cpu!(_mm512_add_epi32(sum, _mm512_madd_epi16(w, _mm512_set1_epi32(a))))
     }
 
     #[inline(always)]

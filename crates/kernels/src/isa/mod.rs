@@ -102,6 +102,10 @@ pub trait Isa: Copy + Send + Sync + 'static {
     type I: Copy;
     /// 64 bytes.
     type B: Copy;
+    /// 16 lanes of sums of dots, each in two halves of perhaps few bits.
+    type Short: Copy;
+    /// The largest number that half a lane of [`Isa::Short`] holds: see [`Isa::dot_short`].
+    const SHORT_MAX: i32;
     /// The tile unit.
     type Tiles: TileUnit;
 
@@ -170,8 +174,20 @@ pub trait Isa: Copy + Send + Sync + 'static {
     /// Lane `r` gains the dot product of bytes `4r..4r+4` of `w` (unsigned) with the four bytes of
     /// `a` (signed). Exact: no intermediate saturates.
     fn dot(self, sum: Self::I, w: Self::B, a: i32) -> Self::I;
-    /// As [`Isa::dot`] for bytes of `w` at most 127, which lets AVX2 take a shorter road.
-    fn dot_small(self, sum: Self::I, w: Self::B, a: i32) -> Self::I;
+    /// What `sum` and some dots are summed in; [`Isa::end`] gives it back.
+    fn begin(self, sum: Self::I) -> Self::Short;
+    /// As [`Isa::dot`], as often between [`Isa::begin`] and [`Isa::end`] as [`short_dots`] allows:
+    /// without VNNI it takes two instructions where [`Isa::dot`] takes more than four.
+    fn dot_short(self, sums: Self::Short, w: Self::B, a: i32) -> Self::Short;
+    /// `sum`, which [`Isa::begin`] was given, and the dots since.
+    fn end(self, sum: Self::I, sums: Self::Short) -> Self::I;
+    /// The even bytes, signed, as numbers of 16 bits.
+    fn even(self, x: Self::B) -> Self::B;
+    /// The odd bytes, signed, as numbers of 16 bits.
+    fn odd(self, x: Self::B) -> Self::B;
+    /// Lane `r` gains the dot product of the signed numbers of 16 bits `2r..2r+2` of `w` with the
+    /// two of `a`; what they add fits a lane.
+    fn dot_pairs(self, sum: Self::I, w: Self::B, a: i32) -> Self::I;
 
     /// Loads 64 bytes.
     fn load_b(self, from: &Line) -> Self::B;
@@ -185,6 +201,16 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn add_b(self, x: Self::B, byte: i8) -> Self::B;
     /// Bitwise or.
     fn or(self, a: Self::B, b: Self::B) -> Self::B;
+}
+
+/// How many dots with codes up to `max_code` an ISA's short sums hold. Half a lane gains two
+/// products of a code with an activation of at most 127. At 0 there are none, and dots with such
+/// codes go by pairs of 16-bit numbers where they are many. A power of two, as groups are.
+pub const fn short_dots<I: Isa>(max_code: u8) -> usize {
+    match I::SHORT_MAX / (2 * 127 * max_code as i32) {
+        0 => 0,
+        dots => 1 << dots.ilog2(),
+    }
 }
 
 /// Evaluates intrinsics inside a token's method.

@@ -19,6 +19,8 @@ impl Isa for Scalar {
     type F = [f32; 16];
     type I = [i32; 16];
     type B = [u8; 64];
+    type Short = [i32; 16];
+    const SHORT_MAX: i32 = i32::MAX;
     type Tiles = NoTiles;
 
     fn run<K: Kernel>(self, kernel: K) -> K::Out {
@@ -115,9 +117,24 @@ impl Isa for Scalar {
         let a = a.to_le_bytes().map(|b| i32::from(b as i8));
         from_fn(|r| sum[r] + (0..4).map(|k| i32::from(w[4 * r + k]) * a[k]).sum::<i32>())
     }
-    fn dot_small(self, sum: [i32; 16], w: [u8; 64], a: i32) -> [i32; 16] {
-        debug_assert!(w.iter().all(|&b| b <= 127));
-        self.dot(sum, w, a)
+    fn begin(self, sum: [i32; 16]) -> [i32; 16] {
+        sum
+    }
+    fn dot_short(self, sums: [i32; 16], w: [u8; 64], a: i32) -> [i32; 16] {
+        self.dot(sums, w, a)
+    }
+    fn end(self, _sum: [i32; 16], sums: [i32; 16]) -> [i32; 16] {
+        sums
+    }
+    fn even(self, x: [u8; 64]) -> [u8; 64] {
+        from_fn(|i| i16::from(x[i / 2 * 2] as i8).to_le_bytes()[i % 2])
+    }
+    fn odd(self, x: [u8; 64]) -> [u8; 64] {
+        from_fn(|i| i16::from(x[i / 2 * 2 + 1] as i8).to_le_bytes()[i % 2])
+    }
+    fn dot_pairs(self, sum: [i32; 16], w: [u8; 64], a: i32) -> [i32; 16] {
+        let w = |i: usize| i32::from(i16::from_le_bytes([w[2 * i], w[2 * i + 1]]));
+        from_fn(|r| sum[r] + w(2 * r) * i32::from(a as i16) + w(2 * r + 1) * (a >> 16))
     }
 
     fn load_b(self, from: &Line) -> [u8; 64] {

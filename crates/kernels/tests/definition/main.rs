@@ -1,6 +1,7 @@
 //! Every kernel on every ISA of this CPU against its definition, bit for bit.
 
 mod random;
+mod vocabulary;
 
 use sterna_formats::encodings::ENCODINGS;
 use sterna_kernels::acts::{RoundRows, ScaleOver};
