@@ -5,6 +5,7 @@
 //! operands of [`Isa::dot`]. A packed format is one file here plus one line in [`FORMATS`]; every
 //! block encoding without one runs through [`grid::Grid8`], its integer view at 8 bits per weight.
 
+mod blocked;
 pub mod float;
 pub mod grid;
 mod linear;
