@@ -6,7 +6,7 @@
 //! scratch while other chunks pass. What is summed in which order is the format's own.
 
 use super::LinearCall;
-use crate::acts::{TILES, tiles};
+use crate::acts::{TILES, tiles_by};
 use crate::isa::{Isa, Line};
 
 /// Rows whose sums wait in scratch at a time: whole tiles.
@@ -31,12 +31,17 @@ pub trait Words: Sync + 'static {
     /// Words of each row that are unpacked at a time.
     const CHUNK: usize;
 
-    /// Unpacks one panel's chunk to `[p]` of each word of the block.
-    fn unpack<I: Isa>(isa: I, packed: &[Line], block: &mut [[Line; PAIR]], p: usize);
+    /// The tile unit, where it takes so many rows.
+    fn unit<I: Isa>(isa: I, n_rows: usize) -> Option<I::Tiles>;
 
-    /// Adds a chunk's part to the sums of a tile of rows, `x` being the tile's `[word][row]`.
+    /// Unpacks one panel's chunk to `[p]` of each word of the block, for the tile unit or for
+    /// vectors.
+    fn unpack<I: Isa>(isa: I, packed: &[Line], block: &mut [[Line; PAIR]], p: usize, tiled: bool);
+
+    /// Adds a chunk's part to the sums of a tile of rows, `x` being the tile's.
     fn pass<I: Isa>(
         isa: I,
+        unit: Option<&I::Tiles>,
         block: &[[Line; PAIR]],
         x: &[i32],
         ask: Ask<'_>,
@@ -51,7 +56,9 @@ pub struct Ask<'a> {
     at: usize,
     /// From one panel of the pair to the other.
     panel_lines: usize,
-    /// The pass's words over the lines it asks for, as a power of two.
+    /// Lines of each panel.
+    share: usize,
+    /// The pass's words over them, as a power of two.
     shift: u32,
     words: &'a [i32],
     /// Where the next tile's part of the chunk begins: no hardware guesses that it will be read.
@@ -59,6 +66,16 @@ pub struct Ask<'a> {
 }
 
 impl Ask<'_> {
+    /// Asks for all that is due in a pass over so many words of a tile.
+    #[inline(always)]
+    pub fn all<I: Isa>(&self, isa: I, n_words: usize) {
+        (0..n_words).step_by(16).for_each(|word| isa.prefetch(self.words, self.next + word));
+        for line in self.at..self.at + self.share {
+            isa.prefetch(self.lines, line);
+            isa.prefetch(self.lines, line + self.panel_lines);
+        }
+    }
+
     /// Asks for what is due at a word of a pass over a tile of so many rows.
     #[inline(always)]
     pub fn at_word<I: Isa>(&self, isa: I, word: usize, width: usize) {
@@ -88,6 +105,7 @@ pub fn linear<I: Isa, W: Words>(isa: I, call: &mut LinearCall<'_>, acts: &WordAc
     let block = block.as_chunks_mut::<PAIR>().0;
     let sums = sums.as_chunks_mut::<PAIR>().0;
     let group_lines = GROUP * PAIR * call.panel_lines;
+    let unit = W::unit(isa, acts.n_rows);
     for first in (0..acts.n_rows).step_by(ROWS) {
         let n_rows = ROWS.min(acts.n_rows - first);
         for at in (0..call.lines.len()).step_by(group_lines) {
@@ -99,7 +117,7 @@ pub fn linear<I: Isa, W: Words>(isa: I, call: &mut LinearCall<'_>, acts: &WordAc
                 let (chunk, pair) = (i / n_pairs, i % n_pairs);
                 let sums = &mut sums[pair * n_rows..][..n_rows];
                 let place = Place { first, at, chunk, pair, n_pairs };
-                one_chunk::<I, W>(isa, call, acts, place, block, sums);
+                one_chunk::<I, W>(isa, unit.as_ref(), call, acts, place, block, sums);
             }
             for row in 0..n_rows {
                 for panel in 0..n_panels {
@@ -144,6 +162,7 @@ impl Place {
 #[inline(always)]
 fn one_chunk<I: Isa, W: Words>(
     isa: I,
+    unit: Option<&I::Tiles>,
     call: &LinearCall<'_>,
     acts: &WordActs<'_>,
     place: Place,
@@ -158,7 +177,7 @@ fn one_chunk<I: Isa, W: Words>(
         let start = place.line::<W>(panel_lines) + p * panel_lines;
         if start < group_end {
             let packed = &call.lines[start..][..n_words.div_ceil(W::PER_LINE)];
-            W::unpack(isa, packed, block, p);
+            W::unpack(isa, packed, block, p, unit.is_some());
         } else {
             block.iter_mut().for_each(|lines| lines[p] = Line::ZERO);
         }
@@ -169,13 +188,13 @@ fn one_chunk<I: Isa, W: Words>(
     // Each tile asks for a share of the next chunk's lines, a few words apart.
     let share = (W::CHUNK / W::PER_LINE).div_ceil(n_tiles);
     let shift = (W::CHUNK / share).ilog2();
-    for (t, (at, width)) in tiles(n_rows).enumerate() {
+    for (t, (at, width)) in tiles_by(n_rows, unit.is_some()).enumerate() {
         let from = (place.first + at) * acts.len + place.chunk * W::CHUNK * width;
         let x = &acts.words[from..][..n_words * width];
         let (words, at_line) = (acts.words, next + t * share);
         let next = from + width * acts.len;
-        let ask = Ask { lines: call.lines, at: at_line, panel_lines, shift, words, next };
-        W::pass(isa, block, x, ask, &mut sums[at..at + width]);
+        let ask = Ask { lines: call.lines, at: at_line, panel_lines, share, shift, words, next };
+        W::pass(isa, unit, block, x, ask, &mut sums[at..at + width]);
     }
 }
 

@@ -2,7 +2,7 @@
 //! order.
 
 use super::blocked::{self, Ask, PAIR, WordActs, Words};
-use super::{AHEAD, Acts, Format, LinearCall, PANEL};
+use super::{AHEAD, Acts, ActsForm, Format, LinearCall, PANEL};
 use crate::acts::{TILES, tiles};
 use crate::isa::{Isa, Kernel, Line};
 use crate::table::Level;
@@ -86,8 +86,8 @@ impl<N: Number> Format for Float<N> {
     fn linear(&self, level: Level, call: LinearCall<'_>) {
         level.run(Linear::<N> { call, number: PhantomData });
     }
-    fn quantized(&self) -> bool {
-        false
+    fn acts(&self) -> ActsForm {
+        ActsForm::Float
     }
 }
 
@@ -155,7 +155,12 @@ impl<N: Number> Words for Float<N> {
     const CHUNK: usize = 128;
 
     #[inline(always)]
-    fn unpack<I: Isa>(isa: I, packed: &[Line], block: &mut [[Line; PAIR]], p: usize) {
+    fn unit<I: Isa>(_isa: I, _n_rows: usize) -> Option<I::Tiles> {
+        None
+    }
+
+    #[inline(always)]
+    fn unpack<I: Isa>(isa: I, packed: &[Line], block: &mut [[Line; PAIR]], p: usize, _tiled: bool) {
         for (line, to) in packed.iter().zip(block.chunks_mut(Self::PER_LINE)) {
             for (k, to) in to.iter_mut().enumerate() {
                 isa.store(N::load(isa, line, k), to[p].floats_mut());
@@ -166,6 +171,7 @@ impl<N: Number> Words for Float<N> {
     #[inline(always)]
     fn pass<I: Isa>(
         isa: I,
+        _unit: Option<&I::Tiles>,
         block: &[[Line; PAIR]],
         x: &[i32],
         ask: Ask<'_>,
