@@ -362,8 +362,8 @@ impl Kernel for RoundToBf16<'_> {
     }
 }
 
-/// Whether the tile unit, where there is one, takes so many rows of bf16: with fewer, reading weights
-/// takes longer than computing on vectors (by measurement).
+/// Whether the tile unit, where there is one, takes so many rows of bf16: with fewer, reading
+/// weights takes longer than computing on vectors (by measurement).
 #[inline(always)]
 pub fn takes_tiles(n_rows: usize) -> bool {
     n_rows > 4

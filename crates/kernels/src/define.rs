@@ -48,12 +48,13 @@ pub fn linear(encoding: EncodingRef, row: &[u8], x: &[f32], over: ScaleOver) -> 
 }
 
 /// One output of a linear layer of BF16 weights, as stored, whose activations are rounded to bf16:
-/// to nearest, ties to even, after they became int8 codes times their scale where the layer says so.
+/// to nearest, ties to even, and after they became int8 codes times their scale where the layer
+/// says so.
 ///
 /// Each 32 columns (missing ones are zeros) are two chains of 16: from zero, `fma` over columns in
 /// order. `acc += first chain + second chain` over the 32s in order. Subnormal weights, activations
-/// and results count as zeros: what `vdpbf16ps` and `tdpbf16ps` compute, which fuse the product with
-/// the sum, round to nearest and flush.
+/// and results count as zeros. It is what `vdpbf16ps` and `tdpbf16ps` compute, which fuse the
+/// product with the sum, round to nearest and flush.
 pub fn linear_bf16(row: &[u8], x: &[f32], over: ScaleOver) -> f32 {
     let x = if over == ScaleOver::Row { round_row(x) } else { x.to_vec() };
     let flush = |x: f32| if x.is_subnormal() { 0f32.copysign(x) } else { x };

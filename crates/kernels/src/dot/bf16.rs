@@ -1,10 +1,11 @@
 //! BF16 weights times activations rounded to bf16: what layers compute with where the caller says
-//! so. The numbers are not those of BF16 weights times f32 activations; [`crate::define::linear_bf16`]
-//! says what they are.
+//! so. The numbers are not those of BF16 weights times f32 activations;
+//! [`crate::define::linear_bf16`] says what they are.
 //!
-//! A panel is words of two columns, 16 rows to a line, in the order of [`crate::acts::RoundToBf16`].
+//! A panel is words of two columns, 16 rows to a line, in the order of
+//! [`crate::acts::RoundToBf16`].
 
-use super::blocked::{self, Ask, PAIR, WordActs, Words};
+use super::many::words::{self, Ask, PAIR, WordActs, Words};
 use super::{AHEAD, Acts, ActsForm, Format, LinearCall};
 use crate::acts::{BF16_BLOCK, TILES, bf16_words, takes_tiles, tiles};
 use crate::isa::{Isa, Kernel, Line, TILE_ROWS, TileUnit};
@@ -25,7 +26,7 @@ impl Format for Bf16Dots {
         bf16_words(cols)
     }
     fn scratch_lines(&self) -> usize {
-        blocked::SCRATCH
+        words::SCRATCH
     }
     fn pack(&self, _encoding: EncodingRef, rows: &[u8], cols: usize, panel: &mut [Line]) {
         panel.fill(Line::ZERO);
@@ -66,7 +67,7 @@ impl Kernel for Linear<'_> {
         let is_tiled = I::TILES && takes_tiles(acts.n_rows);
         if is_tiled || acts.n_rows > call.few_rows.min(TILES[0] - 1) {
             let acts = WordActs { len, n_rows: acts.n_rows, words: acts.words };
-            return blocked::linear::<I, Bf16Dots>(isa, &mut call, &acts);
+            return words::linear::<I, Bf16Dots>(isa, &mut call, &acts);
         }
         for (p, panel) in call.lines.chunks_exact(call.panel_lines).enumerate() {
             for (first, width) in tiles(acts.n_rows) {
@@ -118,7 +119,7 @@ impl Words for Bf16Dots {
             }
             return;
         }
-        // From two columns of a chain to a column of each chain, the first chain's in the lower half.
+        // From two columns of a chain to one of each chain, the first chain's in the lower half.
         for (lines, to) in packed.as_chunks::<2>().0.iter().zip(block.as_chunks_mut::<2>().0) {
             let both = isa.join_halves(isa.load_b(&lines[0]), isa.load_b(&lines[1]));
             for (joined, to) in both.into_iter().zip(to) {

@@ -1,7 +1,7 @@
 //! F32, F16 and BF16 weights: 16 rows side by side per column, exact f32 arithmetic in column
 //! order.
 
-use super::blocked::{self, Ask, PAIR, WordActs, Words};
+use super::many::words::{self, Ask, PAIR, WordActs, Words};
 use super::{AHEAD, Acts, ActsForm, Format, LinearCall, PANEL};
 use crate::acts::{TILES, tiles};
 use crate::isa::{Isa, Kernel, Line};
@@ -72,7 +72,7 @@ impl<N: Number> Format for Float<N> {
         (cols * N::BYTES * PANEL).div_ceil(64)
     }
     fn scratch_lines(&self) -> usize {
-        blocked::SCRATCH
+        words::SCRATCH
     }
     fn pack(&self, _encoding: EncodingRef, rows: &[u8], cols: usize, panel: &mut [Line]) {
         panel.fill(Line::ZERO);
@@ -108,7 +108,7 @@ impl<N: Number> Kernel for Linear<'_, N> {
         if acts.n_rows > call.few_rows.min(TILES[0] - 1) {
             let words = bytemuck::cast_slice(acts.values);
             let acts = WordActs { len: acts.cols, n_rows: acts.n_rows, words };
-            return blocked::linear::<I, Float<N>>(isa, &mut call, &acts);
+            return words::linear::<I, Float<N>>(isa, &mut call, &acts);
         }
         for (p, panel) in call.lines.chunks_exact(call.panel_lines).enumerate() {
             for (first, width) in tiles(acts.n_rows) {

@@ -6,7 +6,6 @@
 //! block encoding without one runs through [`grid::Grid8`], its integer view at 8 bits per weight.
 
 pub mod bf16;
-mod blocked;
 pub mod float;
 pub mod grid;
 mod linear;
@@ -34,8 +33,8 @@ pub const FEW_ROWS: usize = 8;
 /// from one thread, by measurement (16 to 256 tried).
 const AHEAD: usize = 32;
 
-/// Every packed format; the first that takes an encoding packs it. (BF16 packed for [`bf16`] dots is
-/// not among them: a caller asks for it by [`crate::PackedShape::for_bf16_dots`].)
+/// Every packed format; the first that takes an encoding packs it, unless a caller asks for bf16
+/// dots by [`crate::PackedShape::for_bf16_dots`].
 pub const FORMATS: &[&dyn Format] = &[
     &q8_0::Q8_0,
     &q4_0::Q4_0,
@@ -46,6 +45,7 @@ pub const FORMATS: &[&dyn Format] = &[
     &float::Float::<float::F32>::NEW,
     &float::Float::<float::F16>::NEW,
     &float::Float::<float::Bf16>::NEW,
+    &bf16::Bf16Dots,
     &grid::Grid8::<16, false>,
     &grid::Grid8::<16, true>,
     &grid::Grid8::<32, false>,

@@ -6,7 +6,8 @@ use std::arch::x86_64::{__cpuid, __cpuid_count};
 use std::marker::PhantomData;
 use std::sync::OnceLock;
 
-/// Whether CPU and kernel have int8 and bf16 tiles and let this process use them. Asks for the permission.
+/// Whether CPU and kernel have int8 and bf16 tiles and let this process use them. Asks for the
+/// permission.
 pub fn usable() -> bool {
     static USABLE: OnceLock<bool> = OnceLock::new();
     *USABLE.get_or_init(ask)
@@ -14,7 +15,8 @@ pub fn usable() -> bool {
 
 /// Asks CPU, kernel and permission, in this order.
 fn ask() -> bool {
-    // Leaf 7: bit 22 of edx is AMX-BF16, 24 AMX-TILE, 25 AMX-INT8; leaf 1: bit 27 of ecx is OSXSAVE.
+    // Leaf 7: bit 22 of edx is AMX-BF16, 24 AMX-TILE, 25 AMX-INT8; leaf 1: bit 27 of ecx is
+    // OSXSAVE.
     const TILES: u32 = 1 << 22 | 1 << 24 | 1 << 25;
     let has_osxsave = || __cpuid(1).ecx >> 27 & 1 == 1;
     if __cpuid(0).eax < 7 || !has_osxsave() || __cpuid_count(7, 0).edx & TILES != TILES {
@@ -73,8 +75,8 @@ impl Config {
         Self { palette: 1, start_row: 0, reserved: [0; 14], row_bytes, rows }
     }
 
-    /// For bf16: tiles 0 and 1 take sums of full tiles of rows, 2 and 3 those of `rest` rows, 4 and 5
-    /// the rows of either, 6 and 7 weights, 16 words each.
+    /// For bf16: tiles 0 and 1 take sums of full tiles of rows, 2 and 3 those of `rest` rows, 4 and
+    /// 5 the rows of either, 6 and 7 weights, 16 words each.
     const fn of_bf16(rest: usize) -> Self {
         let mut config = Self::of(16);
         (config.rows[2], config.rows[3], config.rows[5]) = (rest as u8, rest as u8, rest as u8);

@@ -50,8 +50,8 @@ pub const TILE_ROWS: usize = 12;
 /// The dots of a tile of rows with a pair of panels: `[panel][row]`, a lane per row of the panel.
 pub type TileOut = [[Line; TILE_ROWS]; 2];
 
-/// A unit that multiplies tiles of int8 or bf16, configured for groups of so many quads as long as the value
-/// lives.
+/// A unit that multiplies tiles of int8 or bf16, configured for groups of so many quads as long as
+/// the value lives.
 pub trait TileUnit {
     /// `out[p][t]`, lane `r`, becomes the sum over quads `q` of the dots of the four signed bytes
     /// `a[t * stride + q]` with the four signed bytes `4 * r..` of `w[q][p]`.
@@ -116,8 +116,8 @@ pub trait Isa: Copy + Send + Sync + 'static {
 
     /// The tile unit for groups of 4, 8, or a multiple of 16 quads, where [`Isa::TILES`].
     fn tiles(self, quads: usize) -> Option<Self::Tiles>;
-    /// The tile unit for bf16, where [`Isa::TILES`]: for full tiles of rows, and for tiles of `rest`
-    /// rows, 1 to [`TILE_ROWS`].
+    /// The tile unit for bf16, where [`Isa::TILES`]: for full tiles of rows, and for tiles of
+    /// `rest` rows, 1 to [`TILE_ROWS`].
     fn tiles_bf16(self, rest: usize) -> Option<Self::Tiles>;
     /// Asks for the line of memory with entry `at`, which will be read soon; a place past the end
     /// is no error.
@@ -182,14 +182,15 @@ pub trait Isa: Copy + Send + Sync + 'static {
     /// As [`Isa::dot`] for bytes of `w` at most 127, which lets AVX2 take a shorter road.
     fn dot_small(self, sum: Self::I, w: Self::B, a: i32) -> Self::I;
 
-    /// Lane `r` gains the products of two pairs of bf16, one in bytes `4r..4r+4` of `w`, one in `x`:
-    /// first that of their upper halves, then that of the lower. Each sum is rounded once, and
-    /// flushed to zero where that leaves it below the least normal number. Inputs are normal or zero.
+    /// Lane `r` gains the products of two pairs of bf16, one in bytes `4r..4r+4` of `w`, one in
+    /// `x`: first that of their upper halves, then that of the lower. Each sum is rounded once, and
+    /// flushed to zero where that leaves it below the least normal number. Inputs are normal or
+    /// zero.
     #[inline(always)]
     fn dot_bf16(self, sum: Self::F, w: Self::B, x: i32) -> Self::F {
         scalar::dot_bf16_on(self, sum, w, x)
     }
-    /// The upper halves of 16 words of each, those of `a` below those of `b`, then the lower halves.
+    /// The upper halves of 16 words, those of `a` below those of `b`; then the lower halves.
     #[inline(always)]
     fn join_halves(self, a: Self::B, b: Self::B) -> [Self::B; 2] {
         let mut lines = [Line::ZERO; 4];

@@ -3,8 +3,8 @@
 //!
 //! Layers on int8 activations have codes with one scale per row, which is what their model means.
 //! Their float weights meet the same codes as floats. For other layers, codes are the runtime's own
-//! way to compute with block encodings, with a scale per 256 values, and floats stay as they are, or
-//! become bf16 where the settings say so.
+//! way to compute with block encodings, with a scale per 256 values, and floats stay as they are,
+//! or become bf16 where the settings say so.
 
 use super::norm::Norm;
 use super::{Rows, Run, Step, row_tiles};
@@ -177,8 +177,8 @@ fn forms_wanted(l: &Lowering<'_>, value: ValueId, rows: Rows, activations: Activ
     wanted
 }
 
-/// The form of activations that a matrix of so many columns takes. (One that does not fit is refused
-/// when it is packed.)
+/// The form of activations that a matrix of so many columns takes. (One that does not fit is
+/// refused when it is packed.)
 fn acts_form(l: &Lowering<'_>, weight: WeightId, cols: usize) -> ActsForm {
     let encoding = l.source.encoding(weight);
     let fitting = Some(l.matrix_form(weight)).filter(|_| encoding.fits(cols));

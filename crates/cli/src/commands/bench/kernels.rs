@@ -272,8 +272,8 @@ fn print_table(rows: &[Row]) {
     for row in rows {
         if let Some(Error { mean, largest }) = row.error {
             println!(
-                "{} {}, {} rows: bf16 dots differ from exact ones by {mean:.1e} (root mean square), at \
-                 most {largest:.1e} of the results' root mean square",
+                "{} {}, {} rows: bf16 dots differ from exact ones by {mean:.1e} (root mean \
+                 square), at most {largest:.1e} of the results' root mean square",
                 row.encoding, row.shape, row.rows
             );
         }

@@ -67,8 +67,8 @@ pub struct Error {
 }
 
 impl Layer {
-    /// Random weights `[out, cols]` in an encoding, BF16 ones for bf16 dots if so asked, and `n_rows`
-    /// random rows.
+    /// Random weights `[out, cols]` in an encoding, BF16 ones for bf16 dots if so asked, and
+    /// `n_rows` random rows.
     ///
     /// # Errors
     /// When memory is short.
@@ -126,7 +126,7 @@ impl Layer {
         }
     }
 
-    /// How far bf16 dots are from exact arithmetic with one panel; `None` where it computes exactly.
+    /// How far bf16 dots are from exact ones with one panel; `None` where it computes exactly.
     pub fn error(&self, level: Level) -> Option<Error> {
         if self.shape.format.acts() != ActsForm::Bf16 {
             return None;

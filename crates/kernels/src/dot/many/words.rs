@@ -5,8 +5,8 @@
 //! next, so rows that the second cache does not hold are read once a group. A tile's sums wait in
 //! scratch while other chunks pass. What is summed in which order is the format's own.
 
-use super::LinearCall;
 use crate::acts::{TILES, tiles_by};
+use crate::dot::LinearCall;
 use crate::isa::{Isa, Line};
 
 /// Rows whose sums wait in scratch at a time: whole tiles.
