@@ -43,8 +43,15 @@ impl Probes for KernelProbes {
         Some(ops)
     }
 
-    fn bf16_ops(&self, _n: u64) -> Option<u64> {
-        None
+    fn bf16_ops(&self, n: u64) -> Option<u64> {
+        // Imitated dots are no ceiling of anything.
+        self.0.features().contains(&"avx512_bf16").then(|| {
+            let one = probe::Bf16Pass { rounds: 1 };
+            let pass = probe::Bf16Pass { rounds: n.div_ceil(one.flops()) };
+            let ops = pass.flops();
+            std::hint::black_box(self.0.run_bf16(pass));
+            ops
+        })
     }
 }
 

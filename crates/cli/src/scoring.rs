@@ -11,6 +11,7 @@ use sterna_formats::{FormatError, OpenOptions};
 use sterna_kernels::Level;
 use sterna_measure::LanguageModel;
 use sterna_measure::clock::{Clock, RealClock};
+use sterna_measure::machine::Roof;
 use sterna_model::{Model, Tokenizer};
 use sterna_optimize::runner::Running;
 use sterna_runtime::cache::Cache;
@@ -79,8 +80,10 @@ pub struct Cost {
     pub linear_macs_per_token: f64,
     /// Those of the head, per token whose successor is wanted.
     pub head_macs_per_token: f64,
-    /// Whether most of that runs on integers.
+    /// Whether most of the linear layers' runs on integers.
     pub is_quantized: bool,
+    /// Whether most of it has BF16 weights.
+    pub is_bf16: bool,
 }
 
 impl Scorer {
@@ -187,6 +190,11 @@ impl Scorer {
         cost.kv_read * number_bytes
     }
 
+    /// The settings in use.
+    pub fn settings(&self) -> &Settings {
+        self.program.settings()
+    }
+
     /// The ISA in use.
     pub fn level(&self) -> Level {
         self.program.level()
@@ -234,8 +242,9 @@ impl Cost {
             linear_macs_per_token: 0.0,
             head_macs_per_token: 0.0,
             is_quantized: false,
+            is_bf16: false,
         };
-        let mut quantized_macs = 0.0;
+        let (mut quantized_macs, mut bf16_macs) = (0.0, 0.0);
         for id in model.graph.weight_ids() {
             let decl = model.graph.decl(id);
             let (rows, cols) = decl.matrix();
@@ -255,10 +264,21 @@ impl Cost {
                 let macs = (rows * cols) as f64;
                 cost.linear_macs_per_token += macs;
                 quantized_macs += if encoding.grid().is_some() { macs } else { 0.0 };
+                bf16_macs += if encoding.name() == "BF16" { macs } else { 0.0 };
             }
         }
         cost.is_quantized = quantized_macs > cost.linear_macs_per_token / 2.0;
+        cost.is_bf16 = bf16_macs > cost.linear_macs_per_token / 2.0;
         cost
+    }
+
+    /// The ceiling of most of its arithmetic, run with these settings.
+    pub fn peak(&self, settings: &Settings) -> Roof {
+        match (self.is_quantized, self.is_bf16 && settings.bf16_dot) {
+            (true, _) => Roof::Int8Peak,
+            (_, true) => Roof::Bf16Peak,
+            _ => Roof::F32Peak,
+        }
     }
 }
 

@@ -28,9 +28,17 @@ pub const TILES: [usize; 4] = [TILE_ROWS, 4, 2, 1];
 
 /// The tiles that `n_rows` rows are cut into: `(first row, width)`.
 pub fn tiles(n_rows: usize) -> impl Iterator<Item = (usize, usize)> {
+    tiles_by(n_rows, false)
+}
+
+/// The same, or, where a tile unit takes them all, with a last tile of any width.
+#[inline(always)]
+pub fn tiles_by(n_rows: usize, unit: bool) -> impl Iterator<Item = (usize, usize)> {
     let mut first = 0;
     std::iter::from_fn(move || {
-        let width = TILES.into_iter().find(|&w| w <= n_rows - first)?;
+        let left = n_rows - first;
+        let widest = TILES.into_iter().find(|&width| width <= left)?;
+        let width = if unit { left.min(TILE_ROWS) } else { widest };
         first += width;
         Some((first - width, width))
     })
@@ -139,7 +147,7 @@ pub struct QuantizeTile<'a> {
 
 impl Kernel for QuantizeTile<'_> {
     type Out = ();
-    const TILES: bool = true;
+    const UNITS: bool = true;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
@@ -290,4 +298,90 @@ impl<'a> FloatActs<'a> {
     pub fn tile(&self, first: usize, width: usize) -> &'a [f32] {
         &self.values[first * self.cols..][..width * self.cols]
     }
+}
+
+/// Columns whose products are added up before they join the sum, in layers that compute with bf16.
+pub const BF16_BLOCK: usize = 32;
+
+/// Words per row of bf16 activations: two numbers each, whole blocks.
+pub fn bf16_words(cols: usize) -> usize {
+    cols.div_ceil(BF16_BLOCK) * BF16_BLOCK / 2
+}
+
+/// A value as bf16: rounded to nearest, ties to even, and to zero where that is subnormal.
+#[inline(always)]
+pub fn to_bf16(x: f32) -> u32 {
+    let bits = x.to_bits();
+    let rounded = (bits.wrapping_add(0x7fff + (bits >> 16 & 1))) >> 16;
+    let not_a_number = bits >> 16 | 0x40;
+    let flushed = if rounded & 0x7f80 == 0 { rounded & 0x8000 } else { rounded };
+    if x.is_nan() { not_a_number } else { flushed }
+}
+
+/// Rounds rows to bf16 and lays them out for the kernels: tile by tile `[word][row of tile]`, or
+/// where a tile unit will take them all, `[block][row of tile][word]`.
+///
+/// A block is [`BF16_BLOCK`] columns in two chains of 16, missing columns being zeros. Words hold
+/// two numbers of one chain, the first in the upper half, and chains take turns; the tile unit's
+/// words hold a number of each chain, the first's in the lower half.
+pub struct RoundToBf16<'a> {
+    /// Values per row.
+    pub cols: usize,
+    /// Rows of the whole call.
+    pub n_rows: usize,
+    /// Some of them, `[n, cols]`, from a full tile's first on.
+    pub x: &'a [f32],
+    /// `n * bf16_words(cols)` words.
+    pub words: &'a mut [i32],
+}
+
+impl Kernel for RoundToBf16<'_> {
+    type Out = ();
+    const UNITS: bool = true;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, _isa: I) {
+        let Self { cols, n_rows, x, words } = self;
+        let by_row = I::TILES && takes_tiles(n_rows);
+        let len = bf16_words(cols);
+        for (first, width) in tiles_by(x.len() / cols, by_row) {
+            let words = &mut words[first * len..][..width * len];
+            for (row, x) in x[first * cols..][..width * cols].chunks_exact(cols).enumerate() {
+                let (blocks, rest) = x.as_chunks::<BF16_BLOCK>();
+                let mut last = [0.0; BF16_BLOCK];
+                last[..rest.len()].copy_from_slice(rest);
+                let blocks = blocks.iter().chain((!rest.is_empty()).then_some(&last));
+                for (x, words) in blocks.zip(words.chunks_exact_mut(16 * width)) {
+                    let columns = x.map(to_bf16);
+                    if by_row {
+                        let to = words[row * 16..].first_chunk_mut::<16>().expect("a row's words");
+                        *to = std::array::from_fn(|k| (columns[k] | columns[k + 16] << 16) as i32);
+                    } else {
+                        for (k, to) in words[row..].iter_mut().step_by(width).enumerate() {
+                            let at = k % 2 * 16 + k / 2 * 2;
+                            *to = (columns[at] << 16 | columns[at + 1]) as i32;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether the tile unit, where there is one, takes so many rows of bf16: with fewer, reading
+/// weights takes longer than computing on vectors (by measurement).
+#[inline(always)]
+pub fn takes_tiles(n_rows: usize) -> bool {
+    n_rows > 4
+}
+
+/// Rows in bf16, read by kernels; see [`RoundToBf16`].
+#[derive(Clone, Copy, Debug)]
+pub struct Bf16Acts<'a> {
+    /// Values per row.
+    pub cols: usize,
+    /// Rows.
+    pub n_rows: usize,
+    /// `n_rows * bf16_words(cols)` words.
+    pub words: &'a [i32],
 }

@@ -3,6 +3,9 @@
 
 use crate::acts::{CHUNK, LEAST_ROW_MAX, ScaleOver};
 use crate::attention::KvEncoding;
+use crate::isa::scalar::fma_flushed;
+use half::bf16;
+use std::ops::Range;
 use sterna_formats::EncodingRef;
 
 /// One output of a linear layer: a weight row as stored, times one activation row.
@@ -41,6 +44,31 @@ pub fn linear(encoding: EncodingRef, row: &[u8], x: &[f32], over: ScaleOver) -> 
             }
         }
         acc = s.mul_add(act_scale, acc);
+    }
+    acc
+}
+
+/// One output of a linear layer of BF16 weights, as stored, whose activations are rounded to bf16:
+/// to nearest, ties to even, and after they became int8 codes times their scale where the layer
+/// says so.
+///
+/// Each 32 columns (missing ones are zeros) are two chains of 16: from zero, `fma` over columns in
+/// order. `acc += first chain + second chain` over the 32s in order. Subnormal weights, activations
+/// and results count as zeros. It is what `vdpbf16ps` and `tdpbf16ps` compute, which fuse the
+/// product with the sum, round to nearest and flush.
+pub fn linear_bf16(row: &[u8], x: &[f32], over: ScaleOver) -> f32 {
+    let x = if over == ScaleOver::Row { round_row(x) } else { x.to_vec() };
+    let flush = |x: f32| if x.is_subnormal() { 0f32.copysign(x) } else { x };
+    let weights = row.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32());
+    let pairs: Vec<(f32, f32)> =
+        weights.zip(x).map(|(w, x)| (flush(w), flush(bf16::from_f32(x).to_f32()))).collect();
+    let mut acc = 0f32;
+    for block in pairs.chunks(32) {
+        let chain = |columns: Range<usize>| {
+            let pairs = columns.map(|c| block.get(c).copied().unwrap_or_default());
+            pairs.fold(0f32, |sum, (w, x)| fma_flushed(w, x, sum))
+        };
+        acc = flush(acc + flush(chain(0..16) + chain(16..32)));
     }
     acc
 }

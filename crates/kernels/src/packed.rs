@@ -1,5 +1,6 @@
 //! Packed weights: the bytes a program keeps, laid out once for every ISA.
 
+use crate::dot::bf16::Bf16Dots;
 use crate::dot::{FORMATS, Format, PANEL};
 use crate::isa::Line;
 use std::ops::Range;
@@ -31,12 +32,25 @@ impl PackedShape {
     /// # Panics
     /// When no format takes the encoding: every block encoding is taken by its integer view.
     pub fn new(encoding: EncodingRef, rows: usize, cols: usize) -> Self {
-        assert!(encoding.fits(cols), "rows of {cols} do not fit {encoding:?}");
         let format = FORMATS
             .iter()
             .copied()
             .find(|f| f.takes(encoding))
             .unwrap_or_else(|| panic!("{encoding:?} has neither an integer view nor a format"));
+        Self::of(format, encoding, rows, cols)
+    }
+
+    /// The layout for a BF16 matrix that meets activations rounded to bf16.
+    ///
+    /// # Panics
+    /// When the encoding is another.
+    pub fn for_bf16_dots(encoding: EncodingRef, rows: usize, cols: usize) -> Self {
+        assert!(Bf16Dots.takes(encoding), "{encoding:?} is not BF16");
+        Self::of(&Bf16Dots, encoding, rows, cols)
+    }
+
+    fn of(format: &'static dyn Format, encoding: EncodingRef, rows: usize, cols: usize) -> Self {
+        assert!(encoding.fits(cols), "rows of {cols} do not fit {encoding:?}");
         Self {
             rows,
             cols,

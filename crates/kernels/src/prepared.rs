@@ -2,16 +2,17 @@
 //! prepares rows in its arena, tile by tile.
 
 use crate::acts::{
-    FloatActs, QuantActs, QuantLayout, QuantizeTile, RoundRows, ScaleOver, interleave, tiles,
+    Bf16Acts, FloatActs, QuantActs, QuantLayout, QuantizeTile, RoundRows, RoundToBf16, ScaleOver,
+    bf16_words, interleave, tiles,
 };
-use crate::dot::Acts;
+use crate::dot::{Acts, ActsForm};
 use crate::{Level, PackedShape};
 
 /// Rows of `cols` values in the form that a matrix takes on one ISA.
 pub struct Prepared {
     layout: QuantLayout,
     n_rows: usize,
-    is_quantized: bool,
+    form: ActsForm,
     ints: Vec<i32>,
     scales: Vec<f32>,
     values: Vec<f32>,
@@ -22,9 +23,9 @@ impl Prepared {
     pub fn new(level: Level, shape: &PackedShape, x: &[f32], over: ScaleOver) -> Self {
         let (cols, n_rows) = (shape.cols, x.len() / shape.cols);
         let layout = QuantLayout { cols };
-        let is_quantized = shape.format.quantized();
+        let form = shape.format.acts();
         let (mut ints, mut scales, mut values) = (Vec::new(), Vec::new(), Vec::new());
-        if is_quantized {
+        if form == ActsForm::Quant {
             ints.resize(n_rows * layout.ints(), 0);
             scales.resize(n_rows * layout.chunks(), 0.0);
             for (first, width) in tiles(n_rows) {
@@ -34,25 +35,32 @@ impl Prepared {
                 level.run(QuantizeTile { layout, over, width, x, ints, scales });
             }
         } else {
-            values.resize(x.len(), 0.0);
             let mut x = x.to_vec();
             if over == ScaleOver::Row {
                 level.run(RoundRows { cols, x: &mut x });
             }
+            if form == ActsForm::Bf16 {
+                ints.resize(n_rows * bf16_words(cols), 0);
+                level.run(RoundToBf16 { cols, n_rows, x: &x, words: &mut ints });
+                return Self { layout, n_rows, form, ints, scales, values };
+            }
+            values.resize(x.len(), 0.0);
             for (first, width) in tiles(n_rows) {
                 let range = first * cols..(first + width) * cols;
                 interleave(&x[range.clone()], width, cols, &mut values[range]);
             }
         }
-        Self { layout, n_rows, is_quantized, ints, scales, values }
+        Self { layout, n_rows, form, ints, scales, values }
     }
 
     /// What a kernel reads.
     pub fn acts(&self) -> Acts<'_> {
-        let Self { layout, n_rows, ints, scales, values, .. } = self;
-        match self.is_quantized {
-            true => Acts::Quant(QuantActs { layout: *layout, n_rows: *n_rows, ints, scales }),
-            false => Acts::Float(FloatActs { cols: layout.cols, n_rows: *n_rows, values }),
+        let Self { layout, form, ints, scales, values, .. } = self;
+        let (layout, cols, n_rows) = (*layout, layout.cols, self.n_rows);
+        match form {
+            ActsForm::Quant => Acts::Quant(QuantActs { layout, n_rows, ints, scales }),
+            ActsForm::Float => Acts::Float(FloatActs { cols, n_rows, values }),
+            ActsForm::Bf16 => Acts::Bf16(Bf16Acts { cols, n_rows, words: ints }),
         }
     }
 }

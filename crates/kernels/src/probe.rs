@@ -130,3 +130,37 @@ fn fmas<I: Isa, const N: usize>(isa: I, a: I::F, b: I::F, rounds: u64) -> I::F {
     }
     sums.into_iter().fold(isa.splat(0.0), |x, y| isa.add(x, y))
 }
+
+/// Two bf16 of 1.0.
+const ONES: u32 = 0x3f80_3f80;
+
+/// bf16 dots on registers: [`Bf16Pass::flops`] operations.
+pub struct Bf16Pass {
+    /// Rounds of dots.
+    pub rounds: u64,
+}
+
+impl Bf16Pass {
+    /// Floating-point operations of the pass, four per dot and lane.
+    pub fn flops(&self) -> u64 {
+        self.rounds * CHAINS as u64 * 64
+    }
+}
+
+impl Kernel for Bf16Pass {
+    type Out = u64;
+    const UNITS: bool = true;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> u64 {
+        let w = isa.load_b(black_box(&Line(bytemuck::cast([ONES; 16]))));
+        let mut sums = [isa.splat(1.0); CHAINS];
+        for _ in 0..self.rounds {
+            for sum in &mut sums {
+                *sum = isa.dot_bf16(*sum, w, ONES as i32);
+            }
+        }
+        let folded = sums.into_iter().fold(isa.splat(0.0), |x, y| isa.add(x, y));
+        isa.sum(folded).to_bits().into()
+    }
+}

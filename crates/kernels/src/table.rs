@@ -15,8 +15,20 @@ enum Token {
     Avx2(Avx2),
     Avx512(Avx512<false>),
     Avx512Vnni(Avx512<true>),
-    Amx(Avx512<true, true>),
+    Amx(Avx512<true, true, true>),
 }
+
+/// The features of the levels with AVX-512, each with more of them.
+const AVX512: [&str; 8] = [
+    "avx512f",
+    "avx512bw",
+    "avx512vl",
+    "avx512dq",
+    "avx512_vnni",
+    "avx512_bf16",
+    "amx_int8",
+    "amx_bf16",
+];
 
 /// The names `STERNA_ISA` takes, slowest first.
 pub const ISAS: &[&str] = &["scalar", "avx2", "avx512", "amx"];
@@ -36,7 +48,7 @@ impl Level {
     }
 
     /// The ISA of that name: `scalar`, `avx2`, `avx512` (with VNNI where present), `amx` (AVX-512
-    /// and int8 tiles).
+    /// with tiles of int8 and bf16).
     ///
     /// # Errors
     /// When the name is unknown or the CPU lacks the instructions.
@@ -74,11 +86,33 @@ impl Level {
         match self.0 {
             Token::Scalar(_) => &[],
             Token::Avx2(_) => &["avx2", "fma", "f16c"],
-            Token::Avx512(_) => &["avx512f", "avx512bw", "avx512vl", "avx512dq"],
-            Token::Avx512Vnni(_) => &["avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni"],
-            Token::Amx(_) => {
-                &["avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni", "amx_int8"]
-            }
+            Token::Avx512(_) => &AVX512[..4],
+            Token::Avx512Vnni(_) if self.with_bf16().is_none() => &AVX512[..5],
+            Token::Avx512Vnni(_) => &AVX512[..6],
+            Token::Amx(_) => &AVX512,
+        }
+    }
+
+    /// Whether dots of bf16 are worth their rounding here: the CPU and the ISA have them, or
+    /// everything is computed in plain Rust.
+    pub fn has_bf16_dots(self) -> bool {
+        matches!(self.0, Token::Scalar(_) | Token::Amx(_)) || self.with_bf16().is_some()
+    }
+
+    /// AVX-512 with the instructions for bf16, which only kernels that need them are compiled for.
+    fn with_bf16(self) -> Option<Avx512<true, false, true>> {
+        match self.0 {
+            Token::Avx512Vnni(_) => Avx512::detect(),
+            _ => None,
+        }
+    }
+
+    /// Runs a kernel with the instructions for bf16, where this ISA has them.
+    #[inline]
+    pub fn run_bf16<K: Kernel>(self, kernel: K) -> K::Out {
+        match self.with_bf16() {
+            Some(isa) => isa.run(kernel),
+            None => self.run(kernel),
         }
     }
 

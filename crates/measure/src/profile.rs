@@ -24,8 +24,10 @@ pub struct Work {
     /// Operations that it must do (a multiply-add is two), computed from shapes. Only linear layers
     /// and attention count any.
     pub flops: f64,
-    /// Those of them on int8 codes; the others are on f32.
+    /// Those of them on int8 codes.
     pub int8_flops: f64,
+    /// Those of them on bf16; what is on neither is on f32.
+    pub bf16_flops: f64,
 }
 
 /// One step of a program over a whole run.
@@ -52,6 +54,8 @@ pub struct Roofs {
     pub read: Option<f64>,
     /// Operations on int8 codes per second.
     pub int8: Option<f64>,
+    /// Operations on bf16 per second.
+    pub bf16: Option<f64>,
     /// Operations on f32 per second.
     pub f32: Option<f64>,
 }
@@ -65,8 +69,10 @@ impl Roofs {
             (true, roof) => Some(amount / roof?),
         };
         let reading = time(work.bytes, self.read)?;
-        let computing =
-            time(work.int8_flops, self.int8)? + time(work.flops - work.int8_flops, self.f32)?;
+        let f32_flops = work.flops - work.int8_flops - work.bf16_flops;
+        let computing = time(work.int8_flops, self.int8)?
+            + time(work.bf16_flops, self.bf16)?
+            + time(f32_flops, self.f32)?;
         let least = reading.max(computing);
         (least > 0.0).then_some(least)
     }
@@ -206,6 +212,7 @@ fn grouped(
                 bytes: sum(&|step| step.work.bytes),
                 flops: sum(&|step| step.work.flops),
                 int8_flops: sum(&|step| step.work.int8_flops),
+                bf16_flops: sum(&|step| step.work.bf16_flops),
             },
             // Steps too short for the clock have no rate.
             share_of_roofline: least.filter(|_| seconds > 0.0).map(|least| least / seconds),

@@ -48,6 +48,11 @@ pub enum RuntimeError {
     WriterGone,
     #[error("the precision budget is {0}, but must be a share between 0 and 1, such as 0.01")]
     Budget(f32),
+    #[error(
+        "{isa} on this CPU has no bf16 dots, and imitating them would be slower than exact \
+         arithmetic; leave out --bf16-dot"
+    )]
+    Bf16Dots { isa: &'static str },
     #[error(transparent)]
     File(#[from] FormatError),
 }

@@ -4,8 +4,8 @@
 //! [`Runner`]s compute logits for chunks of sequences. The numbers are defined by the encodings and
 //! the kernels' fixed orders of addition, never by how the work is divided: threads, ISA, batch
 //! composition, prefill chunking, KV pages and fusing change no bit of a logit. What can change
-//! them are two settings: the precision of the KV cache, and a budget for packing float weights in
-//! 8 bits, which is off unless asked for.
+//! them are three settings: the precision of the KV cache, and, off unless asked for, a budget for
+//! packing float weights in 8 bits and bf16 dots.
 #![deny(unsafe_code)]
 
 pub mod error;

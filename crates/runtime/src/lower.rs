@@ -53,6 +53,8 @@ pub struct Prepared {
     pub quant: Option<(Place, Place)>,
     /// Floats side by side.
     pub float: Option<Place>,
+    /// Pairs of bf16.
+    pub bf16: Option<Place>,
 }
 
 /// A graph lowered: what a program needs besides the packed weights.
@@ -264,12 +266,18 @@ impl<'g> Lowering<'g> {
         Ok(self.layout.sections[section].lines.clone())
     }
 
+    /// The form in which linear layers use a matrix.
+    pub fn matrix_form(&self, weight: WeightId) -> Form {
+        let is_bf16 = self.source.encoding(weight).name() == "BF16";
+        if self.settings.bf16_dot && is_bf16 { Form::PackedBf16 } else { Form::Packed }
+    }
+
     /// The packed layout of a matrix and its image lines.
     ///
     /// # Errors
     /// When it is no matrix that can be packed.
     pub fn matrix(&mut self, weight: WeightId) -> Result<steps::linear::Matrix, RuntimeError> {
-        let section = self.section(weight, Form::Packed)?;
+        let section = self.section(weight, self.matrix_form(weight))?;
         let section = &self.layout.sections[section];
         let few_rows = self.settings.tuning.few_rows;
         Ok(steps::linear::Matrix::new(section.packed(), section.lines.clone(), few_rows))

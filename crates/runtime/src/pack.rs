@@ -20,10 +20,23 @@ use sterna_model::{Graph, WeightId, WeightSource, WeightView};
 pub enum Form {
     /// A matrix in panels.
     Packed,
+    /// A BF16 matrix in panels for bf16 dots.
+    PackedBf16,
     /// Rows as encoded, for looking up some of them.
     Encoded,
     /// A vector in f32.
     Floats,
+}
+
+impl Form {
+    /// The packed layout of a matrix in this form, if it is one.
+    pub fn panels(self, encoding: EncodingRef, rows: usize, cols: usize) -> Option<PackedShape> {
+        match self {
+            Form::Packed => Some(PackedShape::new(encoding, rows, cols)),
+            Form::PackedBf16 => Some(PackedShape::for_bf16_dots(encoding, rows, cols)),
+            Form::Encoded | Form::Floats => None,
+        }
+    }
 }
 
 /// A weight's place in the image.
@@ -44,9 +57,10 @@ pub struct Section {
 }
 
 impl Section {
-    /// The packed layout of a [`Form::Packed`] section.
+    /// The packed layout of a section in panels.
     pub fn packed(&self) -> PackedShape {
-        PackedShape::new(self.encoding, self.shape.0, self.shape.1)
+        let (rows, cols) = self.shape;
+        self.form.panels(self.encoding, rows, cols).expect("the section is in panels")
     }
 }
 
@@ -78,7 +92,7 @@ impl Layout {
         let decl = graph.decl(weight);
         let shape = match (form, decl.shape.as_slice()) {
             (Form::Floats, &[cols]) => (1, cols),
-            (Form::Packed | Form::Encoded, &[rows, cols]) => (rows, cols),
+            (Form::Packed | Form::PackedBf16 | Form::Encoded, &[rows, cols]) => (rows, cols),
             (_, shape) => {
                 let reason = format!("has the shape {shape:?}, which no {form:?} form has");
                 return Err(RuntimeError::Weight { name: decl.name.clone(), reason });
@@ -89,10 +103,10 @@ impl Layout {
             let reason = format!("has rows of {}, which do not fit {encoding:?}", shape.1);
             return Err(RuntimeError::Weight { name: decl.name.clone(), reason });
         }
-        let n_lines = match form {
-            Form::Packed => PackedShape::new(encoding, shape.0, shape.1).total_lines(),
-            Form::Encoded => (shape.0 * encoding.row_bytes(shape.1)).div_ceil(64),
-            Form::Floats => (shape.1 * 4).div_ceil(64),
+        let n_lines = match form.panels(encoding, shape.0, shape.1) {
+            Some(panels) => panels.total_lines(),
+            None if form == Form::Encoded => (shape.0 * encoding.row_bytes(shape.1)).div_ceil(64),
+            None => (shape.1 * 4).div_ceil(64),
         };
         let lines = self.n_lines..self.n_lines + n_lines;
         let name = decl.name.clone();
@@ -193,7 +207,7 @@ fn check(section: &Section, view: &WeightView<'_>) -> Result<(), RuntimeError> {
 
 /// Writes one section's lines, whatever they held.
 fn fill(section: &Section, view: &WeightView<'_>, team: &mut Team, lines: &mut [Line]) {
-    if section.form != Form::Packed
+    if matches!(section.form, Form::Floats | Form::Encoded)
         && let Some(last) = lines.last_mut()
     {
         *last = Line::ZERO;
@@ -207,7 +221,7 @@ fn fill(section: &Section, view: &WeightView<'_>, team: &mut Team, lines: &mut [
             let bytes: &mut [u8] = bytemuck::cast_slice_mut(lines);
             bytes[..view.bytes.len()].copy_from_slice(&view.bytes);
         }
-        Form::Packed => pack(section.packed(), view, team, lines),
+        Form::Packed | Form::PackedBf16 => pack(section.packed(), view, team, lines),
     }
 }
 

@@ -1,5 +1,5 @@
 //! What a caller decides about running a model. Nothing here changes which numbers come out, except
-//! the precision of the KV cache and a budget for packing float weights in 8 bits.
+//! the precision of the KV cache, a budget for packing float weights in 8 bits, and bf16 dots.
 
 use crate::RuntimeError;
 use crate::team::cpus;
@@ -38,6 +38,9 @@ pub struct Settings {
     /// Float matrices whose relative error stays within this are packed in 8 bits; `None` keeps
     /// all as they are. Changes numbers.
     pub precision_budget: Option<f32>,
+    /// BF16 matrices meet activations rounded to bf16, where the ISA multiplies such pairs. Changes
+    /// numbers.
+    pub bf16_dot: bool,
     /// How the work is cut. The numbers are the same.
     pub tuning: Tuning,
 }
@@ -57,6 +60,7 @@ impl Default for Settings {
             batch: true,
             overlap: true,
             precision_budget: None,
+            bf16_dot: false,
             tuning: Tuning::default(),
         }
     }
@@ -66,12 +70,16 @@ impl Settings {
     /// The ISA to run on.
     ///
     /// # Errors
-    /// When the name is unknown or the CPU lacks it.
+    /// When the name is unknown, the CPU lacks it, or it lacks bf16 dots that are asked for.
     pub fn level(&self) -> Result<Level, RuntimeError> {
-        match &self.isa {
-            Some(name) => Level::by_name(name).map_err(RuntimeError::Isa),
-            None => Ok(Level::detect()),
+        let level = match &self.isa {
+            Some(name) => Level::by_name(name).map_err(RuntimeError::Isa)?,
+            None => Level::detect(),
+        };
+        if self.bf16_dot && !level.has_bf16_dots() {
+            return Err(RuntimeError::Bf16Dots { isa: level.name() });
         }
+        Ok(level)
     }
 
     /// The number of workers to run with.

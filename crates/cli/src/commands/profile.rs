@@ -74,6 +74,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let roofs = Roofs {
         read: ceiling("memory_read"),
         int8: ceiling("int8_peak"),
+        bf16: ceiling("bf16_peak"),
         f32: ceiling("f32_peak"),
     };
     let mut trace = args.trace.is_some().then(Trace::default);
@@ -131,7 +132,12 @@ fn profile(
 }
 
 fn scaled(work: &sterna_runtime::steps::Work, by: f64) -> Work {
-    Work { bytes: work.bytes * by, flops: work.flops * by, int8_flops: work.int8_flops * by }
+    Work {
+        bytes: work.bytes * by,
+        flops: work.flops * by,
+        int8_flops: work.int8_flops * by,
+        bf16_flops: work.bf16_flops * by,
+    }
 }
 
 fn event<'p>(profile: &'p runtime::Profile, span: &runtime::spans::Span) -> Event<'p> {

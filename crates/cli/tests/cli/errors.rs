@@ -35,6 +35,8 @@ fn mistakes_get_a_sentence_and_code_2() {
         (&["inspect", "page.gguf"], "HTML"),
         (&["run", "tiny.gguf", "hi", "--temp", "-1"], "temperature"),
         (&["run", "tiny.gguf", "hi", "--isa", "avx1024"], "avx1024"),
+        (&["run", "tiny.gguf", "hi", "--isa", "avx2", "--bf16-dot"], "avx2"),
+        (&["bench", "kernels", "--isa", "avx2", "--bf16-dot"], "avx2"),
         (&["run", "tiny.gguf", "hi", "--threads", "0"], "--threads"),
         (&["run", "tiny.gguf", "hi", "--kv-cache-dtype", "q8_0"], "multiple of 32"),
         (&["run", "tiny.gguf", "hi", "--kv-cache-dtype", "int4"], "q8_0"),

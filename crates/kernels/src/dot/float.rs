@@ -1,7 +1,8 @@
 //! F32, F16 and BF16 weights: 16 rows side by side per column, exact f32 arithmetic in column
 //! order.
 
-use super::{AHEAD, Acts, Format, LinearCall, PANEL};
+use super::many::words::{self, Ask, PAIR, WordActs, Words};
+use super::{AHEAD, Acts, ActsForm, Format, LinearCall, PANEL};
 use crate::acts::{TILES, tiles};
 use crate::isa::{Isa, Kernel, Line};
 use crate::table::Level;
@@ -71,7 +72,7 @@ impl<N: Number> Format for Float<N> {
         (cols * N::BYTES * PANEL).div_ceil(64)
     }
     fn scratch_lines(&self) -> usize {
-        0
+        words::SCRATCH
     }
     fn pack(&self, _encoding: EncodingRef, rows: &[u8], cols: usize, panel: &mut [Line]) {
         panel.fill(Line::ZERO);
@@ -85,8 +86,8 @@ impl<N: Number> Format for Float<N> {
     fn linear(&self, level: Level, call: LinearCall<'_>) {
         level.run(Linear::<N> { call, number: PhantomData });
     }
-    fn quantized(&self) -> bool {
-        false
+    fn acts(&self) -> ActsForm {
+        ActsForm::Float
     }
 }
 
@@ -104,88 +105,125 @@ impl<N: Number> Kernel for Linear<'_, N> {
         let Acts::Float(acts) = call.acts else {
             panic!("{} takes float activations", N::ENCODING);
         };
-        // Blocks of rows that the second cache holds while the panels pass.
-        let block = (BLOCK_VALUES / acts.cols / TILES[0]).max(1) * TILES[0];
-        for start in (0..acts.n_rows).step_by(block) {
-            let rows = start..acts.n_rows.min(start + block);
-            for (p, pair) in call.lines.chunks(2 * call.panel_lines).enumerate() {
-                let (one, other) = pair.split_at(call.panel_lines);
-                for (at, width) in tiles(rows.len()) {
-                    let first = rows.start + at;
-                    let x = acts.tile(first, width);
-                    if other.is_empty() {
-                        one_tile::<I, N, 1>(isa, [one], x, first, width, 2 * p, &mut call);
-                    } else if width == TILES[0] && I::REGISTERS >= 32 {
-                        one_tile::<I, N, 2>(isa, [one, other], x, first, width, 2 * p, &mut call);
-                    } else {
-                        one_tile::<I, N, 1>(isa, [one], x, first, width, 2 * p, &mut call);
-                        one_tile::<I, N, 1>(isa, [other], x, first, width, 2 * p + 1, &mut call);
-                    }
+        if acts.n_rows > call.few_rows.min(TILES[0] - 1) {
+            let words = bytemuck::cast_slice(acts.values);
+            let acts = WordActs { len: acts.cols, n_rows: acts.n_rows, words };
+            return words::linear::<I, Float<N>>(isa, &mut call, &acts);
+        }
+        for (p, panel) in call.lines.chunks_exact(call.panel_lines).enumerate() {
+            for (first, width) in tiles(acts.n_rows) {
+                let x = acts.tile(first, width);
+                match width {
+                    1 => as_packed::<I, N, 1>(isa, panel, x, first, p, &mut call),
+                    2 => as_packed::<I, N, 2>(isa, panel, x, first, p, &mut call),
+                    4 => as_packed::<I, N, 4>(isa, panel, x, first, p, &mut call),
+                    _ => unreachable!("more rows go another way"),
                 }
             }
         }
     }
 }
 
-/// f32 activations that stay in the second cache: a mebibyte.
-const BLOCK_VALUES: usize = 1 << 18;
-
-/// Computes `P` panels, from panel `p` on, for a tile of rows.
+/// Computes panel `p` for a tile of `T` rows, the first of them row `first`, and writes them out.
 #[inline(always)]
-fn one_tile<I: Isa, N: Number, const P: usize>(
+fn as_packed<I: Isa, N: Number, const T: usize>(
     isa: I,
-    panels: [&[Line]; P],
+    panel: &[Line],
     x: &[f32],
-    first: usize,
-    width: usize,
-    p: usize,
-    call: &mut LinearCall<'_>,
-) {
-    match width {
-        1 => part_tile::<I, N, 1, 1, P>(isa, panels, x, 0, first, p, call),
-        2 => part_tile::<I, N, 2, 2, P>(isa, panels, x, 0, first, p, call),
-        4 => part_tile::<I, N, 4, 4, P>(isa, panels, x, 0, first, p, call),
-        _ if I::REGISTERS >= 32 => {
-            part_tile::<I, N, 12, 12, P>(isa, panels, x, 0, first, p, call);
-        }
-        _ => {
-            for t in [0, 4, 8] {
-                part_tile::<I, N, 12, 4, P>(isa, panels, x, t, first + t, p, call);
-            }
-        }
-    }
-}
-
-/// Computes panels for rows `from..from + T` of a tile of `W` and writes them out.
-#[inline(always)]
-fn part_tile<I: Isa, N: Number, const W: usize, const T: usize, const P: usize>(
-    isa: I,
-    panels: [&[Line]; P],
-    x: &[f32],
-    from: usize,
     first: usize,
     p: usize,
     call: &mut LinearCall<'_>,
 ) {
     let per_line = 4 / N::BYTES;
-    let n_lines = panels[0].len();
-    let panels = panels.map(|panel| &panel[..n_lines]);
-    let mut sums = [[isa.splat(0.0); P]; T];
-    for (line, x) in (0..n_lines).zip(x.chunks(per_line * W)) {
-        panels.iter().for_each(|panel| isa.prefetch(panel, line + AHEAD));
-        for (k, x) in x.chunks_exact(W).enumerate() {
-            let w: [I::F; P] = std::array::from_fn(|p| N::load(isa, &panels[p][line], k));
+    let mut sums = [isa.splat(0.0); T];
+    for (line, (weights, x)) in panel.iter().zip(x.chunks(per_line * T)).enumerate() {
+        isa.prefetch(panel, line + AHEAD);
+        for (k, x) in x.chunks_exact(T).enumerate() {
+            let w = N::load(isa, weights, k);
             for t in 0..T {
-                let x = isa.splat(x[from + t]);
-                for p in 0..P {
-                    sums[t][p] = isa.fma(w[p], x, sums[t][p]);
-                }
+                sums[t] = isa.fma(w, isa.splat(x[t]), sums[t]);
             }
         }
     }
     for t in 0..T {
-        for panel in 0..P {
-            call.out.store(isa, sums[t][panel], first + t, p + panel, call.accumulate);
+        call.out.store(isa, sums[t], first + t, p, call.accumulate);
+    }
+}
+
+impl<N: Number> Words for Float<N> {
+    const PER_LINE: usize = 4 / N::BYTES;
+    const CHUNK: usize = 128;
+
+    #[inline(always)]
+    fn unit<I: Isa>(_isa: I, _n_rows: usize) -> Option<I::Tiles> {
+        None
+    }
+
+    #[inline(always)]
+    fn unpack<I: Isa>(isa: I, packed: &[Line], block: &mut [[Line; PAIR]], p: usize, _tiled: bool) {
+        for (line, to) in packed.iter().zip(block.chunks_mut(Self::PER_LINE)) {
+            for (k, to) in to.iter_mut().enumerate() {
+                isa.store(N::load(isa, line, k), to[p].floats_mut());
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn pass<I: Isa>(
+        isa: I,
+        _unit: Option<&I::Tiles>,
+        block: &[[Line; PAIR]],
+        x: &[i32],
+        ask: Ask<'_>,
+        sums: &mut [[Line; PAIR]],
+    ) {
+        let x: &[f32] = bytemuck::cast_slice(x);
+        match sums.len() {
+            1 => part::<I, 1, 1, 2>(isa, block, x, ask, sums, (0, 0)),
+            2 => part::<I, 2, 2, 2>(isa, block, x, ask, sums, (0, 0)),
+            4 if I::REGISTERS >= 32 => part::<I, 4, 4, 2>(isa, block, x, ask, sums, (0, 0)),
+            4 => (0..PAIR).for_each(|p| part::<I, 4, 4, 1>(isa, block, x, ask, sums, (0, p))),
+            _ if I::REGISTERS >= 32 => part::<I, 12, 12, 2>(isa, block, x, ask, sums, (0, 0)),
+            _ => {
+                for p in 0..PAIR {
+                    part::<I, 12, 6, 1>(isa, block, x, ask, sums, (0, p));
+                    part::<I, 12, 6, 1>(isa, block, x, ask, sums, (6, p));
+                }
+            }
+        }
+    }
+}
+
+/// Adds a chunk's part to the sums of rows `from..from + T` of a tile of `W` for `P` panels from
+/// `first` on.
+#[inline(always)]
+fn part<I: Isa, const W: usize, const T: usize, const P: usize>(
+    isa: I,
+    block: &[[Line; PAIR]],
+    x: &[f32],
+    ask: Ask<'_>,
+    sums: &mut [[Line; PAIR]],
+    (from, first): (usize, usize),
+) {
+    let mut parts = [[isa.splat(0.0); P]; T];
+    for t in 0..T {
+        for p in 0..P {
+            parts[t][p] = isa.load(sums[from + t][first + p].floats());
+        }
+    }
+    for (k, (w, x)) in block.iter().zip(x.as_chunks::<W>().0).enumerate() {
+        ask.at_word(isa, k, W);
+        let w: [I::F; P] = std::array::from_fn(|p| isa.load(w[first + p].floats()));
+        for t in 0..T {
+            let x = isa.splat(x[from + t]);
+            for p in 0..P {
+                parts[t][p] = isa.fma(w[p], x, parts[t][p]);
+            }
+        }
+    }
+    for t in 0..T {
+        for p in 0..P {
+            isa.store(parts[t][p], sums[from + t][first + p].floats_mut());
         }
     }
 }

@@ -23,7 +23,7 @@ impl<'a, B: Blocks> Linear<'a, B> {
 
 impl<B: Blocks> Kernel for Linear<'_, B> {
     type Out = ();
-    const TILES: bool = true;
+    const UNITS: bool = true;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {

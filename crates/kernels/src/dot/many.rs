@@ -5,6 +5,7 @@
 
 mod tile;
 mod vector;
+pub mod words;
 
 use super::{Blocks, LinearCall, PANEL};
 use crate::acts::{CHUNK, QuantActs, QuantTile, tiles};

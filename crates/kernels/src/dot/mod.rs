@@ -5,6 +5,7 @@
 //! operands of [`Isa::dot`]. A packed format is one file here plus one line in [`FORMATS`]; every
 //! block encoding without one runs through [`grid::Grid8`], its integer view at 8 bits per weight.
 
+pub mod bf16;
 pub mod float;
 pub mod grid;
 mod linear;
@@ -16,7 +17,7 @@ pub mod q6_k;
 pub mod q8_0;
 pub mod tq2_0;
 
-use crate::acts::{CHUNK, FloatActs, QuantActs};
+use crate::acts::{Bf16Acts, CHUNK, FloatActs, QuantActs};
 use crate::isa::{Isa, Line};
 use crate::table::{ColumnsMut, Level};
 use sterna_formats::EncodingRef;
@@ -32,7 +33,8 @@ pub const FEW_ROWS: usize = 8;
 /// from one thread, by measurement (16 to 256 tried).
 const AHEAD: usize = 32;
 
-/// Every packed format; the first that takes an encoding packs it.
+/// Every packed format; the first that takes an encoding packs it, unless a caller asks for bf16
+/// dots by [`crate::PackedShape::for_bf16_dots`].
 pub const FORMATS: &[&dyn Format] = &[
     &q8_0::Q8_0,
     &q4_0::Q4_0,
@@ -43,6 +45,7 @@ pub const FORMATS: &[&dyn Format] = &[
     &float::Float::<float::F32>::NEW,
     &float::Float::<float::F16>::NEW,
     &float::Float::<float::Bf16>::NEW,
+    &bf16::Bf16Dots,
     &grid::Grid8::<16, false>,
     &grid::Grid8::<16, true>,
     &grid::Grid8::<32, false>,
@@ -64,17 +67,34 @@ pub trait Format: Sync {
     fn pack(&self, encoding: EncodingRef, rows: &[u8], cols: usize, panel: &mut [Line]);
     /// Computes a worker's share of a linear layer.
     fn linear(&self, level: Level, call: LinearCall<'_>);
-    /// Whether activations are quantized for it (else they stay f32).
-    fn quantized(&self) -> bool;
+    /// The form of activations that it takes.
+    fn acts(&self) -> ActsForm;
+    /// Whether that is int8.
+    fn quantized(&self) -> bool {
+        self.acts() == ActsForm::Quant
+    }
 }
 
-/// Activations in either form.
+/// A form of activations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ActsForm {
+    /// int8 codes with scales.
+    Quant,
+    /// f32.
+    Float,
+    /// bf16.
+    Bf16,
+}
+
+/// Activations in one of the forms.
 #[derive(Clone, Copy, Debug)]
 pub enum Acts<'a> {
     /// For block encodings.
     Quant(QuantActs<'a>),
     /// For float encodings.
     Float(FloatActs<'a>),
+    /// For BF16 weights by bf16 dots.
+    Bf16(Bf16Acts<'a>),
 }
 
 /// One worker's share of a linear layer: `out[row, r] (+)= sum_k w[r, k] * x[row, k]`.
@@ -161,8 +181,8 @@ impl<B: Blocks> Format for B {
     fn linear(&self, level: Level, call: LinearCall<'_>) {
         level.run(linear::Linear::<B>::new(call));
     }
-    fn quantized(&self) -> bool {
-        true
+    fn acts(&self) -> ActsForm {
+        ActsForm::Quant
     }
 }
 

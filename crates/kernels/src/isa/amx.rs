@@ -1,4 +1,4 @@
-//! AMX: int8 tiles of 16 columns beside AVX-512's vectors.
+//! AMX: tiles of 16 columns of int8 and bf16 beside AVX-512's vectors.
 
 use super::{Line, TILE_ROWS, TileOut, TileUnit};
 use std::arch::asm;
@@ -6,7 +6,8 @@ use std::arch::x86_64::{__cpuid, __cpuid_count};
 use std::marker::PhantomData;
 use std::sync::OnceLock;
 
-/// Whether CPU and kernel have int8 tiles and let this process use them. Asks for the permission.
+/// Whether CPU and kernel have int8 and bf16 tiles and let this process use them. Asks for the
+/// permission.
 pub fn usable() -> bool {
     static USABLE: OnceLock<bool> = OnceLock::new();
     *USABLE.get_or_init(ask)
@@ -14,9 +15,11 @@ pub fn usable() -> bool {
 
 /// Asks CPU, kernel and permission, in this order.
 fn ask() -> bool {
-    // Leaf 7: bit 24 of edx is AMX-TILE, bit 25 AMX-INT8; leaf 1: bit 27 of ecx is OSXSAVE.
-    if __cpuid(0).eax < 7 || __cpuid(1).ecx >> 27 & 1 == 0 || __cpuid_count(7, 0).edx >> 24 & 3 != 3
-    {
+    // Leaf 7: bit 22 of edx is AMX-BF16, 24 AMX-TILE, 25 AMX-INT8; leaf 1: bit 27 of ecx is
+    // OSXSAVE.
+    const TILES: u32 = 1 << 22 | 1 << 24 | 1 << 25;
+    let has_osxsave = || __cpuid(1).ecx >> 27 & 1 == 1;
+    if __cpuid(0).eax < 7 || !has_osxsave() || __cpuid_count(7, 0).edx & TILES != TILES {
         return false;
     }
     let (low, high): (u32, u32);
@@ -71,6 +74,14 @@ impl Config {
         }
         Self { palette: 1, start_row: 0, reserved: [0; 14], row_bytes, rows }
     }
+
+    /// For bf16: tiles 0 and 1 take sums of full tiles of rows, 2 and 3 those of `rest` rows, 4 and
+    /// 5 the rows of either, 6 and 7 weights, 16 words each.
+    const fn of_bf16(rest: usize) -> Self {
+        let mut config = Self::of(16);
+        (config.rows[2], config.rows[3], config.rows[5]) = (rest as u8, rest as u8, rest as u8);
+        config
+    }
 }
 
 /// For products of 4, 8 and 16 quads.
@@ -79,6 +90,8 @@ static CONFIGS: [Config; 3] = [Config::of(4), Config::of(8), Config::of(16)];
 /// Tiles of this thread, configured for products of so many quads; dropping it lets them go.
 pub struct AmxTiles {
     quads: usize,
+    /// Rows of the smaller tiles.
+    rest: usize,
     /// They belong to the thread that configured them.
     of_this_thread: PhantomData<*const ()>,
 }
@@ -95,7 +108,20 @@ impl AmxTiles {
         let config = &CONFIGS[quads / 8];
         // SAFETY: AMX is there and permitted, by the caller's promise; the configuration is valid.
         unsafe { asm!("ldtilecfg [{0}]", in(reg) config, options(nostack, readonly)) };
-        Self { quads, of_this_thread: PhantomData }
+        Self { quads, rest: TILE_ROWS, of_this_thread: PhantomData }
+    }
+
+    /// Tiles for bf16, of [`TILE_ROWS`] rows and of `rest` rows.
+    ///
+    /// # Safety
+    /// [`usable`] was true.
+    #[inline(always)]
+    pub(super) unsafe fn for_bf16(rest: usize) -> Self {
+        assert!(rest > 0 && rest <= TILE_ROWS);
+        let config = Config::of_bf16(rest);
+        // SAFETY: AMX is there and permitted, by the caller's promise; the configuration is valid.
+        unsafe { asm!("ldtilecfg [{0}]", in(reg) &config, options(nostack, readonly)) };
+        Self { quads: 16, rest, of_this_thread: PhantomData }
     }
 }
 
@@ -195,6 +221,54 @@ impl TileUnit for AmxTiles {
                 out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                 options(nostack),
             );
+        }
+    }
+
+    #[inline(always)]
+    fn add_bf16(&self, a: &[i32], w: &[[Line; 2]], sums: &mut [[Line; 2]]) {
+        let (rows, n) = (sums.len(), w.len() / 16);
+        assert!(self.quads == 16 && n > 0 && w.len() == n * 16 && a.len() == n * rows * 16);
+        // The loop over tiles of some numbers: sums, rows, and sums' rows are all that differs.
+        macro_rules! steps {
+            ($one:literal, $other:literal, $rows:literal) => {
+                // SAFETY: the tiles are configured while `self` lives, with so many rows. A step
+                // reads 64 bytes of each row, one after the other, and 16 pairs of lines: what the
+                // slices hold, as asserted. The sums' pairs are read and written whole.
+                unsafe {
+                    asm!(
+                        concat!("tileloadd ", $one, ", [{sums} + {pair}]"),
+                        concat!("tileloadd ", $other, ", [{sums} + {pair} + 64]"),
+                        "2:",
+                        concat!("tileloadd ", $rows, ", [{a} + {line}]"),
+                        "tileloadd tmm6, [{w} + {pair}]",
+                        concat!("tdpbf16ps ", $one, ", ", $rows, ", tmm6"),
+                        "tileloadd tmm7, [{w} + {pair} + 64]",
+                        concat!("tdpbf16ps ", $other, ", ", $rows, ", tmm7"),
+                        "add {a}, {a_step}",
+                        "add {w}, 2048",
+                        "dec {n}",
+                        "jnz 2b",
+                        concat!("tilestored [{sums} + {pair}], ", $one),
+                        concat!("tilestored [{sums} + {pair} + 64], ", $other),
+                        a = inout(reg) a.as_ptr() => _,
+                        a_step = in(reg) rows * 64,
+                        w = inout(reg) w.as_ptr() => _,
+                        n = inout(reg) n => _,
+                        pair = in(reg) 128usize,
+                        line = in(reg) 64usize,
+                        sums = in(reg) sums.as_mut_ptr(),
+                        out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                        out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                        options(nostack),
+                    )
+                }
+            };
+        }
+        if rows == TILE_ROWS {
+            steps!("tmm0", "tmm1", "tmm4");
+        } else {
+            assert!(rows == self.rest);
+            steps!("tmm2", "tmm3", "tmm5");
         }
     }
 }

@@ -91,6 +91,10 @@ impl Isa for Avx2 {
         None
     }
     #[inline(always)]
+    fn tiles_bf16(self, _rest: usize) -> Option<NoTiles> {
+        None
+    }
+    #[inline(always)]
     fn prefetch<T>(self, from: &[T], at: usize) {
         on_cpu!(_mm_prefetch::<_MM_HINT_T0>(from.as_ptr().wrapping_add(at).cast()))
     }

@@ -1,15 +1,17 @@
-//! AVX-512 (F, BW, VL, DQ): one register per vector; int8 dots through VNNI where present.
+//! AVX-512 (F, BW, VL, DQ): one register per vector; int8 dots through VNNI and bf16 dots through
+//! BF16 where present.
 
 use super::amx::{self, AmxTiles};
-use super::{Isa, Kernel, Line, on_cpu};
+use super::{Isa, Kernel, Line, on_cpu, scalar};
 use std::arch::x86_64::*;
+use std::mem::transmute;
 
-/// Exists only on a CPU with AVX-512 F, BW, VL and DQ (and VNNI, and usable AMX tiles, where so
-/// named).
+/// Exists only on a CPU with AVX-512 F, BW, VL and DQ (and VNNI, usable AMX tiles, and BF16, where
+/// so named).
 #[derive(Clone, Copy)]
-pub struct Avx512<const VNNI: bool, const TILES: bool = false>(());
+pub struct Avx512<const VNNI: bool, const TILES: bool = false, const BF16: bool = false>(());
 
-impl<const VNNI: bool, const TILES: bool> Avx512<VNNI, TILES> {
+impl<const VNNI: bool, const TILES: bool, const BF16: bool> Avx512<VNNI, TILES, BF16> {
     /// The token, if this CPU has the instructions.
     pub fn detect() -> Option<Self> {
         let base = is_x86_feature_detected!("avx512f")
@@ -19,9 +21,16 @@ impl<const VNNI: bool, const TILES: bool> Avx512<VNNI, TILES> {
             && is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("f16c");
-        let vnni = !VNNI || is_x86_feature_detected!("avx512vnni");
-        (base && vnni && (!TILES || amx::usable())).then_some(Self(()))
+        let vnni = !(VNNI || BF16) || is_x86_feature_detected!("avx512vnni");
+        let bf16 = !BF16 || is_x86_feature_detected!("avx512bf16");
+        (base && vnni && bf16 && (!TILES || amx::usable())).then_some(Self(()))
     }
+}
+
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16,avx2,fma,f16c")]
+fn run_bf16<K: Kernel, const TILES: bool>(isa: Avx512<true, TILES, true>, kernel: K) -> K::Out {
+    kernel.run(isa)
 }
 
 #[inline(never)]
@@ -39,7 +48,7 @@ fn run_plain<K: Kernel, const TILES: bool>(isa: Avx512<false, TILES>, kernel: K)
 /// Nearest, ties to even, no exceptions.
 const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
 
-impl<const VNNI: bool, const TILES: bool> Isa for Avx512<VNNI, TILES> {
+impl<const VNNI: bool, const TILES: bool, const BF16: bool> Isa for Avx512<VNNI, TILES, BF16> {
     const REGISTERS: usize = 32;
     const TILES: bool = TILES;
     type F = __m512;
@@ -52,7 +61,10 @@ impl<const VNNI: bool, const TILES: bool> Isa for Avx512<VNNI, TILES> {
 
     #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Out {
-        if VNNI && K::TILES {
+        // Every CPU with BF16 has VNNI.
+        if BF16 && K::UNITS {
+            on_cpu!(run_bf16(Avx512::<true, TILES, true>(()), kernel))
+        } else if VNNI && K::UNITS {
             on_cpu!(run_vnni(Avx512::<true, TILES>(()), kernel))
         } else if VNNI {
             on_cpu!(run_vnni(Avx512::<true, false>(()), kernel))
@@ -65,6 +77,10 @@ impl<const VNNI: bool, const TILES: bool> Isa for Avx512<VNNI, TILES> {
     fn tiles(self, quads: usize) -> Option<AmxTiles> {
         // Where the token says so, the tiles were found usable.
         TILES.then(|| on_cpu!(AmxTiles::new(quads)))
+    }
+    #[inline(always)]
+    fn tiles_bf16(self, rest: usize) -> Option<AmxTiles> {
+        TILES.then(|| on_cpu!(AmxTiles::for_bf16(rest)))
     }
     #[inline(always)]
     fn prefetch<T>(self, from: &[T], at: usize) {
@@ -244,6 +260,24 @@ impl<const VNNI: bool, const TILES: bool> Isa for Avx512<VNNI, TILES> {
         on_cpu!(_mm512_add_epi32(sum, _mm512_madd_epi16(w, _mm512_set1_epi32(a))))
     }
 
+    #[inline(always)]
+    fn dot_bf16(self, sum: __m512, w: __m512i, x: i32) -> __m512 {
+        if BF16 {
+            return on_cpu!({
+                let (w, x): (__m512bh, __m512bh) = (transmute(w), transmute(_mm512_set1_epi32(x)));
+                _mm512_dpbf16_ps(sum, w, x)
+            });
+        }
+        scalar::dot_bf16_on(self, sum, w, x)
+    }
+    #[inline(always)]
+    fn join_halves(self, a: __m512i, b: __m512i) -> [__m512i; 2] {
+        let upper = 0xaaaa_aaaa;
+        on_cpu!([
+            _mm512_mask_blend_epi16(upper, _mm512_srli_epi32::<16>(a), b),
+            _mm512_mask_blend_epi16(upper, a, _mm512_slli_epi32::<16>(b)),
+        ])
+    }
     #[inline(always)]
     fn load_b(self, from: &Line) -> __m512i {
         on_cpu!(_mm512_load_si512(from.0.as_ptr().cast()))

@@ -50,8 +50,8 @@ pub const TILE_ROWS: usize = 12;
 /// The dots of a tile of rows with a pair of panels: `[panel][row]`, a lane per row of the panel.
 pub type TileOut = [[Line; TILE_ROWS]; 2];
 
-/// A unit that multiplies int8 tiles, configured for groups of so many quads as long as the value
-/// lives.
+/// A unit that multiplies tiles of int8 or bf16, configured for groups of so many quads as long as
+/// the value lives.
 pub trait TileUnit {
     /// `out[p][t]`, lane `r`, becomes the sum over quads `q` of the dots of the four signed bytes
     /// `a[t * stride + q]` with the four signed bytes `4 * r..` of `w[q][p]`.
@@ -64,6 +64,12 @@ pub trait TileUnit {
         w: [&[[Line; 2]]; 2],
         out: &mut [TileOut; 2],
     );
+    /// Adds the dots of bf16 to the sums `[row][panel]` of a full tile of rows, or of as many as
+    /// [`Isa::tiles_bf16`] was told of. A step is 16 words of each row, `a` being
+    /// `[step][row][word]` and `w` `[step][word]`; a word is a number of either chain. The chains
+    /// of a step, from zero and each sum flushed, are added up and then to the sum: see
+    /// [`Isa::dot_bf16`].
+    fn add_bf16(&self, a: &[i32], w: &[[Line; 2]], sums: &mut [[Line; 2]]);
 }
 
 /// Where there is no such unit.
@@ -76,15 +82,18 @@ impl TileUnit for NoTiles {
     fn dots_of_two(&self, _: [&[i32]; 2], _: usize, _: [&[[Line; 2]]; 2], _: &mut [TileOut; 2]) {
         match *self {}
     }
+    fn add_bf16(&self, _: &[i32], _: &[[Line; 2]], _: &mut [[Line; 2]]) {
+        match *self {}
+    }
 }
 
 /// A kernel body, generic over the ISA it runs on.
 pub trait Kernel {
     /// What it returns.
     type Out;
-    /// Whether it asks for the tile unit or for [`Isa::TILES`]. Where not, it is compiled once for
-    /// ISAs that differ in nothing else.
-    const TILES: bool = false;
+    /// Whether it asks for units that only some CPUs with AVX-512 have: tiles, dots of bf16. Where
+    /// not, it is compiled once for the tokens that differ in nothing else.
+    const UNITS: bool = false;
     /// The body. Implementations and all they call are `#[inline(always)]`, so that the whole body
     /// is compiled with the features of [`Isa::run`].
     fn run<I: Isa>(self, isa: I) -> Self::Out;
@@ -114,6 +123,9 @@ pub trait Isa: Copy + Send + Sync + 'static {
 
     /// The tile unit for groups of 4, 8, or a multiple of 16 quads, where [`Isa::TILES`].
     fn tiles(self, quads: usize) -> Option<Self::Tiles>;
+    /// The tile unit for bf16, where [`Isa::TILES`]: for full tiles of rows, and for tiles of
+    /// `rest` rows, 1 to [`TILE_ROWS`].
+    fn tiles_bf16(self, rest: usize) -> Option<Self::Tiles>;
     /// Asks for the line of memory with entry `at`, which will be read soon; a place past the end
     /// is no error.
     fn prefetch<T>(self, from: &[T], at: usize);
@@ -188,6 +200,34 @@ pub trait Isa: Copy + Send + Sync + 'static {
     /// Lane `r` gains the dot product of the signed numbers of 16 bits `2r..2r+2` of `w` with the
     /// two of `a`; what they add fits a lane.
     fn dot_pairs(self, sum: Self::I, w: Self::B, a: i32) -> Self::I;
+
+    /// Lane `r` gains the products of two pairs of bf16, one in bytes `4r..4r+4` of `w`, one in
+    /// `x`: first that of their upper halves, then that of the lower. Each sum is rounded once, and
+    /// flushed to zero where that leaves it below the least normal number. Inputs are normal or
+    /// zero.
+    #[inline(always)]
+    fn dot_bf16(self, sum: Self::F, w: Self::B, x: i32) -> Self::F {
+        scalar::dot_bf16_on(self, sum, w, x)
+    }
+    /// The upper halves of 16 words, those of `a` below those of `b`; then the lower halves.
+    #[inline(always)]
+    fn join_halves(self, a: Self::B, b: Self::B) -> [Self::B; 2] {
+        let mut lines = [Line::ZERO; 4];
+        self.store_b(a, &mut lines[0]);
+        self.store_b(b, &mut lines[1]);
+        let [a, b, upper, lower]: &mut [[u32; 16]; 4] = bytemuck::cast_mut(&mut lines);
+        for r in 0..16 {
+            upper[r] = a[r] >> 16 | b[r] & 0xffff_0000;
+            lower[r] = a[r] & 0xffff | b[r] << 16;
+        }
+        [self.load_b(&lines[2]), self.load_b(&lines[3])]
+    }
+    /// Subnormal numbers as zeros of their sign, all others as they are.
+    #[inline(always)]
+    fn flush(self, x: Self::F) -> Self::F {
+        let zero = self.mul(x, self.splat(0.0));
+        self.select_lt(self.abs(x), self.splat(f32::MIN_POSITIVE), zero, x)
+    }
 
     /// Loads 64 bytes.
     fn load_b(self, from: &Line) -> Self::B;

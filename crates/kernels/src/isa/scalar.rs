@@ -14,6 +14,34 @@ fn u16_at(bytes: &[u8; 32], i: usize) -> u16 {
     u16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]])
 }
 
+/// Sums below this are tiny: rounded to 24 bits they stay below the least normal number.
+const TINY: f64 = f32::MIN_POSITIVE as f64 * (1.0 - 1.0 / (1 << 25) as f64);
+
+/// `a * b + c` rounded once, and flushed to a zero of its sign where rounding to 24 bits leaves it
+/// below the least normal number; `a` and `b` are bf16 and, as `c`, normal or zero.
+pub fn fma_flushed(a: f32, b: f32, c: f32) -> f32 {
+    let sum = a.mul_add(b, c);
+    // Exact wherever it is so small: the product has 16 bits, and a larger `c` would be normal.
+    let wide = f64::from(a) * f64::from(b) + f64::from(c);
+    if wide.abs() < TINY { 0f32.copysign(sum) } else { sum }
+}
+
+/// [`Isa::dot_bf16`] in plain Rust, where an ISA has no instruction for it.
+#[inline(always)]
+pub(super) fn dot_bf16_on<I: Isa>(isa: I, sum: I::F, w: I::B, x: i32) -> I::F {
+    let (mut sums, mut line) = ([0.0; 16], Line::ZERO);
+    isa.store(sum, &mut sums);
+    isa.store_b(w, &mut line);
+    let (upper, lower) =
+        (|x: u32| f32::from_bits(x & 0xffff_0000), |x: u32| f32::from_bits(x << 16));
+    let (w, x): (&[u32; 16], u32) = (bytemuck::cast_ref(&line), x as u32);
+    for r in 0..16 {
+        let first = fma_flushed(upper(w[r]), upper(x), sums[r]);
+        sums[r] = fma_flushed(lower(w[r]), lower(x), first);
+    }
+    isa.load(&sums)
+}
+
 impl Isa for Scalar {
     const REGISTERS: usize = 32;
     type F = [f32; 16];
@@ -28,6 +56,9 @@ impl Isa for Scalar {
     }
 
     fn tiles(self, _quads: usize) -> Option<NoTiles> {
+        None
+    }
+    fn tiles_bf16(self, _rest: usize) -> Option<NoTiles> {
         None
     }
     fn prefetch<T>(self, _from: &[T], _at: usize) {}

@@ -1,5 +1,6 @@
 //! Every kernel on every ISA of this CPU against its definition, bit for bit.
 
+mod bf16;
 mod random;
 mod vocabulary;
 

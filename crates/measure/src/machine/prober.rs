@@ -24,6 +24,8 @@ pub enum Roof {
     Int8Peak,
     /// f32 FMAs on registers.
     F32Peak,
+    /// bf16 dots on registers.
+    Bf16Peak,
 }
 
 impl Roof {
@@ -33,6 +35,7 @@ impl Roof {
             Self::MemoryRead { .. } => "memory_read",
             Self::Int8Peak => "int8_peak",
             Self::F32Peak => "f32_peak",
+            Self::Bf16Peak => "bf16_peak",
         }
     }
 
@@ -40,7 +43,7 @@ impl Roof {
     pub fn unit(self) -> Unit {
         match self {
             Self::MemoryRead { .. } => Unit::BytesPerSecond,
-            Self::Int8Peak | Self::F32Peak => Unit::OpsPerSecond,
+            Self::Int8Peak | Self::F32Peak | Self::Bf16Peak => Unit::OpsPerSecond,
         }
     }
 
@@ -49,6 +52,7 @@ impl Roof {
             Self::MemoryRead { thread_bytes } => reading(probes, thread_bytes),
             Self::Int8Peak => Box::new(|n| probes.int8_ops(n)),
             Self::F32Peak => Box::new(|n| probes.f32_ops(n)),
+            Self::Bf16Peak => Box::new(|n| probes.bf16_ops(n)),
         }
     }
 }

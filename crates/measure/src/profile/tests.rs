@@ -5,7 +5,8 @@ use super::*;
 use expect_test::expect;
 use std::time::Duration;
 
-const ROOFS: Roofs = Roofs { read: Some(1e10), int8: Some(4e11), f32: Some(1e11) };
+const ROOFS: Roofs =
+    Roofs { read: Some(1e10), int8: Some(4e11), bf16: Some(2e11), f32: Some(1e11) };
 
 fn step(name: &str, kind: &str, layer: Option<usize>, ms: f64, work: Work) -> StepTime {
     let (name, kind) = (name.into(), kind.into());
@@ -13,12 +14,12 @@ fn step(name: &str, kind: &str, layer: Option<usize>, ms: f64, work: Work) -> St
 }
 
 fn int8(bytes: f64, flops: f64) -> Work {
-    Work { bytes, flops, int8_flops: flops }
+    Work { bytes, flops, int8_flops: flops, bf16_flops: 0.0 }
 }
 
 fn steps() -> Vec<StepTime> {
     let none = Work::default();
-    let attention = Work { bytes: 1e7, flops: 5e8, int8_flops: 0.0 };
+    let attention = Work { bytes: 1e7, flops: 5e8, int8_flops: 0.0, bf16_flops: 0.0 };
     vec![
         step("token_embd", "embed", None, 1.0, none),
         step("blk.0.attn_norm.prepare", "prepare", Some(0), 2.0, none),
@@ -76,8 +77,8 @@ fn what_does_not_add_up_is_said() {
 fn the_roofline_is_the_slower_of_reading_and_computing() {
     assert_eq!(ROOFS.seconds(&int8(1e10, 1e9)), Some(1.0));
     assert_eq!(ROOFS.seconds(&int8(1.0, 8e11)), Some(2.0));
-    let mixed = Work { bytes: 0.0, flops: 5e11, int8_flops: 4e11 };
-    assert_eq!(ROOFS.seconds(&mixed), Some(2.0), "each on its own peak");
+    let mixed = Work { bytes: 0.0, flops: 7e11, int8_flops: 4e11, bf16_flops: 2e11 };
+    assert_eq!(ROOFS.seconds(&mixed), Some(3.0), "each on its own peak");
     assert_eq!(ROOFS.seconds(&Work::default()), None);
     let unknown = Roofs { read: None, ..ROOFS };
     assert_eq!(unknown.seconds(&int8(1.0, 1e9)), None, "an unknown roof is not an infinite one");

@@ -13,7 +13,7 @@
 pub mod file;
 pub mod shelf;
 
-use crate::pack::{Form, Layout, pack_each, pack_in_memory};
+use crate::pack::{Layout, pack_each, pack_in_memory};
 use crate::team::Team;
 use crate::{Lines, RuntimeError};
 use blake3::{Hash, Hasher};
@@ -24,8 +24,8 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use sterna_formats::{AtomicFile, FormatError, MappedFile};
+use sterna_kernels::Line;
 use sterna_kernels::dot::PANEL;
-use sterna_kernels::{Line, PackedShape};
 use sterna_model::WeightSource;
 
 /// Samples of a model file that its identity rests on, beside path, size and time of change.
@@ -355,14 +355,14 @@ fn add_layout(hasher: &mut Hasher, layout: &Layout) {
 /// What the packed formats in use make of a fixed pattern.
 fn add_formats(hasher: &mut Hasher, layout: &Layout) {
     let mut seen = Vec::new();
-    for section in layout.sections.iter().filter(|s| s.form == Form::Packed) {
-        let encoding = section.encoding;
-        if seen.contains(&encoding.name()) {
+    for section in &layout.sections {
+        let (encoding, form) = (section.encoding, section.form);
+        let cols = encoding.block_len() * 256usize.div_ceil(encoding.block_len());
+        let Some(shape) = form.panels(encoding, PANEL, cols) else { continue };
+        if seen.contains(&(encoding.name(), form)) {
             continue;
         }
-        seen.push(encoding.name());
-        let cols = encoding.block_len() * 256usize.div_ceil(encoding.block_len());
-        let shape = PackedShape::new(encoding, PANEL, cols);
+        seen.push((encoding.name(), form));
         let n_bytes = PANEL * encoding.row_bytes(cols);
         let pattern: Vec<u8> = (0..n_bytes).map(|i| (i * 37 % 61) as u8).collect();
         let mut panel = vec![Line::ZERO; shape.panel_lines];

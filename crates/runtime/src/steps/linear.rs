@@ -7,8 +7,8 @@ use crate::pack::Form;
 use crate::steps::gate_up;
 use crate::team::{Io, Items, Split};
 use std::ops::Range;
-use sterna_kernels::acts::{FloatActs, QuantActs, QuantLayout};
-use sterna_kernels::dot::{Acts, LinearCall};
+use sterna_kernels::acts::{Bf16Acts, FloatActs, QuantActs, QuantLayout, bf16_words};
+use sterna_kernels::dot::{Acts, ActsForm, LinearCall};
 use sterna_kernels::elementwise::AddTo;
 use sterna_kernels::{ColumnsMut, Line, PackedShape};
 use sterna_model::ops;
@@ -68,8 +68,13 @@ impl Matrix {
             return Work::default();
         }
         let flops = 2.0 * (self.shape.rows * self.shape.cols * n_rows) as f64;
-        let int8_flops = if self.shape.format.quantized() { flops } else { 0.0 };
-        Work { bytes: (self.lines.len() * size_of::<Line>()) as f64, flops, int8_flops }
+        let if_on = |form| if self.shape.format.acts() == form { flops } else { 0.0 };
+        Work {
+            bytes: (self.lines.len() * size_of::<Line>()) as f64,
+            flops,
+            int8_flops: if_on(ActsForm::Quant),
+            bf16_flops: if_on(ActsForm::Bf16),
+        }
     }
 }
 
@@ -79,12 +84,14 @@ pub struct ActsReads {
     cols: usize,
     quant: Option<usize>,
     float: Option<usize>,
+    bf16: Option<usize>,
 }
 
 impl ActsReads {
     /// The reads that a step on prepared activations declares, and where they are.
     pub fn of(cols: usize, prepared: Prepared) -> (Self, Vec<Place>) {
-        let (mut at, mut reads) = (Self { cols, quant: None, float: None }, Vec::new());
+        let mut at = Self { cols, quant: None, float: None, bf16: None };
+        let mut reads = Vec::new();
         if let Some((ints, scales)) = prepared.quant {
             at.quant = Some(0);
             reads.extend([ints, scales]);
@@ -93,21 +100,33 @@ impl ActsReads {
             at.float = Some(reads.len());
             reads.push(floats);
         }
+        if let Some(words) = prepared.bf16 {
+            at.bf16 = Some(reads.len());
+            reads.push(words);
+        }
         (at, reads)
     }
 
     /// The activations in the form that a matrix takes.
     pub fn acts<'c>(&self, io: &Io<'c>, matrix: &Matrix, n_rows: usize) -> Acts<'c> {
-        let reads = if matrix.shape.format.quantized() { self.quant } else { self.float };
-        let at = reads.expect("preparation asks every matrix");
-        if !matrix.shape.format.quantized() {
-            let values = &io.floats(at)[..n_rows * self.cols];
-            return Acts::Float(FloatActs { cols: self.cols, n_rows, values });
+        let cols = self.cols;
+        let asked = "preparation asks every matrix";
+        match matrix.shape.format.acts() {
+            ActsForm::Float => {
+                let values = &io.floats(self.float.expect(asked))[..n_rows * cols];
+                Acts::Float(FloatActs { cols, n_rows, values })
+            }
+            ActsForm::Bf16 => {
+                let words = &io.ints(self.bf16.expect(asked))[..n_rows * bf16_words(cols)];
+                Acts::Bf16(Bf16Acts { cols, n_rows, words })
+            }
+            ActsForm::Quant => {
+                let (at, layout) = (self.quant.expect(asked), QuantLayout { cols });
+                let ints = &io.ints(at)[..n_rows * layout.ints()];
+                let scales = &io.floats(at + 1)[..n_rows * layout.chunks()];
+                Acts::Quant(QuantActs { layout, n_rows, ints, scales })
+            }
         }
-        let layout = QuantLayout { cols: self.cols };
-        let ints = &io.ints(at)[..n_rows * layout.ints()];
-        let scales = &io.floats(at + 1)[..n_rows * layout.chunks()];
-        Acts::Quant(QuantActs { layout, n_rows, ints, scales })
     }
 }
 

@@ -109,6 +109,8 @@ pub struct Work {
     pub flops: f64,
     /// Those of them that are done on int8 codes.
     pub int8_flops: f64,
+    /// Those of them that are done on bf16.
+    pub bf16_flops: f64,
 }
 
 impl std::ops::Add for Work {
@@ -119,6 +121,7 @@ impl std::ops::Add for Work {
             bytes: self.bytes + other.bytes,
             flops: self.flops + other.flops,
             int8_flops: self.int8_flops + other.int8_flops,
+            bf16_flops: self.bf16_flops + other.bf16_flops,
         }
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! Layers on int8 activations have codes with one scale per row, which is what their model means.
 //! Their float weights meet the same codes as floats. For other layers, codes are the runtime's own
-//! way to compute with block encodings, with a scale per 256 values, and floats stay as they are.
+//! way to compute with block encodings, with a scale per 256 values, and floats stay as they are,
+//! or become bf16 where the settings say so.
 
 use super::norm::Norm;
 use super::{Rows, Run, Step, row_tiles};
@@ -11,28 +12,36 @@ use crate::RuntimeError;
 use crate::fuse::is_norm;
 use crate::lower::{Lowering, Prepared};
 use crate::team::{Io, Items, Split};
-use sterna_kernels::PackedShape;
 use sterna_kernels::acts::{
-    LEAST_ROW_MAX, QuantLayout, QuantizeTile, RoundRows, ScaleOver, TILES, interleave, tiles,
+    LEAST_ROW_MAX, QuantLayout, QuantizeTile, RoundRows, RoundToBf16, ScaleOver, TILES, bf16_words,
+    interleave, tiles,
 };
+use sterna_kernels::dot::ActsForm;
 use sterna_model::ops::{Activations, Linear};
-use sterna_model::{ValueId, WeightSource};
+use sterna_model::{ValueId, WeightId};
 
 const _: () = assert!(LEAST_ROW_MAX == Activations::LEAST_MAX);
 
-/// The step. Writes codes and scales (where quantized), then floats (where asked for).
+/// The step. Writes codes and scales, floats, and bf16: those that are asked for, in this order.
 struct Prepare {
     layout: QuantLayout,
     norm: Option<Norm>,
     over: ScaleOver,
+    wanted: Wanted,
+}
+
+/// The forms of activations that are asked for.
+#[derive(Clone, Copy, Default)]
+struct Wanted {
     quant: bool,
     float: bool,
+    bf16: bool,
 }
 
 impl Prepare {
     /// Whether floats are codes times their scale.
     fn rounds_floats(&self) -> bool {
-        self.float && self.over == ScaleOver::Row
+        (self.wanted.float || self.wanted.bf16) && self.over == ScaleOver::Row
     }
 }
 
@@ -50,37 +59,49 @@ impl Step for Prepare {
         if needed { (TILES[0] * self.layout.cols).div_ceil(16) } else { 0 }
     }
 
-    fn work(&self, io: &Io<'_>, run: &Run<'_>, _n_rows: usize) {
+    fn work(&self, io: &Io<'_>, run: &Run<'_>, n_rows: usize) {
         let (layout, over, rows) = (self.layout, self.over, io.items());
         let cols = layout.cols;
         let x = &io.floats(0)[rows.start * cols..rows.end * cols];
         let scratch: &mut [f32] = bytemuck::cast_slice_mut(io.scratch());
+        let Wanted { quant, float, bf16 } = self.wanted;
         let (ints, scales): (&mut [i32], &mut [f32]) =
-            if self.quant { (io.int_rows(0), io.rows(1)) } else { (&mut [], &mut []) };
-        let floats: &mut [f32] =
-            if self.float { io.rows(if self.quant { 2 } else { 0 }) } else { &mut [] };
-        for (first, width) in tiles(rows.len()) {
-            let raw = &x[first * cols..][..width * cols];
+            if quant { (io.int_rows(0), io.rows(1)) } else { (&mut [], &mut []) };
+        let at = if quant { 2 } else { 0 };
+        let floats: &mut [f32] = if float { io.rows(at) } else { &mut [] };
+        let words: &mut [i32] = if bf16 { io.int_rows(at + usize::from(float)) } else { &mut [] };
+        let len = bf16_words(cols);
+        // A full tile of rows, or the rest, at a time.
+        for first in (0..rows.len()).step_by(TILES[0]) {
+            let n = TILES[0].min(rows.len() - first);
+            let raw = &x[first * cols..][..n * cols];
             if let Some(norm) = &self.norm {
-                norm.apply(run, raw, &mut scratch[..width * cols]);
+                norm.apply(run, raw, &mut scratch[..n * cols]);
             }
-            if self.quant {
-                let x = if self.norm.is_some() { &scratch[..width * cols] } else { raw };
-                let ints = &mut ints[first * layout.ints()..][..width * layout.ints()];
-                let scales = &mut scales[first * layout.chunks()..][..width * layout.chunks()];
+            for (at, width) in tiles(n).filter(|_| quant) {
+                let x = if self.norm.is_some() { &scratch[..n * cols] } else { raw };
+                let x = &x[at * cols..][..width * cols];
+                let ints = &mut ints[(first + at) * layout.ints()..][..width * layout.ints()];
+                let scales = &mut scales[(first + at) * layout.chunks()..];
+                let scales = &mut scales[..width * layout.chunks()];
                 run.level.run(QuantizeTile { layout, over, width, x, ints, scales });
             }
             if self.rounds_floats() {
-                let rounded = &mut scratch[..width * cols];
+                let rounded = &mut scratch[..n * cols];
                 if self.norm.is_none() {
                     rounded.copy_from_slice(raw);
                 }
                 run.level.run(RoundRows { cols, x: rounded });
             }
-            if self.float {
-                let in_scratch = self.norm.is_some() || self.rounds_floats();
-                let x = if in_scratch { &scratch[..width * cols] } else { raw };
-                interleave(x, width, cols, &mut floats[first * cols..][..width * cols]);
+            let in_scratch = self.norm.is_some() || self.rounds_floats();
+            let x = if in_scratch { &scratch[..n * cols] } else { raw };
+            if bf16 {
+                let words = &mut words[first * len..][..n * len];
+                run.level.run(RoundToBf16 { cols, n_rows, x, words });
+            }
+            for (at, width) in tiles(n).filter(|_| float) {
+                let x = &x[at * cols..][..width * cols];
+                interleave(x, width, cols, &mut floats[(first + at) * cols..][..width * cols]);
             }
         }
     }
@@ -99,7 +120,7 @@ pub fn prepared(
     if let Some(&known) = l.prepared.get(&(value, rows, activations)) {
         return Ok(known);
     }
-    let (quant, float) = forms_wanted(l, value, rows, activations);
+    let wanted = forms_wanted(l, value, rows, activations);
     let producer = l.uses.producer(value).filter(|n| l.fusions.absorbed.contains(n));
     let norm = producer.filter(|&n| is_norm(&*l.graph.nodes[n].op));
     let (source, norm) = match norm {
@@ -109,36 +130,36 @@ pub fn prepared(
     let layout = QuantLayout { cols: l.features(value) };
     let input = l.input(source, rows);
     let (mut prepared, mut writes) = (Prepared::default(), Vec::new());
-    if quant {
+    if wanted.quant {
         let (ints, scales) = (l.buffer(layout.ints()), l.buffer(layout.chunks()));
         prepared.quant = Some((ints, scales));
         writes.push((ints, Split::Rows { len: layout.ints() }));
         writes.push((scales, Split::Rows { len: layout.chunks() }));
     }
-    if float {
+    if wanted.float {
         let floats = l.buffer(layout.cols);
         prepared.float = Some(floats);
         writes.push((floats, Split::Rows { len: layout.cols }));
+    }
+    if wanted.bf16 {
+        let len = bf16_words(layout.cols);
+        let words = l.buffer(len);
+        prepared.bf16 = Some(words);
+        writes.push((words, Split::Rows { len }));
     }
     let (over, suffix) = match activations {
         Activations::Float => (ScaleOver::Chunk, "prepare"),
         Activations::Int8PerToken => (ScaleOver::Row, "prepare_int8"),
     };
     let name = format!("{}.{suffix}", l.graph.values[value.0].name);
-    l.emit(name, rows, Prepare { layout, norm, over, quant, float }, vec![input], writes);
+    l.emit(name, rows, Prepare { layout, norm, over, wanted }, vec![input], writes);
     l.prepared.insert((value, rows, activations), prepared);
     Ok(prepared)
 }
 
-/// Whether linear layers on these rows that see the value so read it quantized, and whether as
-/// floats.
-fn forms_wanted(
-    l: &Lowering<'_>,
-    value: ValueId,
-    rows: Rows,
-    activations: Activations,
-) -> (bool, bool) {
-    let (mut quant, mut float) = (false, false);
+/// The forms in which linear layers on these rows that see the value so read it.
+fn forms_wanted(l: &Lowering<'_>, value: ValueId, rows: Rows, activations: Activations) -> Wanted {
+    let mut wanted = Wanted::default();
     for &n in l.uses.consumers(value) {
         let node = &l.graph.nodes[n];
         let Some(linear) = node.op.as_any().downcast_ref::<Linear>() else { continue };
@@ -146,15 +167,21 @@ fn forms_wanted(
             continue;
         }
         for &weight in &node.weights[..linear.n_outputs()] {
-            let quantized = is_quantized(l.source, weight, l.features(value));
-            quant |= quantized;
-            float |= !quantized;
+            match acts_form(l, weight, l.features(value)) {
+                ActsForm::Quant => wanted.quant = true,
+                ActsForm::Float => wanted.float = true,
+                ActsForm::Bf16 => wanted.bf16 = true,
+            }
         }
     }
-    (quant, float)
+    wanted
 }
 
-fn is_quantized(source: &dyn WeightSource, weight: sterna_model::WeightId, cols: usize) -> bool {
-    let encoding = source.encoding(weight);
-    encoding.fits(cols) && PackedShape::new(encoding, 1, cols).format.quantized()
+/// The form of activations that a matrix of so many columns takes. (One that does not fit is
+/// refused when it is packed.)
+fn acts_form(l: &Lowering<'_>, weight: WeightId, cols: usize) -> ActsForm {
+    let encoding = l.source.encoding(weight);
+    let fitting = Some(l.matrix_form(weight)).filter(|_| encoding.fits(cols));
+    let panels = fitting.and_then(|form| form.panels(encoding, 1, cols));
+    panels.map_or(ActsForm::Float, |shape| shape.format.acts())
 }

@@ -89,7 +89,7 @@ impl Beside<'_> {
 /// What may bound a test: computing a prompt, reading for one sequence, either for several.
 fn bounds(model: &Scorer, test: &BenchTest, n_threads: usize) -> Vec<Bound> {
     let cost = model.cost();
-    let peak = if cost.is_quantized { Roof::Int8Peak } else { Roof::F32Peak };
+    let peak = cost.peak(model.settings());
     if test.n_gen == 0 {
         return vec![Bound { roof: peak, work_per_token: 2.0 * cost.linear_macs_per_token }];
     }

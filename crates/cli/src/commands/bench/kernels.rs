@@ -7,7 +7,7 @@ use super::ceiling::thread_bytes;
 use crate::compute::LevelArgs;
 use crate::probes::KernelProbes;
 use crate::show::{self, bad_input};
-use layer::{Layer, Way};
+use layer::{Error, Layer, Way};
 use serde::Serialize;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -17,17 +17,19 @@ use sterna_kernels::{ISAS, Level};
 use sterna_measure::clock::RealClock;
 use sterna_measure::machine::{Machine, Prober, Roof};
 use sterna_measure::stats::median;
+use sterna_runtime::Settings;
 
 /// Measure the kernels of linear layers on random weights, each against its ceiling.
 ///
 /// Each kernel is held against read bandwidth (its packed weights, read from memory) and the int8
 /// or f32 peak, both probed right before each run; the share is of the one that it comes nearer to,
-/// the median over the runs. The int8 peak is that of dots on vectors (vpdpbusd), which AMX tiles
-/// can pass.
+/// the median over the runs. The int8 and bf16 peaks are those of dots on vectors (vpdpbusd,
+/// vdpbf16ps), which AMX tiles can pass.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   sterna bench kernels --encodings Q4_0,Q4_K --rows 1,16,512
   sterna bench kernels --shapes 4096x4096 --threads 1 --json
+  sterna bench kernels --encodings BF16 --bf16-dot
   sterna bench kernels --assert     # is the kernel that would be picked the fastest there is?")]
 pub struct Args {
     /// Encodings.
@@ -46,6 +48,10 @@ pub struct Args {
     /// than 5% behind.
     #[arg(long)]
     assert: bool,
+    /// Multiply BF16 weights by activations rounded to bf16, and show how far the results are from
+    /// exact ones.
+    #[arg(long)]
+    bf16_dot: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -82,6 +88,8 @@ struct Row {
     /// Median, per second.
     ceiling_per_second: f64,
     share: f64,
+    /// How far the results are from exact ones, where bf16 dots were asked for.
+    error: Option<Error>,
     /// Median seconds of every way that was run, the pick among them.
     candidates: Vec<Candidate>,
 }
@@ -98,13 +106,16 @@ struct Candidate {
 /// When an argument makes no sense.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let level = args.level.level()?;
+    let bf16_dot = args.bf16_dot;
+    let settings = Settings { bf16_dot, ..args.level.settings(1)? };
+    settings.level().map_err(|error| bad_input(error.to_string()))?;
     let n_threads = args.level.threads()?.unwrap_or_else(|| Machine::detect().usable_cpus());
     if args.repetitions == 0 || args.rows.contains(&0) {
         return Err(bad_input("--repetitions and --rows must be at least 1"));
     }
     let start = |roof| Prober::start(roof, KernelProbes(level), n_threads, RealClock::new());
     let mut bandwidth = start(Roof::MemoryRead { thread_bytes: thread_bytes(n_threads) });
-    let mut peaks = [start(Roof::F32Peak), start(Roof::Int8Peak)];
+    let mut peaks = [Roof::F32Peak, Roof::Int8Peak, Roof::Bf16Peak].map(start);
     let mut found = Vec::new();
     for encoding in &args.encodings {
         let encoding = encodings::by_name(&encoding.to_uppercase()).ok_or_else(|| {
@@ -119,12 +130,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 continue;
             }
             for &rows in &args.rows {
-                let mut layer = Layer::new(encoding, (out, cols), rows, n_threads)?;
+                let mut layer = Layer::new(encoding, bf16_dot, (out, cols), rows, n_threads)?;
                 let pick = Way { level, few_rows: FEW_ROWS };
                 let ways = if args.assert { candidates(pick, &layer) } else { vec![pick] };
-                let peak = &mut peaks[usize::from(layer.is_quantized())];
+                let peak = peaks.iter_mut().find(|peak| peak.roof() == layer.peak());
+                let peak = peak.expect("each peak has its probe");
                 let mut row = measure(&mut layer, &ways, args.repetitions, &mut bandwidth, peak)?;
                 row.shape.clone_from(shape);
+                row.error = layer.error(level);
                 found.push(row);
             }
         }
@@ -152,10 +165,10 @@ fn shape_of(shape: &str) -> anyhow::Result<(usize, usize)> {
 
 /// The pick first, then every other way this CPU has.
 fn candidates(pick: Way, layer: &Layer) -> Vec<Way> {
-    let levels: Vec<Level> =
-        ISAS.iter().skip(1).filter_map(|name| Level::by_name(name).ok()).collect();
+    let levels = ISAS.iter().skip(1).filter_map(|name| Level::by_name(name).ok());
+    let needs_bf16 = layer.peak() == Roof::Bf16Peak;
     let mut ways = vec![pick];
-    for level in levels {
+    for level in levels.filter(|level| level.has_bf16_dots() || !needs_bf16) {
         for few_rows in [0, usize::MAX] {
             let way = Way { level, few_rows };
             if ways.iter().all(|known| known.name(layer) != way.name(layer)) {
@@ -206,6 +219,7 @@ fn measure(
     Ok(Row {
         encoding: layer.encoding_name().to_owned(),
         shape: String::new(),
+        error: None,
         rows: layer.n_rows(),
         threads: layer.n_threads(),
         pick: ways[0].name(layer),
@@ -255,6 +269,15 @@ fn print_table(rows: &[Row]) {
         ]);
     }
     println!("{table}");
+    for row in rows {
+        if let Some(Error { mean, largest }) = row.error {
+            println!(
+                "{} {}, {} rows: bf16 dots differ from exact ones by {mean:.1e} (root mean \
+                 square), at most {largest:.1e} of the results' root mean square",
+                row.encoding, row.shape, row.rows
+            );
+        }
+    }
     for row in rows.iter().filter(|row| row.candidates.len() > 1) {
         let words: Vec<String> =
             row.candidates.iter().map(|c| format!("{} {:.3} ms", c.way, c.seconds * 1e3)).collect();
@@ -291,6 +314,7 @@ mod tests {
             ceiling: "int8_peak",
             ceiling_per_second: 2.0,
             share: 0.5,
+            error: None,
             candidates: vec![candidate("avx512 as packed", 0.0011), candidate("avx2", 0.001)],
         };
         let sentence = behind(&row).unwrap();

@@ -29,7 +29,7 @@ pub struct Roof {
     pub linear_ops: f64,
     /// Operations of the head, which a prompt pays once.
     pub head_ops: f64,
-    /// The ceiling of its arithmetic: `int8_peak` or `f32_peak`.
+    /// The ceiling of its arithmetic, such as `int8_peak`.
     pub arithmetic: &'static str,
 }
 
@@ -56,7 +56,7 @@ impl Roof {
             kv_bytes: model.graph.kv_bytes_per_token(settings.kv.number_bytes()),
             linear_ops: 2.0 * cost.linear_macs_per_token,
             head_ops: 2.0 * cost.head_macs_per_token,
-            arithmetic: if cost.is_quantized { "int8_peak" } else { "f32_peak" },
+            arithmetic: cost.peak(settings).name(),
         })
     }
 

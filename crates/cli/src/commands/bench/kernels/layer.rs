@@ -1,14 +1,16 @@
 //! One linear layer of random weights, run as the runtime runs it: panels divided among threads,
 //! each thread's in several calls.
 
+use serde::Serialize;
 use std::ops::Range;
 use sterna_formats::EncodingRef;
 use sterna_kernels::acts::{ScaleOver, TILES};
-use sterna_kernels::dot::LinearCall;
+use sterna_kernels::dot::{ActsForm, FEW_ROWS, LinearCall, PANEL};
 use sterna_kernels::{ColumnsMut, Level, Line, PackedShape, Prepared};
 use sterna_measure::clock::Clock;
-use sterna_runtime::Lines;
+use sterna_measure::machine::Roof;
 use sterna_runtime::tuning::Tuning;
+use sterna_runtime::{Lines, RuntimeError};
 
 /// Memory that few rows read: more than caches hold, so that weights come from memory.
 const FEW_BYTES: usize = 512 << 20;
@@ -26,14 +28,11 @@ pub struct Way {
 }
 
 impl Way {
-    /// The ISA, and whether so many rows use block-encoded weights as packed.
+    /// The ISA, and whether so many rows use weights as packed.
     pub fn name(self, layer: &Layer) -> String {
-        let form = match layer.is_quantized() {
-            false => "",
-            true if layer.n_rows <= self.few_rows.min(TILES[0] - 1) => " as packed",
-            true => " unpacked",
-        };
-        format!("{}{form}", self.level.name())
+        let is_few = layer.n_rows <= self.few_rows.min(TILES[0] - 1);
+        let form = if is_few { "as packed" } else { "unpacked" };
+        format!("{} {form}", self.level.name())
     }
 }
 
@@ -42,6 +41,8 @@ pub struct Layer {
     shape: PackedShape,
     /// Copies of the packed matrix, one after the other.
     weights: Lines,
+    /// The encoded rows of every panel.
+    panel: Vec<u8>,
     copies: usize,
     rows: Vec<f32>,
     n_rows: usize,
@@ -51,22 +52,37 @@ pub struct Layer {
 /// A thread's own memory.
 struct Worker {
     panels: Range<usize>,
-    out: Vec<f32>,
+    /// `[n_rows, stride]`, in whole lines as the runtime's is.
+    out: Lines,
     scratch: Vec<Line>,
 }
 
+/// How far results are from exact ones, as parts of the exact ones' root mean square.
+#[derive(Clone, Copy, Serialize)]
+pub struct Error {
+    /// The root mean square of the differences.
+    pub mean: f64,
+    /// The largest difference.
+    pub largest: f64,
+}
+
 impl Layer {
-    /// Random weights `[out, cols]` in an encoding, and `n_rows` random rows.
+    /// Random weights `[out, cols]` in an encoding, BF16 ones for bf16 dots if so asked, and
+    /// `n_rows` random rows.
     ///
     /// # Errors
     /// When memory is short.
     pub fn new(
         encoding: EncodingRef,
+        bf16_dot: bool,
         (out, cols): (usize, usize),
         n_rows: usize,
         n_threads: usize,
     ) -> anyhow::Result<Self> {
-        let shape = PackedShape::new(encoding, out, cols);
+        let shape = match bf16_dot && encoding.name() == "BF16" {
+            true => PackedShape::for_bf16_dots(encoding, out, cols),
+            false => PackedShape::new(encoding, out, cols),
+        };
         let mut seed = 1u64;
         let mut random = || {
             seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
@@ -92,18 +108,53 @@ impl Layer {
         let share = shape.n_panels.div_ceil(n_threads);
         let worker = |w: usize| {
             let panels = (w * share).min(shape.n_panels)..((w + 1) * share).min(shape.n_panels);
-            let out = vec![0.0; n_rows * shape.rows_of(panels.clone()).len()];
+            let out = Lines::zeroed(n_rows * panels.len(), "results")?;
             let scratch = vec![Line::ZERO; shape.format.scratch_lines()];
-            Worker { panels, out, scratch }
+            Ok(Worker { panels, out, scratch })
         };
-        let workers = (0..n_threads).map(worker).collect();
+        let workers = (0..n_threads).map(worker).collect::<Result<_, RuntimeError>>()?;
         let rows = (0..n_rows * cols).map(|_| random()).collect();
-        Ok(Self { shape, weights, copies, rows, n_rows, workers })
+        Ok(Self { shape, weights, panel: bytes, copies, rows, n_rows, workers })
     }
 
-    /// Whether its activations are int8.
-    pub fn is_quantized(&self) -> bool {
-        self.shape.format.quantized()
+    /// The ceiling of its arithmetic.
+    pub fn peak(&self) -> Roof {
+        match self.shape.format.acts() {
+            ActsForm::Quant => Roof::Int8Peak,
+            ActsForm::Float => Roof::F32Peak,
+            ActsForm::Bf16 => Roof::Bf16Peak,
+        }
+    }
+
+    /// How far bf16 dots are from exact ones with one panel; `None` where it computes exactly.
+    pub fn error(&self, level: Level) -> Option<Error> {
+        if self.shape.format.acts() != ActsForm::Bf16 {
+            return None;
+        }
+        let PackedShape { encoding, cols, .. } = self.shape;
+        let results = |shape: PackedShape| {
+            let mut lines = vec![Line::ZERO; shape.panel_lines];
+            shape.pack(0..1, &self.panel, &mut lines);
+            let prepared = Prepared::new(level, &shape, &self.rows, ScaleOver::Chunk);
+            let mut worker = Worker {
+                panels: 0..1,
+                out: Lines::zeroed(self.n_rows, "results").unwrap_or_else(|e| panic!("{e}")),
+                scratch: vec![Line::ZERO; shape.format.scratch_lines()],
+            };
+            let way = Way { level, few_rows: FEW_ROWS };
+            worker.pass(&shape, way, &lines, &prepared, self.n_rows);
+            let out: &[f32] = bytemuck::cast_slice(worker.out.lines());
+            out.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>()
+        };
+        let exact = results(PackedShape::new(encoding, PANEL, cols));
+        let found = results(PackedShape::for_bf16_dots(encoding, PANEL, cols));
+        let differences = || exact.iter().zip(&found).map(|(a, b)| (a - b).abs());
+        let rms = |squares: f64| (squares / exact.len() as f64).sqrt();
+        let size = rms(exact.iter().map(|x| x * x).sum());
+        Some(Error {
+            mean: rms(differences().map(|x| x * x).sum()) / size,
+            largest: differences().fold(0.0, f64::max) / size,
+        })
     }
 
     /// Its encoding.
@@ -166,8 +217,9 @@ impl Worker {
         prepared: &Prepared,
         n_rows: usize,
     ) {
-        let stride = self.out.len() / n_rows;
+        let stride = self.panels.len() * PANEL;
         let first_row = shape.rows_of(self.panels.clone()).start;
+        let out: &mut [f32] = bytemuck::cast_slice_mut(self.out.lines_mut());
         let claim = self.panels.len().div_ceil(Tuning::default().claims).max(1);
         for start in self.panels.clone().step_by(claim) {
             let end = self.panels.end.min(start + claim);
@@ -179,7 +231,7 @@ impl Worker {
                 cols: shape.cols,
                 code_min: shape.code_min,
                 acts: prepared.acts(),
-                out: ColumnsMut::new(&mut self.out, n_rows, stride, columns),
+                out: ColumnsMut::new(&mut *out, n_rows, stride, columns),
                 accumulate: false,
                 few_rows: way.few_rows,
                 scratch: &mut self.scratch,
