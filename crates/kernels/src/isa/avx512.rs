@@ -263,10 +263,9 @@ impl<const VNNI: bool, const TILES: bool, const BF16: bool> Isa for Avx512<VNNI,
     #[inline(always)]
     fn dot_bf16(self, sum: __m512, w: __m512i, x: i32) -> __m512 {
         if BF16 {
-            return on_cpu!({
-                let (w, x): (__m512bh, __m512bh) = (transmute(w), transmute(_mm512_set1_epi32(x)));
-                _mm512_dpbf16_ps(sum, w, x)
-            });
+            // 32 bf16 each, which is another type of the same register.
+            let bf16 = |x| on_cpu!(transmute::<__m512i, __m512bh>(x));
+            return on_cpu!(_mm512_dpbf16_ps(sum, bf16(w), bf16(_mm512_set1_epi32(x))));
         }
         scalar::dot_bf16_on(self, sum, w, x)
     }

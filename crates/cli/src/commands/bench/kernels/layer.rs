@@ -4,7 +4,7 @@
 use serde::Serialize;
 use std::ops::Range;
 use sterna_formats::EncodingRef;
-use sterna_kernels::acts::{ScaleOver, TILES};
+use sterna_kernels::acts::{ScaleOver, TILES, takes_tiles};
 use sterna_kernels::dot::{ActsForm, FEW_ROWS, LinearCall, PANEL};
 use sterna_kernels::{ColumnsMut, Level, Line, PackedShape, Prepared};
 use sterna_measure::clock::Clock;
@@ -31,7 +31,9 @@ impl Way {
     /// The ISA, and whether so many rows use weights as packed.
     pub fn name(self, layer: &Layer) -> String {
         let is_few = layer.n_rows <= self.few_rows.min(TILES[0] - 1);
-        let form = if is_few { "as packed" } else { "unpacked" };
+        let on_tiles = layer.peak() == Roof::Bf16Peak && self.level.name() == "amx";
+        let is_unpacked = !is_few || on_tiles && takes_tiles(layer.n_rows);
+        let form = if is_unpacked { "unpacked" } else { "as packed" };
         format!("{} {form}", self.level.name())
     }
 }
