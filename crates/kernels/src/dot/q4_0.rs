@@ -1,5 +1,6 @@
 //! Q4_0: nibbles as stored, scales in f16. 4.5 bits per weight, as in the file.
 
+use super::pack::{by_blocks, nibble_words};
 use super::{Blocks, RowChunk, nibbles, put_f16};
 use crate::isa::{Isa, Line};
 use sterna_formats::EncodingRef;
@@ -33,6 +34,18 @@ impl Blocks for Q4_0 {
     #[inline(always)]
     fn scale<I: Isa>(isa: I, header: &[Line], group: usize) -> I::F {
         isa.load_f16(header[group / 2].half(group % 2))
+    }
+
+    fn pack(encoding: EncodingRef, rows: &[u8], cols: usize, panel: &mut [Line]) {
+        // Block: d f16, 16 bytes whose low nibbles are the first unit.
+        by_blocks::<Self, 18, 32>((encoding, rows, cols), panel, |block, header, lines| {
+            let bits = u16::from_le_bytes([block.bytes[0], block.bytes[1]]);
+            put_f16(header, block.index, block.row, bits);
+            let words = nibble_words(block.words(2));
+            for (line, &word) in lines.iter_mut().zip(words.as_flattened()) {
+                block.put(line, word);
+            }
+        });
     }
 
     fn pack_unit(quads: &[Line; 4], lines: &mut [Line]) {

@@ -1,6 +1,7 @@
 //! Q6_K: four low bits and two high bits apart as stored, 8-bit scales, the super-scale in f16.
 //! 6.625 bits per weight.
 
+use super::pack::{by_blocks, nibble_words, pair_word};
 use super::{Blocks, RowChunk, nibbles, put_f16};
 use crate::isa::{Isa, Line};
 use sterna_formats::EncodingRef;
@@ -37,6 +38,29 @@ impl Blocks for Q6K {
     fn scale<I: Isa>(isa: I, header: &[Line], group: usize) -> I::F {
         let eight_bits = isa.load_i8(header[1 + group / 4].quarter(group % 4));
         isa.mul(isa.load_f16(header[0].half(0)), eight_bits)
+    }
+
+    fn pack(encoding: EncodingRef, rows: &[u8], cols: usize, panel: &mut [Line]) {
+        by_blocks::<Self, 210, 256>((encoding, rows, cols), panel, |block, header, lines| {
+            let chunk = RowChunk { bytes: block.bytes, scales: &[], mins: &[] };
+            Self::pack_header(block.row, &chunk, header);
+            // Of 128 columns: 64 bytes whose low nibbles are the first half, 32 of pairs of bits.
+            for (n, lines) in lines.chunks_exact_mut(24).enumerate() {
+                for half in 0..2 {
+                    let pairs = block.words(128 + 32 * n + 16 * half);
+                    for i in 0..2 {
+                        let words = nibble_words(block.words(64 * n + 32 * i + 16 * half));
+                        for (j, low) in words.iter().enumerate() {
+                            let part = 2 * j + i;
+                            let lines = &mut lines[3 * (2 * part + half)..][..3];
+                            block.put(&mut lines[0], low[0]);
+                            block.put(&mut lines[1], low[1]);
+                            block.put(&mut lines[2], pair_word(pairs, 2 * part as u32));
+                        }
+                    }
+                }
+            }
+        });
     }
 
     fn pack_unit(quads: &[Line; 4], lines: &mut [Line]) {

@@ -1,5 +1,6 @@
 //! Q8_0: codes stored unsigned (plus 128), scales in f16. 8.5 bits per weight, as in the file.
 
+use super::pack::by_blocks;
 use super::{Blocks, RowChunk, put_f16};
 use crate::isa::{Isa, Line};
 use sterna_formats::EncodingRef;
@@ -27,6 +28,19 @@ impl Blocks for Q8_0 {
     #[inline(always)]
     fn scale<I: Isa>(isa: I, header: &[Line], group: usize) -> I::F {
         isa.load_f16(header[group / 2].half(group % 2))
+    }
+
+    fn pack(encoding: EncodingRef, rows: &[u8], cols: usize, panel: &mut [Line]) {
+        // Block: d f16, 32 codes.
+        by_blocks::<Self, 34, 32>((encoding, rows, cols), panel, |block, header, lines| {
+            let bits = u16::from_le_bytes([block.bytes[0], block.bytes[1]]);
+            put_f16(header, block.index, block.row, bits);
+            let words = [block.words(2), block.words(18)];
+            for (line, word) in lines.iter_mut().zip(words.as_flattened()) {
+                // Adding 128 to each signed byte flips its highest bit.
+                block.put(line, word ^ 0x8080_8080);
+            }
+        });
     }
 
     fn pack_unit(quads: &[Line; 4], lines: &mut [Line]) {
