@@ -300,3 +300,6 @@ fn pack(shape: PackedShape, view: &WeightView<'_>, part: Range<usize>, out: &mut
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

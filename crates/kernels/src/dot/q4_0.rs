@@ -38,13 +38,11 @@ impl Blocks for Q4_0 {
 
     fn pack(encoding: EncodingRef, rows: &[u8], cols: usize, panel: &mut [Line]) {
         // Block: d f16, 16 bytes whose low nibbles are the first unit.
-        by_blocks::<Self, 18, 32>((encoding, rows, cols), panel, |block, header, lines| {
-            let bits = u16::from_le_bytes([block.bytes[0], block.bytes[1]]);
-            put_f16(header, block.index, block.row, bits);
-            let words = nibble_words(block.words(2));
-            for (line, &word) in lines.iter_mut().zip(words.as_flattened()) {
-                block.put(line, word);
+        by_blocks::<Self, 18, 32>((encoding, rows, cols), panel, |four, header, lines| {
+            for (row, block) in four.rows() {
+                put_f16(header, four.index, row, u16::from_le_bytes([block[0], block[1]]));
             }
+            four.put(lines, four.words(2).map(nibble_words));
         });
     }
 

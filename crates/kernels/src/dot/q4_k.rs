@@ -51,17 +51,16 @@ impl Blocks for Q4K {
     }
 
     fn pack(encoding: EncodingRef, rows: &[u8], cols: usize, panel: &mut [Line]) {
-        by_blocks::<Self, 144, 256>((encoding, rows, cols), panel, |block, header, lines| {
-            let chunk = RowChunk { bytes: block.bytes, scales: &[], mins: &[] };
-            Self::pack_header(block.row, &chunk, header);
+        by_blocks::<Self, 144, 256>((encoding, rows, cols), panel, |four, header, lines| {
+            for (row, bytes) in four.rows() {
+                Self::pack_header(row, &RowChunk { bytes, scales: &[], mins: &[] }, header);
+            }
             // Of 32 bytes the low nibbles are two units, the high ones the next two.
             for (pair, lines) in lines.chunks_exact_mut(8).enumerate() {
                 for half in 0..2 {
-                    let words = nibble_words(block.words(16 + 32 * pair + 16 * half));
-                    for (unit, words) in words.iter().enumerate() {
-                        let lines = &mut lines[4 * unit + 2 * half..][..2];
-                        lines.iter_mut().zip(words).for_each(|(line, &word)| block.put(line, word));
-                    }
+                    let words = four.words(16 + 32 * pair + 16 * half).map(nibble_words);
+                    four.put(&mut lines[2 * half..], words.map(|w| [w[0], w[1]]));
+                    four.put(&mut lines[4 + 2 * half..], words.map(|w| [w[2], w[3]]));
                 }
             }
         });

@@ -41,22 +41,21 @@ impl Blocks for Q6K {
     }
 
     fn pack(encoding: EncodingRef, rows: &[u8], cols: usize, panel: &mut [Line]) {
-        by_blocks::<Self, 210, 256>((encoding, rows, cols), panel, |block, header, lines| {
-            let chunk = RowChunk { bytes: block.bytes, scales: &[], mins: &[] };
-            Self::pack_header(block.row, &chunk, header);
+        by_blocks::<Self, 210, 256>((encoding, rows, cols), panel, |four, header, lines| {
+            for (row, bytes) in four.rows() {
+                Self::pack_header(row, &RowChunk { bytes, scales: &[], mins: &[] }, header);
+            }
             // Of 128 columns: 64 bytes whose low nibbles are the first half, 32 of pairs of bits.
             for (n, lines) in lines.chunks_exact_mut(24).enumerate() {
                 for half in 0..2 {
-                    let pairs = block.words(128 + 32 * n + 16 * half);
-                    for i in 0..2 {
-                        let words = nibble_words(block.words(64 * n + 32 * i + 16 * half));
-                        for (j, low) in words.iter().enumerate() {
-                            let part = 2 * j + i;
-                            let lines = &mut lines[3 * (2 * part + half)..][..3];
-                            block.put(&mut lines[0], low[0]);
-                            block.put(&mut lines[1], low[1]);
-                            block.put(&mut lines[2], pair_word(pairs, 2 * part as u32));
-                        }
+                    let pairs = four.words(128 + 32 * n + 16 * half);
+                    for part in 0..4 {
+                        let low = four.words(64 * n + 32 * (part % 2) + 16 * half);
+                        let words = std::array::from_fn(|row| {
+                            let (low, high) = (nibble_words(low[row]), part / 2 * 2);
+                            [low[high], low[high + 1], pair_word(pairs[row], 2 * part as u32)]
+                        });
+                        four.put(&mut lines[3 * (2 * part + half)..], words);
                     }
                 }
             }

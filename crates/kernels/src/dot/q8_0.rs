@@ -32,13 +32,14 @@ impl Blocks for Q8_0 {
 
     fn pack(encoding: EncodingRef, rows: &[u8], cols: usize, panel: &mut [Line]) {
         // Block: d f16, 32 codes.
-        by_blocks::<Self, 34, 32>((encoding, rows, cols), panel, |block, header, lines| {
-            let bits = u16::from_le_bytes([block.bytes[0], block.bytes[1]]);
-            put_f16(header, block.index, block.row, bits);
-            let words = [block.words(2), block.words(18)];
-            for (line, word) in lines.iter_mut().zip(words.as_flattened()) {
+        by_blocks::<Self, 34, 32>((encoding, rows, cols), panel, |four, header, lines| {
+            for (row, block) in four.rows() {
+                put_f16(header, four.index, row, u16::from_le_bytes([block[0], block[1]]));
+            }
+            for (half, lines) in lines.chunks_exact_mut(4).enumerate() {
                 // Adding 128 to each signed byte flips its highest bit.
-                block.put(line, word ^ 0x8080_8080);
+                let stored = |words: [u32; 4]| words.map(|word| word ^ 0x8080_8080);
+                four.put(lines, four.words(2 + 16 * half).map(stored));
             }
         });
     }

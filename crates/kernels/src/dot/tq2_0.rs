@@ -42,15 +42,18 @@ impl Blocks for Tq2_0 {
             return by_view::<Self>(encoding, rows, cols, panel);
         }
         // Block: twice 32 bytes of 128 codes, 2 bits each; d f16.
-        by_blocks::<Self, 66, 256>((encoding, rows, cols), panel, |block, header, lines| {
-            let bits = u16::from_le_bytes([block.bytes[64], block.bytes[65]]);
-            header[0].floats_mut()[block.row] = half::f16::from_bits(bits).to_f32();
+        by_blocks::<Self, 66, 256>((encoding, rows, cols), panel, |four, header, lines| {
+            for (row, block) in four.rows() {
+                let bits = u16::from_le_bytes([block[64], block[65]]);
+                header[0].floats_mut()[row] = half::f16::from_bits(bits).to_f32();
+            }
             for (n, lines) in lines.chunks_exact_mut(8).enumerate() {
                 for half in 0..2 {
-                    let words = block.words(32 * n + 16 * half);
+                    let words = four.words(32 * n + 16 * half);
                     for part in 0..4 {
-                        let word = pair_word(words, 2 * part as u32);
-                        block.put(&mut lines[2 * part + half], word);
+                        let shift = 2 * part as u32;
+                        let words = words.map(|w| [pair_word(w, shift)]);
+                        four.put(&mut lines[2 * part + half..], words);
                     }
                 }
             }

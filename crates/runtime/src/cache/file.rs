@@ -208,3 +208,29 @@ pub fn add(hasher: &mut Hasher, bytes: &[u8]) {
     hasher.update(&(bytes.len() as u64).to_le_bytes());
     hasher.update(bytes);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_do_not_depend_on_who_adds_what_when() {
+        let n_lines = 3 * BLOCK_LINES + 5;
+        let lines: Vec<Line> = (0..n_lines).map(|i| Line([(i * 37 % 251) as u8; 64])).collect();
+        let whole = Sums::of(n_lines);
+        whole.add(0, &lines);
+        let parts = Sums::of(n_lines);
+        let blocks = blocks(n_lines);
+        assert!(blocks.iter().skip(1).all(|block| at(block.start) % (2 << 20) == 0));
+        assert_eq!(blocks.iter().map(Range::len).sum::<usize>(), n_lines);
+        for block in blocks.into_iter().rev() {
+            parts.add(block.start, &lines[block]);
+        }
+        assert_eq!(parts.trailer(), whole.trailer());
+        let mut swapped = lines;
+        swapped.swap(1, 2);
+        let other = Sums::of(n_lines);
+        other.add(0, &swapped);
+        assert_ne!(other.trailer(), whole.trailer(), "a line's place counts");
+    }
+}
