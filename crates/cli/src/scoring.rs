@@ -132,7 +132,12 @@ impl Scorer {
     /// # Errors
     /// When it cannot be run.
     pub fn of(model: Model, settings: &Settings, cache: Option<&Cache>) -> anyhow::Result<Self> {
-        let program = prepare(&model, settings, cache, None)?;
+        let program = std::thread::scope(|scope| {
+            // A prompt needs the tokenizer as soon as the program is there. What is wrong with it
+            // is said when it is asked for.
+            scope.spawn(|| model.tokenizer().is_ok());
+            prepare(&model, settings, cache, None)
+        })?;
         for line in report(&program) {
             eprintln!("{line}");
         }

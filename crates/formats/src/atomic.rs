@@ -54,16 +54,6 @@ impl AtomicFile {
         &self.temporary
     }
 
-    /// Hands all bytes so far to the system, so that they can be read at
-    /// [`AtomicFile::temporary`]; they are not durable yet.
-    ///
-    /// # Errors
-    /// As [`AtomicFile::write`].
-    pub fn flush(&mut self) -> Result<(), FormatError> {
-        let out = self.out.as_mut().expect("a finished file is consumed");
-        out.flush().map_err(|e| FormatError::io(&self.path, "written", &e))
-    }
-
     /// Appends bytes.
     ///
     /// # Errors
@@ -84,6 +74,28 @@ impl AtomicFile {
             .and_then(|()| out.seek(SeekFrom::End(0)))
             .map(|_| ())
             .map_err(|e| FormatError::io(&self.path, "written", &e))
+    }
+
+    /// Gives a file that is not appended to its length; what is not written is zero.
+    ///
+    /// # Errors
+    /// As [`AtomicFile::write`].
+    pub fn set_len(&self, len: u64) -> Result<(), FormatError> {
+        self.file().set_len(len).map_err(|e| FormatError::io(&self.path, "written", &e))
+    }
+
+    /// Hands bytes of a file that is not appended to over to the system, in any order, from any
+    /// thread. They can be read at [`AtomicFile::temporary`] then; they are not durable yet.
+    ///
+    /// # Errors
+    /// As [`AtomicFile::write`].
+    pub fn write_at(&self, at: u64, bytes: &[u8]) -> Result<(), FormatError> {
+        let written = write_all_at(self.file(), bytes, at);
+        written.map_err(|e| FormatError::io(&self.path, "written", &e))
+    }
+
+    fn file(&self) -> &File {
+        self.out.as_ref().expect("a finished file is consumed").get_ref()
     }
 
     /// Makes the bytes durable and puts the file in its place, in one step for every reader.
@@ -110,6 +122,22 @@ impl AtomicFile {
         }
         Ok(())
     }
+}
+
+#[cfg(unix)]
+fn write_all_at(file: &File, bytes: &[u8], at: u64) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, at)
+}
+
+#[cfg(windows)]
+fn write_all_at(file: &File, mut bytes: &[u8], mut at: u64) -> std::io::Result<()> {
+    while !bytes.is_empty() {
+        match std::os::windows::fs::FileExt::seek_write(file, bytes, at)? {
+            0 => return Err(std::io::ErrorKind::WriteZero.into()),
+            n => (bytes, at) = (&bytes[n..], at + n as u64),
+        }
+    }
+    Ok(())
 }
 
 /// Removes what writers left in a folder that were killed: temporary files whose process is gone.

@@ -13,6 +13,7 @@ use crate::config::{Config, GgufKeys, JsonKeys};
 use crate::{Graph, Tokenizer, WeightId, WeightSource, WeightView};
 use bind::Binding;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use sterna_formats::{
     Checkpoint, EncodingRef, FormatError, Metadata, OpenOptions, TensorInfo, Value,
 };
@@ -31,7 +32,8 @@ pub struct Model {
     pub metadata: Metadata,
     /// What of the checkpoint is not used, as sentences for the user.
     pub warnings: Vec<String>,
-    tokenizer: Result<Tokenizer, String>,
+    /// Made when it is first asked for.
+    tokenizer: OnceLock<Result<Tokenizer, String>>,
     checkpoint: Checkpoint,
     /// Where each weight of the graph comes from.
     bindings: Vec<Binding>,
@@ -64,7 +66,7 @@ impl Model {
     ///
     /// # Errors
     /// As [`Model::open`].
-    pub fn from_checkpoint(checkpoint: Checkpoint) -> Result<Self, FormatError> {
+    pub fn from_checkpoint(mut checkpoint: Checkpoint) -> Result<Self, FormatError> {
         let (arch, config) = match &checkpoint.config {
             Some(json) => from_json(&checkpoint, json)?,
             None => from_gguf(&checkpoint)?,
@@ -81,14 +83,15 @@ impl Model {
         let bindings = bind::all(&checkpoint, arch, &config, &graph)?;
         let mut warnings = bind::unused(&checkpoint, arch, &graph, &bindings);
         let name = name_of(&checkpoint);
-        let tokenizer = tokenizer_of(&checkpoint, config.vocab_len);
         let mut metadata = match &checkpoint.config {
-            None => checkpoint.metadata.clone(),
+            None => std::mem::take(&mut checkpoint.metadata),
             Some(_) => arch.metadata(&config),
         };
+        let tokenizer = OnceLock::new();
         metadata.set("general.name", Value::Str(name.clone()));
         if checkpoint.config.is_some() {
-            warnings.extend(add_tokenizer(&mut metadata, &tokenizer));
+            let made = tokenizer_of(&checkpoint, &metadata, config.vocab_len);
+            warnings.extend(add_tokenizer(&mut metadata, tokenizer.get_or_init(|| made)));
             let template = &checkpoint.side_json.get("tokenizer_config.json");
             if let Some(template) = template.and_then(|json| json["chat_template"].as_str()) {
                 metadata.set("tokenizer.chat_template", Value::Str(template.to_owned()));
@@ -97,12 +100,13 @@ impl Model {
         Ok(Self { name, arch, config, graph, metadata, warnings, tokenizer, checkpoint, bindings })
     }
 
-    /// The tokenizer.
+    /// The tokenizer, made on the first call.
     ///
     /// # Errors
     /// When the checkpoint has none, or one that is damaged or unknown.
     pub fn tokenizer(&self) -> Result<&Tokenizer, FormatError> {
-        self.tokenizer.as_ref().map_err(|problem| {
+        let made = || tokenizer_of(&self.checkpoint, &self.metadata, self.config.vocab_len);
+        self.tokenizer.get_or_init(made).as_ref().map_err(|problem| {
             let path = self.checkpoint.tokenizer_json.as_ref().unwrap_or(&self.checkpoint.path);
             FormatError::new(path, problem.clone(), "give the model's own tokenizer file")
         })
@@ -113,7 +117,7 @@ impl Model {
         &self.checkpoint.path
     }
 
-    /// The checkpoint it was understood from.
+    /// The checkpoint it was understood from; GGUF metadata is the model's own now.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
     }
@@ -194,9 +198,13 @@ fn name_of(checkpoint: &Checkpoint) -> String {
     name.map_or("model".to_owned(), |n| n.to_string_lossy().into_owned())
 }
 
-fn tokenizer_of(checkpoint: &Checkpoint, vocab_len: usize) -> Result<Tokenizer, String> {
+fn tokenizer_of(
+    checkpoint: &Checkpoint,
+    metadata: &Metadata,
+    vocab_len: usize,
+) -> Result<Tokenizer, String> {
     let mut tokenizer = match (&checkpoint.config, &checkpoint.tokenizer_json) {
-        (None, _) => Tokenizer::from_metadata(&checkpoint.metadata)?,
+        (None, _) => Tokenizer::from_metadata(metadata)?,
         (Some(_), Some(file)) => Tokenizer::from_json(file)?,
         (Some(_), None) => return Err("the directory has no tokenizer.json".into()),
     };

@@ -1,19 +1,29 @@
 //! Packing: every weight of a program, laid out once as its kernels read it.
 //!
 //! In: the list of weights that the lowered steps use, each in the form they use it. Out: one image
-//! of lines, the same whether it is kept in memory or written to the program cache. A tensor is
-//! read from its source, packed by all workers and let go; meanwhile a thread reads the next, so
-//! that the disk and the workers are busy at once, and the peak is the image plus two tensors.
+//! of lines, the same whether it is kept in memory or written to the program cache. Workers take
+//! blocks of the image in order and pack what lies in them, whichever weights that is; meanwhile a
+//! thread reads the weights ahead of them ([`views`]), so that the disk and the workers are busy at
+//! once, and the peak is the image and a few tensors.
 
-use crate::cache::Progress;
-use crate::team::{Access, Io, Items, Job, Memory, Region, Span, Split, Team};
+mod views;
+
 use crate::{Lines, RuntimeError};
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::mpsc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::Builder;
 use sterna_formats::EncodingRef;
 use sterna_kernels::{Line, PackedShape};
 use sterna_model::{Graph, WeightId, WeightSource, WeightView};
+use views::Views;
+
+/// How far packing is: bytes of the image done, and in all.
+pub type Progress<'a> = dyn Fn(usize, usize) + 'a;
+
+/// Lines that a worker packs at a time: a huge page of memory or of a file.
+pub const BLOCK_LINES: usize = (2 << 20) / size_of::<Line>();
 
 /// The form in which a step uses a weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -128,63 +138,118 @@ impl Layout {
     }
 }
 
-/// Packs every section, one after the other: `sink` is given a section and what fills its lines.
-///
-/// # Errors
-/// When a weight is not what was declared, or `sink` fails.
-pub fn pack_each(
-    layout: &Layout,
-    source: &dyn WeightSource,
-    team: &mut Team,
-    mut sink: impl FnMut(&Section, &mut dyn FnMut(&mut [Line])) -> Result<(), RuntimeError>,
-) -> Result<(), RuntimeError> {
-    std::thread::scope(|scope| {
-        // It hands over a tensor only when asked for, so it is one ahead.
-        let (send, views) = mpsc::sync_channel(0);
-        scope.spawn(move || {
-            for section in &layout.sections {
-                let view = source.weight(section.weight);
-                touch(&view.bytes);
-                if send.send(view).is_err() {
-                    return;
+/// What packing needs.
+pub struct Packing<'a> {
+    /// What to pack.
+    pub layout: &'a Layout,
+    /// Where the bytes come from.
+    pub source: &'a dyn WeightSource,
+    /// Threads that pack, the caller's among them.
+    pub n_workers: usize,
+    /// Told how far it is.
+    pub progress: &'a Progress<'a>,
+}
+
+impl Packing<'_> {
+    /// Packs into an image in memory.
+    ///
+    /// # Errors
+    /// When a weight is not what was declared, or memory is short.
+    pub fn in_memory(&self) -> Result<Lines, RuntimeError> {
+        let mut image = Lines::zeroed(self.layout.n_lines, "the packed weights")?;
+        image.advise_huge_pages();
+        let places: Vec<Mutex<&mut [Line]>> =
+            image.lines_mut().chunks_mut(BLOCK_LINES).map(Mutex::new).collect();
+        let n_lines = self.layout.n_lines;
+        let starts = (0..n_lines).step_by(BLOCK_LINES);
+        let blocks: Vec<_> = starts.map(|at| at..n_lines.min(at + BLOCK_LINES)).collect();
+        self.each(&blocks, &|lines, fill| {
+            let place = &places[lines.start / BLOCK_LINES];
+            fill(&mut place.lock().expect("each place is one worker's"))
+        })?;
+        drop(places);
+        Ok(image)
+    }
+
+    /// Packs the blocks of the image that are given, in order: `work` is told a block's lines and
+    /// gets what fills as many.
+    ///
+    /// # Errors
+    /// When a weight is not what was declared, or `work` fails.
+    pub fn each(&self, blocks: &[Range<usize>], work: &Work<'_>) -> Result<(), RuntimeError> {
+        let views = Views::new(self.layout, self.source);
+        let (next, n_done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        // `shown` is told of every block that is done.
+        let walk = |shown: &dyn Fn(usize)| {
+            let _guard = views.guard();
+            while let Some(lines) = blocks.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let done = work(lines.clone(), &|out| fill(self.layout, &views, lines, out));
+                if let Err(error) = done {
+                    views.stop();
+                    return Err(error);
                 }
+                shown(n_done.fetch_add(lines.len(), Ordering::Relaxed) + lines.len());
             }
-        });
-        for section in &layout.sections {
-            // A reader that panicked is heard of when the scope ends.
-            let Ok(view) = views.recv() else { break };
-            check(section, &view)?;
-            sink(section, &mut |lines| fill(section, &view, team, lines))?;
-            // What is packed is not read from the file again: its pages need not stay.
-            source.release(section.weight);
-        }
+            Ok(())
+        };
+        let results = std::thread::scope(|scope| {
+            let reader = Builder::new().name("sterna-read".into());
+            reader.spawn_scoped(scope, || views.read()).map_err(|e| RuntimeError::Threads {
+                wanted: self.n_workers + 1,
+                reason: e.to_string(),
+            })?;
+            // Where the system starts no more threads, there are fewer.
+            let others = 1..self.n_workers.min(blocks.len());
+            let others: Vec<_> = others
+                .filter_map(|_| Builder::new().spawn_scoped(scope, || walk(&|_| {})).ok())
+                .collect();
+            let all = self.layout.n_lines;
+            let shown = |done: usize| {
+                if done < all {
+                    (self.progress)(done * size_of::<Line>(), self.layout.bytes());
+                }
+            };
+            let mut results = vec![walk(&shown)];
+            for other in others {
+                results.push(other.join().unwrap_or_else(|p| std::panic::resume_unwind(p)));
+            }
+            Ok::<_, RuntimeError>(results)
+        })?;
+        // Whoever was stopped by another's error has nothing to tell.
+        let is_stopped = |r: &Result<(), RuntimeError>| matches!(r, Err(RuntimeError::Stopped));
+        let (stopped, told): (Vec<_>, Vec<_>) = results.into_iter().partition(is_stopped);
+        told.into_iter().chain(stopped).collect::<Result<(), _>>()?;
+        (self.progress)(self.layout.bytes(), self.layout.bytes());
         Ok(())
-    })
+    }
 }
 
-/// Reads a byte of every page, so that all of them are in memory.
-fn touch(bytes: &[u8]) {
-    std::hint::black_box(bytes.iter().step_by(4096).fold(0, |sum, byte| sum ^ byte));
-}
+/// What is done with a block: given its lines, and what fills as many.
+pub type Work<'a> = dyn Fn(Range<usize>, &Fill<'_>) -> Result<(), RuntimeError> + Sync + 'a;
 
-/// Packs every section into an image in memory.
-///
-/// # Errors
-/// When a weight is not what was declared, or memory is short.
-pub fn pack_in_memory(
+/// Fills a block, whatever it held.
+pub type Fill<'a> = dyn Fn(&mut [Line]) -> Result<(), RuntimeError> + 'a;
+
+/// Fills some lines of the image from the weights that lie there.
+fn fill(
     layout: &Layout,
-    source: &dyn WeightSource,
-    team: &mut Team,
-    progress: &Progress<'_>,
-) -> Result<Lines, RuntimeError> {
-    let mut image = Lines::zeroed(layout.n_lines, "the packed weights")?;
-    image.advise_huge_pages();
-    pack_each(layout, source, team, |section, fill| {
-        fill(&mut image.lines_mut()[section.lines.clone()]);
-        progress(section.lines.end * size_of::<Line>(), layout.bytes());
-        Ok(())
-    })?;
-    Ok(image)
+    views: &Views<'_>,
+    lines: &Range<usize>,
+    out: &mut [Line],
+) -> Result<(), RuntimeError> {
+    let first = layout.sections.partition_point(|section| section.lines.end <= lines.start);
+    for (i, section) in layout.sections.iter().enumerate().skip(first) {
+        let (start, end) = (section.lines.start.max(lines.start), section.lines.end.min(lines.end));
+        if start >= end {
+            break;
+        }
+        let view = views.get(i)?;
+        check(section, &view)?;
+        let part = start - section.lines.start..end - section.lines.start;
+        fill_part(section, &view, part, &mut out[start - lines.start..end - lines.start]);
+        views.done(i, end - start);
+    }
+    Ok(())
 }
 
 /// The bytes must be what the kernels will assume.
@@ -205,51 +270,50 @@ fn check(section: &Section, view: &WeightView<'_>) -> Result<(), RuntimeError> {
     Err(RuntimeError::Weight { name: section.name.clone(), reason })
 }
 
-/// Writes one section's lines, whatever they held.
-fn fill(section: &Section, view: &WeightView<'_>, team: &mut Team, lines: &mut [Line]) {
-    if matches!(section.form, Form::Floats | Form::Encoded)
-        && let Some(last) = lines.last_mut()
-    {
-        *last = Line::ZERO;
-    }
+/// Writes some of a section's lines, whatever they held.
+fn fill_part(section: &Section, view: &WeightView<'_>, part: Range<usize>, out: &mut [Line]) {
+    let bytes = part.start * size_of::<Line>()..part.end * size_of::<Line>();
     match section.form {
         Form::Floats => {
-            let floats: &mut [f32] = bytemuck::cast_slice_mut(lines);
-            section.encoding.decode(&view.bytes, &mut floats[..section.shape.1]);
+            let mut floats = vec![0.0; section.shape.1];
+            section.encoding.decode(&view.bytes, &mut floats);
+            copy(bytemuck::cast_slice(&floats), bytes, out);
         }
-        Form::Encoded => {
-            let bytes: &mut [u8] = bytemuck::cast_slice_mut(lines);
-            bytes[..view.bytes.len()].copy_from_slice(&view.bytes);
+        Form::Encoded => copy(&view.bytes, bytes, out),
+        Form::Packed | Form::PackedBf16 => pack(section.packed(), view, part, out),
+    }
+}
+
+/// Copies a range of bytes; what is beyond the last one is zero.
+fn copy(from: &[u8], range: Range<usize>, out: &mut [Line]) {
+    let from = &from[range.start..range.end.min(from.len())];
+    let (to, beyond) = bytemuck::cast_slice_mut(out).split_at_mut(from.len());
+    to.copy_from_slice(from);
+    beyond.fill(0u8);
+}
+
+/// Packs some lines of a matrix. A panel of which only a part is wanted is packed aside.
+fn pack(shape: PackedShape, view: &WeightView<'_>, part: Range<usize>, out: &mut [Line]) {
+    let each = shape.panel_lines;
+    let rows = |panels: Range<usize>| view.row_bytes(shape.rows_of(panels));
+    let mut at = part.start;
+    while at < part.end {
+        let (panel, skipped) = (at / each, at % each);
+        let n_whole = if skipped == 0 { (part.end - at) / each } else { 0 };
+        let out = &mut out[at - part.start..];
+        if n_whole > 0 {
+            let panels = panel..panel + n_whole;
+            shape.pack(panels.clone(), rows(panels), &mut out[..n_whole * each]);
+            at += n_whole * each;
+        } else {
+            let mut aside = vec![Line::ZERO; each];
+            shape.pack(panel..panel + 1, rows(panel..panel + 1), &mut aside);
+            let n = (each - skipped).min(part.end - at);
+            out[..n].copy_from_slice(&aside[skipped..skipped + n]);
+            at += n;
         }
-        Form::Packed | Form::PackedBf16 => pack(section.packed(), view, team, lines),
     }
 }
 
-/// Packs a matrix, its panels divided among the workers.
-fn pack(shape: PackedShape, view: &WeightView<'_>, team: &mut Team, lines: &mut [Line]) {
-    let span = Span::whole(Region::Arena);
-    let access = [Access::new(vec![], vec![(span, Split::Rows { len: shape.panel_lines * 16 })])];
-    let mut memory = Memory::new(&access, 0).with(Region::Arena, bytemuck::cast_slice_mut(lines));
-    let items = Items::shared(shape.n_panels, team.n_workers() * 8);
-    team.run(1, &PackJob { shape, view, items }, &mut memory);
-}
-
-struct PackJob<'a> {
-    shape: PackedShape,
-    view: &'a WeightView<'a>,
-    items: Items,
-}
-
-impl Job for PackJob<'_> {
-    fn items(&self, _step: usize) -> Items {
-        self.items
-    }
-
-    fn work(&self, io: Io<'_>) {
-        let panels = io.items();
-        let rows = self.view.row_bytes(self.shape.rows_of(panels.clone()));
-        let lines = io.line_rows(0);
-        lines.fill(Line::ZERO);
-        self.shape.pack(panels, rows, lines);
-    }
-}
+#[cfg(test)]
+mod tests;

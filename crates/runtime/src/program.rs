@@ -1,10 +1,10 @@
 //! A program: a graph compiled for this machine, shared by all runners of the model.
 
-use crate::cache::{Cache, Image, Packed, Packing, Progress, load_or_pack};
+use crate::cache::{Cache, Image, Packed, load_or_pack};
 use crate::lower::{Lowered, lower};
+use crate::pack::{Packing, Progress};
 use crate::precision::{Adaptive, Choice};
 use crate::steps::Step;
-use crate::team::{Team, cpus};
 use crate::{RuntimeError, Settings};
 use std::sync::Arc;
 use sterna_kernels::{Level, Line};
@@ -212,7 +212,7 @@ fn weights(
     let job = Packing {
         layout: &lowered.layout,
         source,
-        team: &|| Team::new(settings.n_workers(), &cpus::given()),
+        n_workers: settings.n_workers(),
         progress: means.progress.unwrap_or(&|_, _| {}),
     };
     let Packed { image, warning, note } = load_or_pack(means.cache, &job)?;

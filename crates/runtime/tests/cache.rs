@@ -127,7 +127,7 @@ fn a_second_start_packs_nothing() {
         drop(Program::compile_with(&model.graph, &model, settings, means).unwrap());
         packed.get()
     };
-    assert!(start(&settings()) > 5, "every section is told of");
+    assert!(start(&settings()) > 0, "the caller is told");
     assert_eq!(start(&settings()), 0, "a hit");
     for isa in levels() {
         let settings = sterna_runtime::Settings { isa: Some(isa.into()), ..settings() };

@@ -37,7 +37,7 @@ pub const REGISTRIES: &[Registry] = &[
         folder: "crates/kernels/src/dot/",
         list: "crates/kernels/src/dot/mod.rs",
         constant: "FORMATS",
-        shared: &["linear", "many"],
+        shared: &["linear", "many", "pack"],
     },
     Registry {
         what: "isa",

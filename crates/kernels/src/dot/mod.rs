@@ -10,6 +10,7 @@ pub mod float;
 pub mod grid;
 mod linear;
 mod many;
+mod pack;
 pub mod q1_0;
 pub mod q4_0;
 pub mod q4_k;
@@ -63,7 +64,7 @@ pub trait Format: Sync {
     fn panel_lines(&self, cols: usize) -> usize;
     /// Lines of scratch that [`Format::linear`] needs for more than [`FEW_ROWS`] rows.
     fn scratch_lines(&self) -> usize;
-    /// Packs up to 16 encoded rows into one panel; missing rows become zeros.
+    /// Packs up to 16 encoded rows into one panel, whatever it held; missing rows become zeros.
     fn pack(&self, encoding: EncodingRef, rows: &[u8], cols: usize, panel: &mut [Line]);
     /// Computes a worker's share of a linear layer.
     fn linear(&self, level: Level, call: LinearCall<'_>);
@@ -121,7 +122,7 @@ pub struct LinearCall<'a> {
 }
 
 /// The integer kernels' view of a packed format; see the module's words.
-pub trait Blocks: Sync + 'static {
+pub trait Blocks: Sync + Sized + 'static {
     /// Its name in profiles.
     const NAME: &str;
     /// Columns that share a scale: 16, 32 or 256.
@@ -145,6 +146,11 @@ pub trait Blocks: Sync + 'static {
     fn min<I: Isa>(isa: I, header: &[Line], group: usize) -> I::F {
         let _ = (header, group);
         isa.splat(0.0)
+    }
+    /// Packs up to 16 encoded rows into one panel, whatever it held: through the integer view and
+    /// the two functions below, unless the format has a way that gives the same faster.
+    fn pack(encoding: EncodingRef, rows: &[u8], cols: usize, panel: &mut [Line]) {
+        pack::by_view::<Self>(encoding, rows, cols, panel);
     }
     /// Packs a unit's codes, given one byte each.
     fn pack_unit(quads: &[Line; 4], lines: &mut [Line]);
@@ -176,53 +182,13 @@ impl<B: Blocks> Format for B {
         many::SCRATCH
     }
     fn pack(&self, encoding: EncodingRef, rows: &[u8], cols: usize, panel: &mut [Line]) {
-        pack_blocks::<B>(encoding, rows, cols, panel);
+        B::pack(encoding, rows, cols, panel);
     }
     fn linear(&self, level: Level, call: LinearCall<'_>) {
         level.run(linear::Linear::<B>::new(call));
     }
     fn acts(&self) -> ActsForm {
         ActsForm::Quant
-    }
-}
-
-/// Packs rows through the encoding's integer view: codes as `code - code_min`, one byte each, then
-/// through the format's own packing.
-fn pack_blocks<B: Blocks>(encoding: EncodingRef, rows: &[u8], cols: usize, panel: &mut [Line]) {
-    let grid = encoding.grid().expect("a block format packs block encodings");
-    let row_bytes = encoding.row_bytes(cols);
-    let n_groups = cols / grid.group_len;
-    panel.fill(Line::ZERO);
-    let chunk_lines = B::HEADER_LINES + CHUNK / 16 * B::UNIT_LINES;
-    // [units][4 quads], one byte a code. Missing rows keep the code of value zero.
-    let zero = 0i32.wrapping_sub(i32::from(grid.code_min)) as u8;
-    let mut quads = vec![[Line([zero; 64]); 4]; cols / 16];
-    let mut codes = vec![0i8; cols];
-    let (mut scales, mut mins) = (vec![0f32; n_groups], vec![0f32; n_groups]);
-    for (row, bytes) in rows.chunks_exact(row_bytes).enumerate() {
-        encoding.read_grid(bytes, &mut codes, &mut scales, &mut mins);
-        let fours = codes.as_chunks::<4>().0;
-        for (to, four) in quads.as_flattened_mut().iter_mut().zip(fours) {
-            let stored = four.map(|code| code.wrapping_sub(grid.code_min) as u8);
-            to.0[row * 4..][..4].copy_from_slice(&stored);
-        }
-        for c in 0..cols.div_ceil(CHUNK) {
-            let columns = c * CHUNK..cols.min((c + 1) * CHUNK);
-            let groups = columns.start / grid.group_len..columns.end / grid.group_len;
-            let blocks =
-                encoding.row_bytes(columns.start + encoding.block_len()) - encoding.block_bytes();
-            let chunk = RowChunk {
-                bytes: &bytes[blocks..],
-                scales: &scales[groups.clone()],
-                mins: if grid.has_min { &mins[groups] } else { &[] },
-            };
-            B::pack_header(row, &chunk, &mut panel[c * chunk_lines..][..B::HEADER_LINES]);
-        }
-    }
-    for (u, quads) in quads.iter().enumerate() {
-        let at =
-            u / (CHUNK / 16) * chunk_lines + B::HEADER_LINES + u % (CHUNK / 16) * B::UNIT_LINES;
-        B::pack_unit(quads, &mut panel[at..][..B::UNIT_LINES]);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Q4_0: nibbles as stored, scales in f16. 4.5 bits per weight, as in the file.
 
+use super::pack::{by_blocks, nibble_words};
 use super::{Blocks, RowChunk, nibbles, put_f16};
 use crate::isa::{Isa, Line};
 use sterna_formats::EncodingRef;
@@ -33,6 +34,16 @@ impl Blocks for Q4_0 {
     #[inline(always)]
     fn scale<I: Isa>(isa: I, header: &[Line], group: usize) -> I::F {
         isa.load_f16(header[group / 2].half(group % 2))
+    }
+
+    fn pack(encoding: EncodingRef, rows: &[u8], cols: usize, panel: &mut [Line]) {
+        // Block: d f16, 16 bytes whose low nibbles are the first unit.
+        by_blocks::<Self, 18, 32>((encoding, rows, cols), panel, |four, header, lines| {
+            for (row, block) in four.rows() {
+                put_f16(header, four.index, row, u16::from_le_bytes([block[0], block[1]]));
+            }
+            four.put(lines, four.words(2).map(nibble_words));
+        });
     }
 
     fn pack_unit(quads: &[Line; 4], lines: &mut [Line]) {

@@ -1,6 +1,7 @@
 //! Q4_K: nibbles as stored, 6-bit scales and mins widened to bytes, the super-scales in f16.
 //! 4.625 bits per weight.
 
+use super::pack::{by_blocks, nibble_words};
 use super::{Blocks, RowChunk, nibbles, put_f16};
 use crate::isa::{Isa, Line};
 use sterna_formats::EncodingRef;
@@ -47,6 +48,22 @@ impl Blocks for Q4K {
         let min = isa.mul(isa.load_f16(header[0].half(1)), six_bits);
         // 0 - m would give +0 for a zero min; -m is what the encoding says, and -1 * m is exact.
         isa.mul(isa.splat(-1.0), min)
+    }
+
+    fn pack(encoding: EncodingRef, rows: &[u8], cols: usize, panel: &mut [Line]) {
+        by_blocks::<Self, 144, 256>((encoding, rows, cols), panel, |four, header, lines| {
+            for (row, bytes) in four.rows() {
+                Self::pack_header(row, &RowChunk { bytes, scales: &[], mins: &[] }, header);
+            }
+            // Of 32 bytes the low nibbles are two units, the high ones the next two.
+            for (pair, lines) in lines.chunks_exact_mut(8).enumerate() {
+                for half in 0..2 {
+                    let words = four.words(16 + 32 * pair + 16 * half).map(nibble_words);
+                    four.put(&mut lines[2 * half..], words.map(|w| [w[0], w[1]]));
+                    four.put(&mut lines[4 + 2 * half..], words.map(|w| [w[2], w[3]]));
+                }
+            }
+        });
     }
 
     fn pack_unit(quads: &[Line; 4], lines: &mut [Line]) {

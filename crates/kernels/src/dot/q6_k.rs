@@ -1,6 +1,7 @@
 //! Q6_K: four low bits and two high bits apart as stored, 8-bit scales, the super-scale in f16.
 //! 6.625 bits per weight.
 
+use super::pack::{by_blocks, nibble_words, pair_word};
 use super::{Blocks, RowChunk, nibbles, put_f16};
 use crate::isa::{Isa, Line};
 use sterna_formats::EncodingRef;
@@ -37,6 +38,28 @@ impl Blocks for Q6K {
     fn scale<I: Isa>(isa: I, header: &[Line], group: usize) -> I::F {
         let eight_bits = isa.load_i8(header[1 + group / 4].quarter(group % 4));
         isa.mul(isa.load_f16(header[0].half(0)), eight_bits)
+    }
+
+    fn pack(encoding: EncodingRef, rows: &[u8], cols: usize, panel: &mut [Line]) {
+        by_blocks::<Self, 210, 256>((encoding, rows, cols), panel, |four, header, lines| {
+            for (row, bytes) in four.rows() {
+                Self::pack_header(row, &RowChunk { bytes, scales: &[], mins: &[] }, header);
+            }
+            // Of 128 columns: 64 bytes whose low nibbles are the first half, 32 of pairs of bits.
+            for (n, lines) in lines.chunks_exact_mut(24).enumerate() {
+                for half in 0..2 {
+                    let pairs = four.words(128 + 32 * n + 16 * half);
+                    for part in 0..4 {
+                        let low = four.words(64 * n + 32 * (part % 2) + 16 * half);
+                        let words = std::array::from_fn(|row| {
+                            let (low, high) = (nibble_words(low[row]), part / 2 * 2);
+                            [low[high], low[high + 1], pair_word(pairs[row], 2 * part as u32)]
+                        });
+                        four.put(&mut lines[3 * (2 * part + half)..], words);
+                    }
+                }
+            }
+        });
     }
 
     fn pack_unit(quads: &[Line; 4], lines: &mut [Line]) {

@@ -143,7 +143,7 @@ impl Ceilings {
     ///
     /// # Errors
     /// If there is no ceiling of that name, or the clock does not move.
-    pub fn one(
+    fn one(
         name: &str,
         probes: &dyn Probes,
         machine: &Machine,

@@ -1,18 +1,22 @@
 //! One file of the cache: a header of 4096 bytes (magic, version, lines, key, checksum), the lines
-//! of the image, and a trailer of two lines (the sum of a sample of lines, the sum of all).
+//! of the image, and a trailer of two lines (the sum of a sample of lines, the sum of all). It is
+//! written in blocks that lie as huge pages do, so that the system may keep and map it in them.
 //!
 //! Loading checks the header, the trailer and the sample, in a fraction of a millisecond whatever
 //! the size: it notices other versions, other sources, cut and overwritten files, but not every
 //! single flipped bit. [`verify`] reads everything; `sterna doctor --program-cache` calls it.
 
-use crate::pack::Layout;
+use crate::pack::{BLOCK_LINES, Layout};
 use blake3::{Hash, Hasher};
+use std::ops::Range;
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use sterna_formats::MappedFile;
 use sterna_kernels::Line;
 
 const MAGIC: &[u8; 8] = b"STERNApc";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Bytes before the lines.
 pub const HEADER: usize = 4096;
 const TRAILER: usize = 2 * size_of::<Line>();
@@ -35,6 +39,19 @@ pub enum Found {
 /// The length of a layout's file.
 pub fn len(layout: &Layout) -> u64 {
     (HEADER + layout.bytes() + TRAILER) as u64
+}
+
+/// Where a line begins.
+pub fn at(line: usize) -> usize {
+    HEADER + line * size_of::<Line>()
+}
+
+/// The lines of an image, cut where the file has multiples of a block.
+pub fn blocks(n_lines: usize) -> Vec<Range<usize>> {
+    let header = HEADER / size_of::<Line>();
+    let cuts = (0..header + n_lines).step_by(BLOCK_LINES);
+    let block = |cut: usize| cut.saturating_sub(header)..(cut + BLOCK_LINES - header).min(n_lines);
+    cuts.map(block).collect()
 }
 
 /// The lines of a mapped file that was loaded or written here.
@@ -102,12 +119,14 @@ fn check(file: &MappedFile, wanted: Option<(&Hash, &Layout)>, whole: bool) -> Re
         return damaged("its length");
     }
     let lines: &[Line] = bytemuck::cast_slice(body);
-    let mut sums = Sums::of(n_lines);
-    sums.sample(0, lines);
+    let sums = Sums::of(n_lines);
     if whole {
-        sums.whole(lines);
+        sums.add(0, lines);
     } else {
-        sums.believe(trailer);
+        sums.add_sample(0, lines);
+        // The sum of all is taken as it stands there, unread.
+        let all = trailer[ALL..].first_chunk().expect("a line has 8 bytes");
+        sums.all.store(u64::from_le_bytes(*all), Relaxed);
     }
     if trailer == sums.trailer() { Ok(()) } else { damaged("its content") }
 }
@@ -127,57 +146,91 @@ pub fn header(key: &Hash, n_lines: usize) -> Vec<u8> {
     header
 }
 
-/// The sums of an image: of lines spread over it, and of all.
+/// The sums of an image: of lines spread over it, and of all. A line adds the same whoever adds it
+/// when, so that each worker adds what it packed.
 pub struct Sums {
-    sample: Hasher,
-    all: Hasher,
-    believed: Option<[u8; 32]>,
+    sample: AtomicU64,
+    all: AtomicU64,
     step: usize,
-    next: usize,
 }
+
+/// Where the trailer has the sum of all; that of the sample stands at its beginning.
+const ALL: usize = size_of::<Line>();
 
 impl Sums {
     /// For an image of so many lines.
     pub fn of(n_lines: usize) -> Self {
         let step = (n_lines / SAMPLE).max(1);
-        Self { sample: Hasher::new(), all: Hasher::new(), believed: None, step, next: 0 }
+        Self { sample: AtomicU64::new(0), all: AtomicU64::new(0), step }
     }
 
-    /// Adds lines `start..`, which follow those added before.
-    pub fn add(&mut self, start: usize, lines: &[Line]) {
-        self.sample(start, lines);
-        self.whole(lines);
+    /// Adds lines `start..`.
+    pub fn add(&self, start: usize, lines: &[Line]) {
+        let sum =
+            (start..).zip(lines).fold(0, |sum: u64, (at, line)| sum.wrapping_add(mix(at, line)));
+        self.all.fetch_add(sum, Relaxed);
+        self.add_sample(start, lines);
     }
 
-    fn sample(&mut self, start: usize, lines: &[Line]) {
-        while let Some(line) = lines.get(self.next - start) {
-            self.sample.update(&line.0);
-            self.next += self.step;
+    /// Adds those of lines `start..` that belong to the sample.
+    fn add_sample(&self, start: usize, lines: &[Line]) {
+        let first = start.next_multiple_of(self.step);
+        for at in (first..start + lines.len()).step_by(self.step) {
+            self.sample.fetch_add(mix(at, &lines[at - start]), Relaxed);
         }
-    }
-
-    fn whole(&mut self, lines: &[Line]) {
-        self.all.update(bytemuck::cast_slice(lines));
-    }
-
-    /// Takes the sum of all from a trailer, unread.
-    fn believe(&mut self, trailer: &[u8]) {
-        self.believed = trailer[size_of::<Line>()..][..32].try_into().ok();
     }
 
     /// What stands after the lines.
     pub fn trailer(&self) -> [u8; TRAILER] {
         let mut trailer = [0; TRAILER];
-        trailer[..32].copy_from_slice(self.sample.finalize().as_bytes());
-        trailer[32..40].copy_from_slice(MAGIC);
-        let all = self.believed.unwrap_or_else(|| *self.all.finalize().as_bytes());
-        trailer[size_of::<Line>()..][..32].copy_from_slice(&all);
+        trailer[..8].copy_from_slice(&self.sample.load(Relaxed).to_le_bytes());
+        trailer[8..16].copy_from_slice(MAGIC);
+        trailer[ALL..ALL + 8].copy_from_slice(&self.all.load(Relaxed).to_le_bytes());
         trailer
     }
+}
+
+/// What a line adds to a sum, 64 bits of which each depends on all of the line and on its place.
+/// It finds damage, at the speed of memory; against forgery the cache has its owner's permissions.
+fn mix(at: usize, line: &Line) -> u64 {
+    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let words: &[u64; 8] = bytemuck::cast_ref(line);
+    // Each round is one-to-one in the word it adds, so no single change is lost.
+    let round = |sum: u64, word: &u64| {
+        let product = (sum ^ word).wrapping_mul(ODD);
+        product ^ product >> 32
+    };
+    round(words.iter().fold(at as u64, round), &ODD)
 }
 
 /// Adds bytes with their length, so that neighbours cannot run together.
 pub fn add(hasher: &mut Hasher, bytes: &[u8]) {
     hasher.update(&(bytes.len() as u64).to_le_bytes());
     hasher.update(bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_do_not_depend_on_who_adds_what_when() {
+        let n_lines = 3 * BLOCK_LINES + 5;
+        let lines: Vec<Line> = (0..n_lines).map(|i| Line([(i * 37 % 251) as u8; 64])).collect();
+        let whole = Sums::of(n_lines);
+        whole.add(0, &lines);
+        let parts = Sums::of(n_lines);
+        let blocks = blocks(n_lines);
+        assert!(blocks.iter().skip(1).all(|block| at(block.start) % (2 << 20) == 0));
+        assert_eq!(blocks.iter().map(Range::len).sum::<usize>(), n_lines);
+        for block in blocks.into_iter().rev() {
+            parts.add(block.start, &lines[block]);
+        }
+        assert_eq!(parts.trailer(), whole.trailer());
+        let mut swapped = lines;
+        swapped.swap(1, 2);
+        let other = Sums::of(n_lines);
+        other.add(0, &swapped);
+        assert_ne!(other.trailer(), whole.trailer(), "a line's place counts");
+    }
 }

@@ -13,20 +13,18 @@
 pub mod file;
 pub mod shelf;
 
-use crate::pack::{Layout, pack_each, pack_in_memory};
-use crate::team::Team;
+use crate::pack::{BLOCK_LINES, Layout, Packing};
 use crate::{Lines, RuntimeError};
 use blake3::{Hash, Hasher};
 use file::{Found, Sums, add};
 use shelf::Lock;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::Mutex;
 use std::thread::JoinHandle;
 use sterna_formats::{AtomicFile, FormatError, MappedFile};
 use sterna_kernels::Line;
 use sterna_kernels::dot::PANEL;
-use sterna_model::WeightSource;
 
 /// Samples of a model file that its identity rests on, beside path, size and time of change.
 const CONTENT_SAMPLES: u64 = 64;
@@ -165,8 +163,7 @@ impl Image {
     /// Asks for lines that will be read soon; nothing where they are in memory anyway.
     pub fn will_need(&self, lines: std::ops::Range<usize>) {
         if let Self::Mapped(shared) = self {
-            let at = |line: usize| file::HEADER + line * size_of::<Line>();
-            shared.file.advise_will_need(at(lines.start)..at(lines.end));
+            shared.file.advise_will_need(file::at(lines.start)..file::at(lines.end));
         }
     }
 }
@@ -181,28 +178,6 @@ pub struct Packed {
     pub note: Option<String>,
 }
 
-/// How far packing is: bytes of the image done, and in all.
-pub type Progress<'a> = dyn Fn(usize, usize) + 'a;
-
-/// What packing needs.
-pub struct Packing<'a> {
-    /// What to pack.
-    pub layout: &'a Layout,
-    /// Where the bytes come from.
-    pub source: &'a dyn WeightSource,
-    /// Makes the workers; not called where a file is there.
-    pub team: &'a dyn Fn() -> Result<Team, RuntimeError>,
-    /// Told how far it is.
-    pub progress: &'a Progress<'a>,
-}
-
-impl Packing<'_> {
-    fn in_memory(&self) -> Result<Image, RuntimeError> {
-        let mut team = (self.team)()?;
-        Ok(Image::Own(pack_in_memory(self.layout, self.source, &mut team, self.progress)?))
-    }
-}
-
 /// The packed weights from the cache, where they are put first if they are not there. When the
 /// cache cannot be written they are packed in memory, and the warning says why.
 ///
@@ -210,7 +185,7 @@ impl Packing<'_> {
 /// When a weight is not what was declared, or memory is short.
 pub fn load_or_pack(cache: Option<&Cache>, job: &Packing<'_>) -> Result<Packed, RuntimeError> {
     let Some(cache) = cache else {
-        return Ok(Packed { image: job.in_memory()?, warning: None, note: None });
+        return Ok(Packed { image: Image::Own(job.in_memory()?), warning: None, note: None });
     };
     let path = cache.file(job.layout);
     if let Found::Good(file) = file::load(&path, &cache.key(job.layout), job.layout) {
@@ -219,7 +194,7 @@ pub fn load_or_pack(cache: Option<&Cache>, job: &Packing<'_>) -> Result<Packed, 
     match load_or_store(cache, &path, job) {
         Err(RuntimeError::File(problem)) => {
             let warning = Some(format!("the program is not cached: {problem}"));
-            Ok(Packed { image: job.in_memory()?, warning, note: None })
+            Ok(Packed { image: Image::Own(job.in_memory()?), warning, note: None })
         }
         other => other,
     }
@@ -250,8 +225,7 @@ fn loaded(file: MappedFile, note: Option<String>) -> Packed {
 
 /// Maps what was written. Making it durable takes as long as the disk takes, so a thread does that
 /// and then renames; until then the entry stays locked.
-fn settle(mut file: AtomicFile, lock: Lock, path: &Path) -> Result<Shared, RuntimeError> {
-    file.flush()?;
+fn settle(file: AtomicFile, lock: Lock, path: &Path) -> Result<Shared, RuntimeError> {
     let map = MappedFile::open(file.temporary())?;
     map.advise_huge_pages(file::HEADER..map.bytes().len());
     let target = path.to_owned();
@@ -267,64 +241,26 @@ fn settle(mut file: AtomicFile, lock: Lock, path: &Path) -> Result<Shared, Runti
     Ok(Shared { file: map, finishing: Some(thread) })
 }
 
-/// A packed section on its way to the file.
-struct Part {
-    buffer: Lines,
-    start: usize,
-    n_lines: usize,
-}
-
-/// Packs into a file: while the workers pack a section, a thread sums and writes the one before.
+/// Packs into a file: each worker sums and writes the blocks that it packed, from its own buffer.
 fn store(cache: &Cache, path: &Path, job: &Packing<'_>) -> Result<AtomicFile, RuntimeError> {
-    let layout = job.layout;
-    let mut file = AtomicFile::create(path)?;
-    file.write(&file::header(&cache.key(layout), layout.n_lines))?;
-    let mut team = (job.team)()?;
-    let largest = layout.sections.iter().map(|s| s.lines.len()).max().unwrap_or(0);
-    let (give_back, buffers) = mpsc::channel();
-    for _ in 0..2 {
-        let buffer = Lines::zeroed(largest, "packing weights")?;
+    let n_lines = job.layout.n_lines;
+    let file = AtomicFile::create(path)?;
+    file.set_len(file::len(job.layout))?;
+    let sums = Sums::of(n_lines);
+    let buffers = Mutex::new(Vec::<Lines>::new());
+    job.each(&file::blocks(n_lines), &|lines, fill| {
+        let used = buffers.lock().expect("no holder panics").pop();
+        let mut buffer = used.map_or_else(|| Lines::zeroed(BLOCK_LINES, "packing weights"), Ok)?;
         buffer.advise_huge_pages();
-        give_back.send(buffer).expect("its receiver is here");
-    }
-    let (send, parts) = mpsc::sync_channel::<Part>(1);
-    std::thread::scope(|scope| {
-        let writer = scope.spawn(move || write(file, layout, &parts, &give_back));
-        let packed = pack_each(layout, job.source, &mut team, |section, fill| {
-            // A writer that failed has hung up; its own error is the one to tell.
-            let Ok(mut buffer) = buffers.recv() else { return Err(RuntimeError::WriterGone) };
-            let n_lines = section.lines.len();
-            fill(&mut buffer.lines_mut()[..n_lines]);
-            let part = Part { buffer, start: section.lines.start, n_lines };
-            send.send(part).map_err(|_| RuntimeError::WriterGone)?;
-            (job.progress)(section.lines.end * size_of::<Line>(), layout.bytes());
-            Ok(())
-        });
-        drop(send);
-        let written = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        match packed {
-            Err(RuntimeError::WriterGone) | Ok(()) => written,
-            Err(other) => Err(other),
-        }
-    })
-}
-
-/// Writes parts as they come, then the sums.
-fn write(
-    mut file: AtomicFile,
-    layout: &Layout,
-    parts: &mpsc::Receiver<Part>,
-    give_back: &mpsc::Sender<Lines>,
-) -> Result<AtomicFile, RuntimeError> {
-    let mut sums = Sums::of(layout.n_lines);
-    for part in parts {
-        let lines = &part.buffer.lines()[..part.n_lines];
-        sums.add(part.start, lines);
-        file.write(bytemuck::cast_slice(lines))?;
-        // After the last part nobody waits for a buffer.
-        let _ = give_back.send(part.buffer);
-    }
-    file.write(&sums.trailer())?;
+        let packed = &mut buffer.lines_mut()[..lines.len()];
+        fill(packed)?;
+        sums.add(lines.start, packed);
+        file.write_at(file::at(lines.start) as u64, bytemuck::cast_slice(packed))?;
+        buffers.lock().expect("no holder panics").push(buffer);
+        Ok(())
+    })?;
+    file.write_at(file::at(n_lines) as u64, &sums.trailer())?;
+    file.write_at(0, &file::header(&cache.key(job.layout), n_lines))?;
     Ok(file)
 }
 

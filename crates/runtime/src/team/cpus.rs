@@ -27,25 +27,59 @@ pub fn default_workers() -> usize {
 /// Ties the calling thread to a CPU; where the system refuses, it stays where it may be.
 pub fn pin(cpu: usize) {
     // SAFETY: cpu_set_t is plain bits, for which zeros are a value; CPU_SET ignores a CPU beyond
-    // it, and the call reads the set only.
-    unsafe {
+    // it.
+    let set = unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
         libc::CPU_SET(cpu, &mut set);
-        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set);
+        set
+    };
+    set_mask(&set);
+}
+
+/// The calling thread tied to a CPU until this is dropped; then it may run where it might before.
+pub struct Pinned {
+    before: libc::cpu_set_t,
+    here: std::marker::PhantomData<*mut ()>,
+}
+
+impl Pinned {
+    /// Ties it; `None` where the system does not say where it may run.
+    pub fn to(cpu: usize) -> Option<Self> {
+        let before = mask()?;
+        pin(cpu);
+        Some(Self { before, here: std::marker::PhantomData })
     }
 }
 
-/// The calling thread's affinity mask, or one CPU per unit of parallelism where it cannot be read.
-fn affinity() -> Vec<usize> {
-    // SAFETY: cpu_set_t is plain bits, for which zeros are a value; the call fills the set, and
-    // CPU_ISSET is asked only for CPUs within it.
-    let cpus: Vec<usize> = unsafe {
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        set_mask(&self.before);
+    }
+}
+
+fn set_mask(set: &libc::cpu_set_t) {
+    // SAFETY: the call reads the set only, which is of the size given.
+    unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), set) };
+}
+
+/// The calling thread's affinity mask.
+fn mask() -> Option<libc::cpu_set_t> {
+    // SAFETY: cpu_set_t is plain bits, for which zeros are a value; the call fills the set.
+    unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
-        match libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) {
-            0 => (0..libc::CPU_SETSIZE as usize).filter(|&c| libc::CPU_ISSET(c, &set)).collect(),
-            _ => Vec::new(),
-        }
-    };
+        (libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) == 0).then_some(set)
+    }
+}
+
+/// The CPUs of the calling thread's affinity mask, or one CPU per unit of parallelism where it
+/// cannot be read.
+fn affinity() -> Vec<usize> {
+    let set = mask();
+    // SAFETY: CPU_ISSET is asked only for CPUs within the set.
+    let has = |set: &libc::cpu_set_t, cpu: usize| unsafe { libc::CPU_ISSET(cpu, set) };
+    let cpus: Vec<usize> = set
+        .map(|set| (0..libc::CPU_SETSIZE as usize).filter(|&cpu| has(&set, cpu)).collect())
+        .unwrap_or_default();
     if !cpus.is_empty() {
         return cpus;
     }

@@ -103,14 +103,18 @@ unsafe impl Send for Shared {}
 /// Persistent workers. Dropping it ends them.
 pub struct Team {
     shared: Arc<Shared>,
+    /// The CPU of the caller's thread while a job runs, where each worker has one of its own.
+    cpu: Option<usize>,
     threads: Vec<JoinHandle<()>>,
     handles: Vec<Thread>,
 }
 
 impl Team {
     /// A team of `n_workers`, the caller's thread among them. When they are as many as `cpus`,
-    /// worker `i` is pinned to `cpus[i]`; fewer are left to the scheduler within the process's
-    /// mask, because two programs that pin to the same first CPUs would starve each other.
+    /// worker `i` is pinned to `cpus[i]` (the caller's thread while a job runs: the scheduler takes
+    /// tens of milliseconds to part two threads that it put on one CPU); fewer are left to the
+    /// scheduler within the process's mask, because two programs that pin to the same first CPUs
+    /// would starve each other.
     ///
     /// # Errors
     /// When the system starts no more threads.
@@ -137,10 +141,12 @@ impl Team {
             panic: Mutex::new(None),
             task: UnsafeCell::new(None),
         });
-        let mut team = Self { shared, threads: Vec::new(), handles: Vec::new() };
+        let own_cpu = |worker: usize| (n_workers == cpus.len()).then(|| cpus[worker]);
+        let cpu = own_cpu(0).filter(|_| n_workers > 1);
+        let mut team = Self { shared, cpu, threads: Vec::new(), handles: Vec::new() };
         for worker in 1..n_workers {
             let shared = team.shared.clone();
-            let cpu = (n_workers == cpus.len()).then(|| cpus[worker]);
+            let cpu = own_cpu(worker);
             let thread = std::thread::Builder::new()
                 .name(format!("{name}-{worker}"))
                 .spawn(move || serve(&shared, worker, cpu))
@@ -166,6 +172,7 @@ impl Team {
         if n_steps == 0 {
             return;
         }
+        let _pinned = self.cpu.and_then(cpus::Pinned::to);
         let shared = &*self.shared;
         let memory: *const Memory<'_> = memory;
         // SAFETY: only lifetimes are erased. The pointers are used by workers between the epoch's

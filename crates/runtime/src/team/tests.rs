@@ -69,6 +69,14 @@ fn many_jobs_one_after_the_other() {
 }
 
 #[test]
+fn the_caller_is_tied_to_a_cpu_only_while_a_job_runs() {
+    let before = cpus::given();
+    let mut team = Team::new(before.len(), &before).unwrap();
+    run(&mut team, 20, 1, 3);
+    assert_eq!(cpus::given(), before);
+}
+
+#[test]
 fn a_panic_reaches_the_caller_and_the_team_goes_on() {
     for n_workers in [1, 2, 4] {
         let mut team = Team::new(n_workers, &cpus::given()).unwrap();

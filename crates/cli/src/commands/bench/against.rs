@@ -14,6 +14,7 @@ mod roof;
 mod rounds;
 mod table;
 
+use super::ceiling::thread_bytes;
 use crate::compute::ComputeArgs;
 use crate::probes::KernelProbes;
 use crate::show::{self, bad_input};
@@ -24,11 +25,13 @@ use peers::Peers;
 use roof::Roof;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 use sterna_formats::AtomicFile;
 use sterna_kernels::Level;
 use sterna_measure::clock::{RealClock, timestamp_utc};
 use sterna_measure::latency::BenchTest as Test;
-use sterna_measure::machine::{Ceilings, Effort, Machine};
+use sterna_measure::machine::{self, Machine, Prober};
+use sterna_measure::stats::median;
 
 /// Flags of the race, beside the tests of `sterna bench`.
 #[derive(clap::Args)]
@@ -105,7 +108,7 @@ pub fn run(args: &RaceArgs, asked: &Asked) -> anyhow::Result<ExitCode> {
         engines: engines.iter().map(|engine| EngineFacts::of(engine.as_ref())).collect(),
         rows: Vec::new(),
     };
-    let probe = |name: &str| probe(name, level, &machine, n_threads);
+    let probe = |name: &str| probe(name, level, n_threads);
     for (path, roof) in asked.models.iter().zip(&roofs) {
         for &test in &asked.tests {
             let ceilings = [roof::BANDWIDTH, roof.arithmetic];
@@ -143,12 +146,17 @@ fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     written.with_context(|| format!("writing {}", path.display()))
 }
 
-/// What the machine can do just now, per second.
-fn probe(name: &str, level: Level, machine: &Machine, n_threads: usize) -> anyhow::Result<f64> {
-    // A probe around every round must be short; its neighbours make up for its noise.
-    let effort = Effort { n_repetitions: 3, ..Effort::thorough(machine) };
-    let probes = KernelProbes(level);
-    let clock = RealClock::new();
-    let figure = Ceilings::one(name, &probes, machine, n_threads, &effort, &clock, &|_| {})?;
-    figure.value().with_context(|| format!("{name} cannot be measured on this CPU"))
+/// Length of a probe of a ceiling, and how many stand around a round: a probe must be short, its
+/// neighbours make up for its noise.
+const PROBE: Duration = Duration::from_millis(60);
+const N_PROBES: usize = 3;
+
+/// What the machine can do just now, per second. The probe's memory is given back before a run.
+fn probe(name: &str, level: Level, n_threads: usize) -> anyhow::Result<f64> {
+    let read = machine::Roof::MemoryRead { thread_bytes: thread_bytes(n_threads) };
+    let roofs = [read, machine::Roof::Int8Peak, machine::Roof::F32Peak];
+    let roof = roofs.into_iter().find(|roof| roof.name() == name).expect("roofs have these names");
+    let mut prober = Prober::start(roof, KernelProbes(level), n_threads, RealClock::new());
+    let rates: Option<Vec<f64>> = (0..N_PROBES).map(|_| prober.sample(PROBE)).collect();
+    Ok(median(&rates.with_context(|| format!("{name} cannot be measured on this CPU"))?))
 }
