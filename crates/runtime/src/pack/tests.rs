@@ -1,3 +1,5 @@
+//! However a layout is cut into blocks, packing writes the same image.
+
 use super::*;
 use std::borrow::Cow;
 use sterna_formats::encodings::by_name;
