@@ -1,3 +1,5 @@
+//! Packing: the same image however it is cut, and failures that stop everybody.
+
 use super::*;
 use std::borrow::Cow;
 use sterna_formats::encodings::by_name;
