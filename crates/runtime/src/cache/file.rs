@@ -221,7 +221,7 @@ mod tests {
         whole.add(0, &lines);
         let parts = Sums::of(n_lines);
         let blocks = blocks(n_lines);
-        assert!(blocks.iter().skip(1).all(|block| at(block.start) % (2 << 20) == 0));
+        assert!(blocks.iter().skip(1).all(|block| at(block.start).is_multiple_of(2 << 20)));
         assert_eq!(blocks.iter().map(Range::len).sum::<usize>(), n_lines);
         for block in blocks.into_iter().rev() {
             parts.add(block.start, &lines[block]);

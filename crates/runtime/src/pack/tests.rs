@@ -1,4 +1,4 @@
-//! However a layout is cut into blocks, packing writes the same image.
+//! Packing: the same image however it is cut, and failures that stop everybody.
 
 use super::*;
 use std::borrow::Cow;
