@@ -210,6 +210,12 @@ impl Scorer {
         self.program.n_workers()
     }
 
+    /// The kernels in use: the ISA, and what is not exact.
+    pub fn kernels_name(&self) -> String {
+        let bf16 = if self.program.settings().bf16_dot { " with bf16 dots" } else { "" };
+        format!("{}{bf16}", self.level().name())
+    }
+
     /// The encoding of the KV cache.
     pub fn kv_name(&self) -> &'static str {
         self.program.settings().kv.name()

@@ -85,7 +85,7 @@ pub struct BenchSubject {
     pub build_commit: String,
     /// The CPU's own name.
     pub cpu_info: String,
-    /// The kernels: `scalar`, `avx2`, `avx512`.
+    /// The kernels: `scalar`, `avx2`, `avx512`, `amx`, and what in them is not exact.
     pub backends: String,
     /// The model's file.
     pub model_filename: String,

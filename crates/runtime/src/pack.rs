@@ -30,12 +30,12 @@ pub const BLOCK_LINES: usize = (2 << 20) / size_of::<Line>();
 pub enum Form {
     /// A matrix in panels.
     Packed,
-    /// A BF16 matrix in panels for bf16 dots.
-    PackedBf16,
     /// Rows as encoded, for looking up some of them.
     Encoded,
     /// A vector in f32.
     Floats,
+    /// A BF16 matrix in panels for bf16 dots.
+    PackedBf16,
 }
 
 impl Form {

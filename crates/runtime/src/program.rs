@@ -2,7 +2,7 @@
 
 use crate::cache::{Cache, Image, Packed, load_or_pack};
 use crate::lower::{Lowered, lower};
-use crate::pack::{Packing, Progress};
+use crate::pack::{Form, Packing, Progress};
 use crate::precision::{Adaptive, Choice};
 use crate::steps::Step;
 use crate::{RuntimeError, Settings};
@@ -97,6 +97,9 @@ impl Program {
         let source = adaptive.as_ref().map_or(source, |adaptive| adaptive);
         let lowered = lower(graph, source, settings)?;
         let (weights, warning, note) = weights(&lowered, source, settings, means)?;
+        let has_bf16 = lowered.layout.sections.iter().any(|s| s.form == Form::PackedBf16);
+        let idle = (settings.bf16_dot && !has_bf16)
+            .then(|| "bf16 dots change nothing: no matrix of this model is BF16".to_owned());
         let rows = settings.max_batch_rows;
         let scratch = |step: &dyn Step| step.scratch_lines(rows, settings.context_len);
         let scratch_lines = lowered.steps.iter().map(|s| scratch(&*s.step)).max().unwrap_or(0);
@@ -109,7 +112,7 @@ impl Program {
             scratch_lines: scratch_lines + 2,
             n_outputs: graph.out_features(),
             weights,
-            warnings: warning.into_iter().collect(),
+            warnings: warning.into_iter().chain(idle).collect(),
             notes: note.into_iter().collect(),
             choices: adaptive.map(|adaptive| adaptive.choices()).unwrap_or_default(),
         })

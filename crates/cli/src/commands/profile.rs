@@ -167,6 +167,7 @@ fn print(args: &Args, model: &Scorer, found: &[(BenchTest, Profile)]) -> anyhow:
             "model": args.model.display().to_string(),
             "model_type": model.describe(),
             "isa": model.level().name(),
+            "kernels": model.kernels_name(),
             "threads": model.n_threads(),
             "kv": model.kv_name(),
             "repetitions": args.repetitions,
@@ -177,7 +178,7 @@ fn print(args: &Args, model: &Scorer, found: &[(BenchTest, Profile)]) -> anyhow:
         "{}: {}, {}, {} threads, KV {}, means of {}",
         args.model.display(),
         model.describe(),
-        model.level().name(),
+        model.kernels_name(),
         model.n_threads(),
         model.kv_name(),
         args.repetitions

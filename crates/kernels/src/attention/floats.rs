@@ -71,7 +71,7 @@ impl<N: Number> Cached for Floats<N> {
     ) {
         let stored: &[N::Stored] = bytemuck::cast_slice(keys.lines);
         let groups: [&[[N::Stored; 16]]; PAGE_LEN / 16] = std::array::from_fn(|g| {
-            &stored[g * shape.head_dim * 16..][..shape.head_dim * 16].as_chunks().0[..]
+            stored[g * shape.head_dim * 16..][..shape.head_dim * 16].as_chunks().0
         });
         let queries = &ready.as_chunks::<T>().0[..shape.head_dim];
         let scale = isa.splat(scale);

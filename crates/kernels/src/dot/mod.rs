@@ -70,10 +70,6 @@ pub trait Format: Sync {
     fn linear(&self, level: Level, call: LinearCall<'_>);
     /// The form of activations that it takes.
     fn acts(&self) -> ActsForm;
-    /// Whether that is int8.
-    fn quantized(&self) -> bool {
-        self.acts() == ActsForm::Quant
-    }
 }
 
 /// A form of activations.

@@ -153,32 +153,57 @@ fn random_blocks(rng: &mut Rng, encoding: sterna_formats::EncodingRef, bytes: &m
     }
 }
 
-// Extremes: codes at both ends, equal activations, zero rows; where an i16 road would saturate.
+// Extremes: all codes at one end and all activations alike, where a sum in 16 bits must not
+// saturate; zero rows. Few rows go one road, 13 the other.
 #[test]
 fn linear_is_exact_at_the_extremes() {
-    let encoding = sterna_formats::encodings::by_name("Q8_0").expect("Q8_0 is registered");
     let cols = 256;
-    let mut weights = vec![-1.0; cols];
-    weights.extend(vec![1.0; cols]);
-    weights.extend(vec![0.0; cols]);
-    let mut bytes = vec![0; 3 * encoding.row_bytes(cols)];
-    encoding.encode(&weights, None, &mut bytes);
-    // Codes of -128 too, which no encoder makes but a file may hold.
-    bytes[2..34].fill(0x80);
-    let shape = PackedShape::new(encoding, 3, cols);
-    let mut lines = vec![Line::ZERO; shape.total_lines()];
-    shape.pack(0..1, &bytes, &mut lines);
-    let mut x = vec![1.0; cols];
-    x.extend(vec![-1.0; cols]);
-    x.extend(vec![0.0; cols]);
-    let rows = bytes.chunks(encoding.row_bytes(cols));
-    let wanted: Vec<f32> = x
-        .chunks(cols)
-        .flat_map(|x| rows.clone().map(move |w| define::linear(encoding, w, x, ScaleOver::Chunk)))
-        .collect();
-    for level in levels() {
-        let found = run_linear(level, &shape, &lines, &x, ScaleOver::Chunk, 1);
-        assert_same(&found, &wanted, level.name());
+    for name in ["Q8_0", "Q4_0", "Q4_K", "Q6_K", "TQ2_0", "Q1_0", "Q5_1"] {
+        let encoding = sterna_formats::encodings::by_name(name).expect("it is registered");
+        let row_bytes = encoding.row_bytes(cols);
+        let mut bytes = vec![0; 4 * row_bytes];
+        let values = [-1.0, 1.0, 0.0, 1.0].map(|x| vec![x; cols]).concat();
+        encoding.encode(&values, None, &mut bytes);
+        // Where an encoder would not use every code: all bits set, finite scales again.
+        let finite = bytes[3 * row_bytes..].to_vec();
+        bytes[3 * row_bytes..].fill(0xff);
+        restore_scales(encoding, &finite, &mut bytes[3 * row_bytes..]);
+        if name == "Q8_0" {
+            // Codes of -128 too, which no encoder makes but a file may hold.
+            bytes[2..34].fill(0x80);
+        }
+        let shape = PackedShape::new(encoding, 4, cols);
+        let mut lines = vec![Line::ZERO; shape.total_lines()];
+        shape.pack(0..1, &bytes, &mut lines);
+        for n_rows in [3, 13] {
+            let x: Vec<f32> = (0..n_rows).flat_map(|i| vec![[1.0, -1.0, 0.0][i % 3]; cols]).collect();
+            let rows = bytes.chunks(row_bytes);
+            let linear = |x, w| define::linear(encoding, w, x, ScaleOver::Chunk);
+            let of_row = |x| rows.clone().map(move |w| linear(x, w));
+            let wanted: Vec<f32> = x.chunks(cols).flat_map(of_row).collect();
+            assert!(wanted.iter().all(|y| y.is_finite()), "{name}");
+            for level in levels() {
+                let found = run_linear(level, &shape, &lines, &x, ScaleOver::Chunk, 1);
+                assert_same(&found, &wanted, &format!("{name} {n_rows} {}", level.name()));
+            }
+        }
+    }
+}
+
+/// Puts the half-precision scales of a good row into another: the pairs of bytes that are no
+/// number when all their bits are set.
+fn restore_scales(encoding: sterna_formats::EncodingRef, good: &[u8], bytes: &mut [u8]) {
+    let n = encoding.block_bytes();
+    for (good, block) in good.chunks(n).zip(bytes.chunks_mut(n)) {
+        for at in (0..n).step_by(2) {
+            let mut tried = good.to_vec();
+            tried[at..at + 2].fill(0xff);
+            let mut values = vec![0.0; encoding.block_len()];
+            encoding.decode(&tried, &mut values);
+            if values.iter().any(|x: &f32| !x.is_finite()) {
+                block[at..at + 2].copy_from_slice(&good[at..at + 2]);
+            }
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use std::{
 /// ones show what plain code reaches.
 pub trait Probes: Sync {
     /// Which loops these are, such as `portable` or `avx512_vnni`.
-    fn name(&self) -> &str;
+    fn name(&self) -> String;
     /// Memory of this many bytes (a multiple of [`PAGE_BYTES`]) on the calling thread's node, every
     /// page touched, in huge pages where possible; each call reads all of it once.
     fn reader(&self, n_bytes: usize) -> Reader<'_>;
@@ -135,7 +135,7 @@ impl Ceilings {
                 all.push(Ceiling { n_threads, figure });
             }
         }
-        Ok(Self { probes: probes.name().into(), all })
+        Ok(Self { probes: probes.name(), all })
     }
 
     /// Measures one ceiling, such as `int8_peak`, with exactly `n_threads` threads: what a speed
@@ -293,8 +293,8 @@ pub struct PortableProbes;
 const LANES: usize = 64;
 
 impl Probes for PortableProbes {
-    fn name(&self) -> &str {
-        "portable"
+    fn name(&self) -> String {
+        "portable".into()
     }
 
     fn reader(&self, n_bytes: usize) -> Reader<'_> {

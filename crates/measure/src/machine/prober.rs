@@ -161,8 +161,8 @@ mod tests {
     }
 
     impl Probes for Timed {
-        fn name(&self) -> &str {
-            "timed"
+        fn name(&self) -> String {
+            "timed".into()
         }
 
         fn reader(&self, n_bytes: usize) -> Reader<'_> {

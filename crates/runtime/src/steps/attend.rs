@@ -11,7 +11,7 @@ use crate::lower::{Lowering, Place};
 use crate::team::{Io, Items, Split};
 use std::ops::Range;
 use sterna_kernels::ColumnsMut;
-use sterna_kernels::attention::{Attend, PAGE_LEN, Slots};
+use sterna_kernels::attention::{Attend, KvEncoding, PAGE_LEN, Slots};
 use sterna_model::ops;
 
 /// Rows whose queries are prepared and computed together.
@@ -115,7 +115,12 @@ impl Step for AttendStep {
         for part in &batch.parts {
             let seen = |row: usize| (part.first_position + row + 1).min(self.window);
             let keys: usize = (0..part.n_rows).map(seen).sum();
-            work.flops += 2.0 * per_key * self.group as f64 * keys as f64;
+            // Scores, and as much again for weighted values; scores of codes are dots of int8.
+            let scores = per_key * self.group as f64 * keys as f64;
+            work.flops += 2.0 * scores;
+            if shape.encoding == KvEncoding::Q8_0 {
+                work.int8_flops += scores;
+            }
             let first_seen = (part.first_position + 1).saturating_sub(self.window);
             let n_read = part.first_position + part.n_rows - first_seen;
             work.bytes += position_bytes * n_read as f64;

@@ -68,11 +68,38 @@ fn many_jobs_one_after_the_other() {
     }
 }
 
+/// Notes which CPUs its first item's thread may use, where that is the caller.
+struct WhereItRuns {
+    caller: std::thread::ThreadId,
+    seen: std::sync::Mutex<Option<Vec<usize>>>,
+}
+
+impl Job for WhereItRuns {
+    fn items(&self, _step: usize) -> Items {
+        Items { count: 64, chunk: 1 }
+    }
+
+    fn work(&self, _io: Io<'_>) {
+        if std::thread::current().id() == self.caller {
+            *self.seen.lock().unwrap() = Some(cpus::given());
+        }
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn the_caller_is_tied_to_a_cpu_only_while_a_job_runs() {
     let before = cpus::given();
     let mut team = Team::new(before.len(), &before).unwrap();
-    run(&mut team, 20, 1, 3);
+    let caller = std::thread::current().id();
+    let job = WhereItRuns { caller, seen: std::sync::Mutex::default() };
+    let accesses = accesses(64, 1);
+    // Others may take every item of a job before the caller does: not of many jobs.
+    for _ in 0..1000 {
+        let mut arena = vec![1.0; 128];
+        team.run(1, &job, &mut Memory::new(&accesses, 0).with(Region::Arena, &mut arena));
+    }
+    assert_eq!(job.seen.into_inner().unwrap(), Some(before[..1].to_vec()));
     assert_eq!(cpus::given(), before);
 }
 

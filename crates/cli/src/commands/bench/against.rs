@@ -28,6 +28,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 use sterna_formats::AtomicFile;
 use sterna_kernels::Level;
+use sterna_runtime::KvEncoding;
 use sterna_measure::clock::{RealClock, timestamp_utc};
 use sterna_measure::latency::BenchTest as Test;
 use sterna_measure::machine::{self, Machine, Prober};
@@ -85,6 +86,12 @@ pub fn run(args: &RaceArgs, asked: &Asked) -> anyhow::Result<ExitCode> {
         return Err(bad_input("--rounds 0 measures nothing; give at least 1"));
     }
     let settings = asked.compute.settings(usize::MAX)?;
+    if settings.kv != KvEncoding::default() {
+        return Err(bad_input(format!(
+            "a race is run with the KV cache in {}, as the peers have it; leave --kv-cache-dtype out",
+            KvEncoding::default().name()
+        )));
+    }
     let machine = Machine::detect();
     let n_threads = settings.threads.unwrap_or_else(|| machine.usable_cpus());
     let level = settings.isa.as_deref().map_or(Ok(Level::detect()), Level::by_name);
@@ -154,7 +161,8 @@ const N_PROBES: usize = 3;
 /// What the machine can do just now, per second. The probe's memory is given back before a run.
 fn probe(name: &str, level: Level, n_threads: usize) -> anyhow::Result<f64> {
     let read = machine::Roof::MemoryRead { thread_bytes: thread_bytes(n_threads) };
-    let roofs = [read, machine::Roof::Int8Peak, machine::Roof::F32Peak];
+    let roofs =
+        [read, machine::Roof::Int8Peak, machine::Roof::F32Peak, machine::Roof::Bf16Peak];
     let roof = roofs.into_iter().find(|roof| roof.name() == name).expect("roofs have these names");
     let mut prober = Prober::start(roof, KernelProbes(level), n_threads, RealClock::new());
     let rates: Option<Vec<f64>> = (0..N_PROBES).map(|_| prober.sample(PROBE)).collect();

@@ -172,7 +172,7 @@ fn subject(model: &Scorer, path: &Path) -> BenchSubject {
     BenchSubject {
         build_commit: format!("sterna {}", env!("CARGO_PKG_VERSION")),
         cpu_info: sterna_measure::machine::Machine::detect().cpu,
-        backends: model.level().name().to_owned(),
+        backends: model.kernels_name(),
         model_filename: path.display().to_string(),
         model_type: model.describe(),
         model_size: cost.weight_bytes,

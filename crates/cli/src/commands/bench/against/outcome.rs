@@ -175,6 +175,7 @@ impl Ceiling {
         match self.name.as_str() {
             "memory_read" => "read bandwidth",
             "int8_peak" => "int8 peak",
+            "bf16_peak" => "bf16 peak",
             _ => "f32 peak",
         }
     }
