@@ -59,7 +59,8 @@ impl Profile {
         let above = |row: &&Row| row.share_of_roofline.is_some_and(|share| share > 1.0);
         if self.ops.iter().chain(&self.layers).any(|row| above(&row)) {
             text += "above 100%: bytes came from a cache, which the read bandwidth of memory does \
-                     not bound,\nor the machine was busy while its ceilings were measured (`sterna \
+                     not bound,\nor AMX tiles computed, which pass the peaks of vectors,\nor the \
+                     machine was busy while its ceilings were measured (`sterna \
                      doctor --measure` does it again)\n";
         }
         text
@@ -72,8 +73,9 @@ impl Profile {
         };
         let read = of("read", self.roofs.read, "GB/s");
         let int8 = of("int8", self.roofs.int8, "GOP/s");
+        let bf16 = of("bf16", self.roofs.bf16, "GFLOP/s");
         let f32 = of("f32", self.roofs.f32, "GFLOP/s");
-        format!("roofline: {read}, {int8}, {f32}")
+        format!("roofline: {read}, {int8}, {bf16}, {f32}")
     }
 }
 

@@ -52,7 +52,7 @@ fn a_table_that_adds_up() {
 
         steps account for 95.0% of the wall (wanted: at least 90%, met)
         per-step overhead, neither linear layers nor attention: 10.0% (wanted of a 110M model: below 8%)
-        roofline: read 10.0 GB/s, int8 400.0 GOP/s, f32 100.0 GFLOP/s
+        roofline: read 10.0 GB/s, int8 400.0 GOP/s, bf16 200.0 GFLOP/s, f32 100.0 GFLOP/s
     "#]]
     .assert_eq(&profile.table());
     let parts: f64 = profile.ops.iter().map(|row| row.seconds).sum();
