@@ -176,7 +176,8 @@ fn linear_is_exact_at_the_extremes() {
         let mut lines = vec![Line::ZERO; shape.total_lines()];
         shape.pack(0..1, &bytes, &mut lines);
         for n_rows in [3, 13] {
-            let x: Vec<f32> = (0..n_rows).flat_map(|i| vec![[1.0, -1.0, 0.0][i % 3]; cols]).collect();
+            let x: Vec<f32> =
+                (0..n_rows).flat_map(|i| vec![[1.0, -1.0, 0.0][i % 3]; cols]).collect();
             let rows = bytes.chunks(row_bytes);
             let linear = |x, w| define::linear(encoding, w, x, ScaleOver::Chunk);
             let of_row = |x| rows.clone().map(move |w| linear(x, w));

@@ -28,11 +28,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 use sterna_formats::AtomicFile;
 use sterna_kernels::Level;
-use sterna_runtime::KvEncoding;
 use sterna_measure::clock::{RealClock, timestamp_utc};
 use sterna_measure::latency::BenchTest as Test;
 use sterna_measure::machine::{self, Machine, Prober};
 use sterna_measure::stats::median;
+use sterna_runtime::KvEncoding;
 
 /// Flags of the race, beside the tests of `sterna bench`.
 #[derive(clap::Args)]
@@ -161,8 +161,7 @@ const N_PROBES: usize = 3;
 /// What the machine can do just now, per second. The probe's memory is given back before a run.
 fn probe(name: &str, level: Level, n_threads: usize) -> anyhow::Result<f64> {
     let read = machine::Roof::MemoryRead { thread_bytes: thread_bytes(n_threads) };
-    let roofs =
-        [read, machine::Roof::Int8Peak, machine::Roof::F32Peak, machine::Roof::Bf16Peak];
+    let roofs = [read, machine::Roof::Int8Peak, machine::Roof::F32Peak, machine::Roof::Bf16Peak];
     let roof = roofs.into_iter().find(|roof| roof.name() == name).expect("roofs have these names");
     let mut prober = Prober::start(roof, KernelProbes(level), n_threads, RealClock::new());
     let rates: Option<Vec<f64>> = (0..N_PROBES).map(|_| prober.sample(PROBE)).collect();
