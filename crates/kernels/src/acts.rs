@@ -369,7 +369,7 @@ impl Kernel for RoundToBf16<'_> {
 }
 
 /// Whether the tile unit, where there is one, takes so many rows of bf16: with fewer, reading
-/// weights takes longer than computing on vectors (by measurement).
+/// weights takes longer than computing on vectors. (Compared: 8 rows on vectors, 12 on tiles.)
 #[inline(always)]
 pub fn takes_tiles(n_rows: usize) -> bool {
     n_rows > 4

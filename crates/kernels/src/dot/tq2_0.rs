@@ -13,7 +13,8 @@ impl Blocks for Tq2_0 {
     const NAME: &str = "tq2_0";
     const GROUP: usize = 256;
     const HAS_MIN: bool = false;
-    const MAX_CODE: u8 = 2;
+    // Two bits hold 3 too, which no encoder makes but a file may.
+    const MAX_CODE: u8 = 3;
     const UNIT_LINES: usize = 1;
     const HEADER_LINES: usize = 1;
 

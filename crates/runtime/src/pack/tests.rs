@@ -25,9 +25,9 @@ fn example() -> (Random, Layout) {
         ("F32", Form::Floats, (1, 50)),
         ("Q4_0", Form::Encoded, (33, 96)),
         ("F16", Form::Packed, (7, 24)),
-        ("BF16", Form::PackedBf16, (20, 48)),
         ("Q6_K", Form::Packed, (100, 512)),
         ("Q5_0", Form::Packed, (31, 64)),
+        ("BF16", Form::PackedBf16, (20, 48)),
     ];
     let (mut source, mut layout) = (Random(Vec::new()), Layout::default());
     for (i, (encoding, form, shape)) in weights.into_iter().enumerate() {

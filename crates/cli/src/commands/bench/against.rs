@@ -88,7 +88,7 @@ pub fn run(args: &RaceArgs, asked: &Asked) -> anyhow::Result<ExitCode> {
     let settings = asked.compute.settings(usize::MAX)?;
     if settings.kv != KvEncoding::default() {
         return Err(bad_input(format!(
-            "a race is run with the KV cache in {}, as the peers have it; leave --kv-cache-dtype out",
+            "a race is run with the KV cache in {}, as peers have it; leave --kv-cache-dtype out",
             KvEncoding::default().name()
         )));
     }
