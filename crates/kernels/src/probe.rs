@@ -58,32 +58,42 @@ impl Kernel for Int8Pass {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> u64 {
-        let line = black_box(Line([CODE; 64]));
-        let dots = if I::REGISTERS >= 32 {
-            dots::<I, CHAINS>(isa, &line, self.rounds)
+        let w = isa.load_b(black_box(&Line([CODE; 64])));
+        let dots = if I::SHORT_MAX < i32::MAX {
+            short_dots(isa, &[Line([CODE; 64]); CHAINS / 2], 2 * self.rounds)
+        } else if I::REGISTERS >= 32 {
+            dots::<I, CHAINS>(isa, w, self.rounds)
         } else {
-            let half = dots::<I, { CHAINS / 2 }>(isa, &line, self.rounds);
-            isa.add_i(half, dots::<I, { CHAINS / 2 }>(isa, &line, self.rounds))
+            let half = dots::<I, { CHAINS / 2 }>(isa, w, self.rounds);
+            isa.add_i(half, dots::<I, { CHAINS / 2 }>(isa, w, self.rounds))
         };
         isa.sum(isa.to_f(dots)).to_bits().into()
     }
 }
 
-/// Rounds of `N` dots. Where products are apart from sums, each loads its codes anew: those of the
-/// same codes would be computed once.
+/// Rounds of `N` dots.
 #[inline(always)]
-fn dots<I: Isa, const N: usize>(isa: I, line: &Line, rounds: u64) -> I::I {
+fn dots<I: Isa, const N: usize>(isa: I, w: I::B, rounds: u64) -> I::I {
     let mut sums = [isa.splat_i(0); N];
-    let mut w = isa.load_b(line);
+    for _ in 0..rounds {
+        for sum in &mut sums {
+            *sum = isa.dot(*sum, w, 0x0101_0101);
+        }
+    }
+    sums.into_iter().fold(isa.splat_i(0), |a, b| isa.add_i(a, b))
+}
+
+/// The same where products and sums are apart. Each dot has codes of its own, loaded anew in every
+/// round: products of the same codes would be computed once.
+#[inline(always)]
+fn short_dots<I: Isa, const N: usize>(isa: I, lines: &[Line; N], rounds: u64) -> I::I {
+    let mut sums = [isa.splat_i(0); N];
     let mut left = rounds;
     while left > 0 {
         let mut short = sums.map(|sum| isa.begin(sum));
         for _ in 0..left.min(SHORT_ROUNDS) {
-            for short in &mut short {
-                if I::SHORT_MAX < i32::MAX {
-                    w = isa.load_b(black_box(line));
-                }
-                *short = isa.dot_short(*short, w, 0x0101_0101);
+            for (short, line) in short.iter_mut().zip(black_box(lines)) {
+                *short = isa.dot_short(*short, isa.load_b(line), 0x0101_0101);
             }
         }
         for (sum, short) in sums.iter_mut().zip(short) {
