@@ -96,7 +96,7 @@ pub struct ComputeArgs {
 /// Parses the name of a KV encoding.
 pub fn kv_encodings() -> impl TypedValueParser<Value = KvEncoding> {
     PossibleValuesParser::new(KvEncoding::ALL.map(KvEncoding::name))
-        .map(|name| KvEncoding::by_name(&name).unwrap_or_default())
+        .map(|name| KvEncoding::by_name(&name).expect("it is one of the names"))
 }
 
 /// The context when the model allows more and the user says nothing.

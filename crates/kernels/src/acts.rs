@@ -217,7 +217,7 @@ fn sums_of_16<I: Isa>(isa: I, codes: &[Line; CHUNK / 64]) -> [i32; CHUNK / 16] {
 
 /// `(absmax / 127, 127 / absmax)`, or zeros where every value is zero.
 #[inline(always)]
-fn chunk_scale<I: Isa>(isa: I, blocks: &[[f32; 16]]) -> (f32, f32) {
+pub(crate) fn chunk_scale<I: Isa>(isa: I, blocks: &[[f32; 16]]) -> (f32, f32) {
     let mut largest = isa.splat(0.0);
     for block in blocks {
         largest = isa.max(isa.abs(isa.load(block)), largest);

@@ -40,7 +40,12 @@ impl<'a> Rows<'a> {
 /// How an encoding stores rows of features.
 pub trait Append {
     /// The keys of 16 positions from `at` on, a multiple of 16.
-    fn keys<I: Isa>(isa: I, shape: KvShape, keys: &mut [Line], at: usize, rows: [&[f32]; 16]);
+    #[inline(always)]
+    fn keys<I: Isa>(isa: I, shape: KvShape, keys: &mut [Line], at: usize, rows: [&[f32]; 16]) {
+        for (r, row) in rows.into_iter().enumerate() {
+            Self::key(isa, shape, keys, at + r, row);
+        }
+    }
     /// The key of position `at`.
     fn key<I: Isa>(isa: I, shape: KvShape, keys: &mut [Line], at: usize, row: &[f32]);
     /// The value of position `at`.

@@ -4,40 +4,43 @@
 //! value's part is one fma.
 
 use super::append::Append;
+use super::columns::{Load, columns};
 use super::{Cached, KvShape, PAGE_LEN, Part};
 use crate::isa::{Isa, Line};
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// How 16 cached numbers are loaded and stored.
-pub trait Number {
-    type Stored: bytemuck::Pod + Default;
-    /// Numbers in a line of memory.
-    const PER_LINE: usize = 64 / size_of::<Self::Stored>();
-    fn load<I: Isa>(isa: I, from: &[Self::Stored; 16]) -> I::F;
+/// How 16 numbers are stored, beside how they are loaded.
+pub trait Number: Load {
     fn store<I: Isa>(isa: I, x: I::F) -> [Self::Stored; 16];
 }
 pub struct F16;
 pub struct F32;
 
-impl Number for F16 {
+impl Load for F16 {
     type Stored = u16;
     #[inline(always)]
     fn load<I: Isa>(isa: I, from: &[u16; 16]) -> I::F {
         isa.load_f16(bytemuck::cast_ref(from))
     }
+}
+
+impl Number for F16 {
     #[inline(always)]
     fn store<I: Isa>(isa: I, x: I::F) -> [u16; 16] {
         isa.to_f16(x)
     }
 }
 
-impl Number for F32 {
+impl Load for F32 {
     type Stored = f32;
     #[inline(always)]
     fn load<I: Isa>(isa: I, from: &[f32; 16]) -> I::F {
         isa.load(from)
     }
+}
+
+impl Number for F32 {
     #[inline(always)]
     fn store<I: Isa>(isa: I, x: I::F) -> [f32; 16] {
         let mut out = [0.0; 16];
@@ -114,56 +117,12 @@ impl<N: Number> Cached for Floats<N> {
         let vectors = shape.value_dim() / 16;
         let mut v = 0;
         while v + P <= vectors {
-            columns::<I, N, T, P>(isa, values, weights, &positions, v, vectors, sums);
+            columns::<I, N, T, P>(isa, values, weights, &positions, (v, vectors), sums);
             v += P;
         }
         while v < vectors {
-            columns::<I, N, T, 1>(isa, values, weights, &positions, v, vectors, sums);
+            columns::<I, N, T, 1>(isa, values, weights, &positions, (v, vectors), sums);
             v += 1;
-        }
-    }
-}
-
-/// Adds the weighted vectors `v..v + P` of each position's value.
-#[inline(always)]
-fn columns<I: Isa, N: Number, const T: usize, const P: usize>(
-    isa: I,
-    values: Part<'_>,
-    weights: &[[f32; PAGE_LEN]; T],
-    positions: &Range<usize>,
-    v: usize,
-    vectors: usize,
-    sums: &mut [f32],
-) {
-    let stored: &[N::Stored] = bytemuck::cast_slice(values.lines);
-    let rows = stored.as_chunks::<16>().0[..PAGE_LEN * vectors].chunks_exact(vectors);
-    assert!(v + P <= vectors);
-    let mut acc = [[isa.splat(0.0); P]; T];
-    for t in 0..T {
-        let from = &sums[t * vectors * 16..][..vectors * 16].as_chunks().0[v..][..P];
-        for p in 0..P {
-            acc[t][p] = isa.load(&from[p]);
-        }
-    }
-    let positions = positions.start..positions.end.min(PAGE_LEN);
-    for (i, row) in positions.clone().zip(rows.skip(positions.start)) {
-        let row = &row[v..][..P];
-        isa.prefetch(values.next, (i * vectors + v) * 16 / N::PER_LINE);
-        let mut value = [isa.splat(0.0); P];
-        for p in 0..P {
-            value[p] = N::load(isa, &row[p]);
-        }
-        for t in 0..T {
-            let weight = isa.splat(weights[t][i]);
-            for p in 0..P {
-                acc[t][p] = isa.fma(weight, value[p], acc[t][p]);
-            }
-        }
-    }
-    for t in 0..T {
-        let to = &mut sums[t * vectors * 16..][..vectors * 16].as_chunks_mut().0[v..][..P];
-        for p in 0..P {
-            isa.store(acc[t][p], &mut to[p]);
         }
     }
 }

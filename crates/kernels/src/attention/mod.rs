@@ -7,6 +7,7 @@
 //! are kept until their maximum is known, where online softmax would round with every new maximum.
 
 mod append;
+mod columns;
 mod floats;
 mod q8_0;
 
@@ -409,8 +410,8 @@ fn weigh_one<I: Isa, C: Cached, const T: usize>(
     }
 }
 
-/// The pages that hold some positions, and the positions within each.
-fn pages(positions: Range<usize>) -> impl Iterator<Item = (usize, Range<usize>)> {
+/// The pages of a sequence that hold some positions, and the positions within each.
+pub fn pages(positions: Range<usize>) -> impl Iterator<Item = (usize, Range<usize>)> {
     let mut start = positions.start;
     std::iter::from_fn(move || {
         let page = start / PAGE_LEN;

@@ -7,7 +7,10 @@
 //! code, sum)`.
 
 use super::append::Append;
+use super::columns::{Load, columns};
 use super::{BLOCK, Cached, KvShape, PAGE_LEN, Part};
+use crate::acts::chunk_scale;
+use crate::dot::put_f16;
 use crate::isa::{Isa, Line};
 use std::ops::Range;
 
@@ -100,72 +103,32 @@ impl Cached for Q8_0 {
                 }
             }
             for v in (2 * b..2 * b + 2).step_by(P) {
-                columns::<I, T, P>(isa, shape, values, &scaled, &positions, v, sums);
+                let at = (v, shape.head_dim / 16);
+                columns::<I, Codes, T, P>(isa, values, &scaled, &positions, at, sums);
             }
         }
     }
 }
 
-/// Adds the weighted vectors `v..v + P` of each position's codes.
-#[inline(always)]
-fn columns<I: Isa, const T: usize, const P: usize>(
-    isa: I,
-    shape: KvShape,
-    values: Part<'_>,
-    weights: &[[f32; PAGE_LEN]; T],
-    positions: &Range<usize>,
-    v: usize,
-    sums: &mut [f32],
-) {
-    let vectors = shape.head_dim / 16;
-    let codes: &[[u8; 16]] = bytemuck::cast_slice(values.lines);
-    let rows = codes[..PAGE_LEN * vectors].chunks_exact(vectors);
-    assert!(v + P <= vectors);
-    let mut acc = [[isa.splat(0.0); P]; T];
-    for t in 0..T {
-        let from = &sums[t * vectors * 16..][..vectors * 16].as_chunks().0[v..][..P];
-        for p in 0..P {
-            acc[t][p] = isa.load(&from[p]);
-        }
-    }
-    let positions = positions.start..positions.end.min(PAGE_LEN);
-    for (i, row) in positions.clone().zip(rows.skip(positions.start)) {
-        let row = &row[v..][..P];
-        isa.prefetch(values.next, (i * vectors + v) / 4);
-        let mut value = [isa.splat(0.0); P];
-        for p in 0..P {
-            value[p] = isa.load_i8(&row[p]);
-        }
-        for t in 0..T {
-            let weight = isa.splat(weights[t][i]);
-            for p in 0..P {
-                acc[t][p] = isa.fma(weight, value[p], acc[t][p]);
-            }
-        }
-    }
-    for t in 0..T {
-        let to = &mut sums[t * vectors * 16..][..vectors * 16].as_chunks_mut().0[v..][..P];
-        for p in 0..P {
-            isa.store(acc[t][p], &mut to[p]);
-        }
+/// A value's codes.
+struct Codes;
+
+impl Load for Codes {
+    type Stored = u8;
+    #[inline(always)]
+    fn load<I: Isa>(isa: I, from: &[u8; 16]) -> I::F {
+        isa.load_i8(from)
     }
 }
 
 impl Append for Q8_0 {
-    #[inline(always)]
-    fn keys<I: Isa>(isa: I, shape: KvShape, keys: &mut [Line], at: usize, rows: [&[f32]; 16]) {
-        for (r, row) in rows.into_iter().enumerate() {
-            Self::key(isa, shape, keys, at + r, row);
-        }
-    }
-
     #[inline(always)]
     fn key<I: Isa>(isa: I, shape: KvShape, keys: &mut [Line], at: usize, row: &[f32]) {
         let (codes, scales) = keys.split_at_mut(PAGE_LEN * shape.head_dim / 64);
         let group = &mut codes[at / 16 * shape.head_dim / 4..][..shape.head_dim / 4];
         for (b, block) in row.as_chunks::<BLOCK>().0.iter().enumerate() {
             let (scale, found) = quantize(isa, block);
-            put_scale(&mut scales[b], at, scale);
+            put_scale(scales, b, at, scale);
             for (line, quad) in group[b * QUADS..].iter_mut().zip(found.as_chunks::<4>().0) {
                 let stored = quad.map(|code| (code as u8).wrapping_add(128));
                 line.0[at % 16 * 4..][..4].copy_from_slice(&stored);
@@ -180,29 +143,26 @@ impl Append for Q8_0 {
         let codes = codes[at * shape.head_dim..].as_chunks_mut::<BLOCK>().0;
         for (b, block) in row.as_chunks::<BLOCK>().0.iter().enumerate() {
             let (scale, found) = quantize(isa, block);
-            put_scale(&mut scales[b], at, scale);
+            put_scale(scales, b, at, scale);
             codes[b] = found;
         }
     }
 }
 
-/// Writes a position's scale.
+/// Writes a position's scale for a block.
 #[inline(always)]
-fn put_scale(line: &mut Line, at: usize, scale: f32) {
-    let bits = half::f16::from_f32(scale).to_bits();
-    line.0[at * 2..][..2].copy_from_slice(&bits.to_le_bytes());
+fn put_scale(scales: &mut [Line], block: usize, at: usize, scale: f32) {
+    put_f16(scales, 2 * block + at / 16, at % 16, half::f16::from_f32(scale).to_bits());
 }
 
 /// `absmax / 127`, and the codes to the nearest, ties to even; zeros where all is zero.
 #[inline(always)]
 fn quantize<I: Isa>(isa: I, block: &[f32; BLOCK]) -> (f32, [i8; BLOCK]) {
     let halves = block.as_chunks::<16>().0;
-    let [low, high] = [isa.load(&halves[0]), isa.load(&halves[1])];
-    let absmax = isa.max_lane(isa.max(isa.abs(low), isa.abs(high)));
-    if absmax == 0.0 {
-        return (0.0, [0; BLOCK]);
+    let (scale, inverse) = chunk_scale(isa, halves);
+    let mut codes = [[0; 16]; BLOCK / 16];
+    for (codes, half) in codes.iter_mut().zip(halves) {
+        *codes = isa.to_i8(isa.mul(isa.load(half), isa.splat(inverse)));
     }
-    let inverse = isa.splat(127.0 / absmax);
-    let codes = [isa.to_i8(isa.mul(low, inverse)), isa.to_i8(isa.mul(high, inverse))];
-    (absmax / 127.0, bytemuck::cast(codes))
+    (scale, bytemuck::cast(codes))
 }

@@ -6,8 +6,8 @@
 //! [`crate::acts::RoundToBf16`].
 
 use super::many::words::{self, Ask, PAIR, WordActs, Words};
-use super::{AHEAD, Acts, ActsForm, Format, LinearCall};
-use crate::acts::{BF16_BLOCK, TILES, bf16_words, takes_tiles, tiles};
+use super::{AHEAD, Acts, ActsForm, Format, LinearCall, is_few};
+use crate::acts::{BF16_BLOCK, bf16_words, takes_tiles, tiles};
 use crate::isa::{Isa, Kernel, Line, TILE_ROWS, TileUnit};
 use crate::table::Level;
 use sterna_formats::EncodingRef;
@@ -66,7 +66,7 @@ impl Kernel for Linear<'_> {
         };
         let len = bf16_words(acts.cols);
         let is_tiled = I::TILES && takes_tiles(acts.n_rows);
-        if is_tiled || acts.n_rows > call.few_rows.min(TILES[0] - 1) {
+        if is_tiled || !is_few(acts.n_rows, call.few_rows) {
             let acts = WordActs { len, n_rows: acts.n_rows, words: acts.words };
             return words::linear::<I, Bf16Dots>(isa, &mut call, &acts);
         }

@@ -2,8 +2,8 @@
 //! order.
 
 use super::many::words::{self, Ask, PAIR, WordActs, Words};
-use super::{AHEAD, Acts, ActsForm, Format, LinearCall, PANEL};
-use crate::acts::{TILES, tiles};
+use super::{AHEAD, Acts, ActsForm, Format, LinearCall, PANEL, is_few};
+use crate::acts::tiles;
 use crate::isa::{Isa, Kernel, Line};
 use crate::table::Level;
 use std::marker::PhantomData;
@@ -105,7 +105,7 @@ impl<N: Number> Kernel for Linear<'_, N> {
         let Acts::Float(acts) = call.acts else {
             panic!("{} takes float activations", N::ENCODING);
         };
-        if acts.n_rows > call.few_rows.min(TILES[0] - 1) {
+        if !is_few(acts.n_rows, call.few_rows) {
             let words = bytemuck::cast_slice(acts.values);
             let acts = WordActs { len: acts.cols, n_rows: acts.n_rows, words };
             return words::linear::<I, Float<N>>(isa, &mut call, &acts);

@@ -1,7 +1,7 @@
 //! The linear kernel of block formats: tiles of rows against one panel at a time.
 
-use super::{AHEAD, Acts, Blocks, LinearCall, many};
-use crate::acts::{CHUNK, QuantActs, QuantTile, TILES, tiles};
+use super::{AHEAD, Acts, Blocks, LinearCall, is_few, many};
+use crate::acts::{CHUNK, QuantActs, QuantTile, tiles};
 use crate::isa::{Isa, Kernel, Line, short_dots};
 use std::marker::PhantomData;
 
@@ -31,7 +31,7 @@ impl<B: Blocks> Kernel for Linear<'_, B> {
         let Acts::Quant(acts) = call.acts else {
             panic!("{} takes quantized activations", B::NAME);
         };
-        if acts.n_rows > call.few_rows.min(TILES[0] - 1) {
+        if !is_few(acts.n_rows, call.few_rows) {
             return many::linear::<I, B>(isa, &mut call, &acts);
         }
         for (p, panel) in call.lines.chunks_exact(call.panel_lines).enumerate() {

@@ -18,7 +18,7 @@ pub mod q6_k;
 pub mod q8_0;
 pub mod tq2_0;
 
-use crate::acts::{Bf16Acts, CHUNK, FloatActs, QuantActs};
+use crate::acts::{Bf16Acts, CHUNK, FloatActs, QuantActs, TILES};
 use crate::isa::{Isa, Line};
 use crate::table::{ColumnsMut, Level};
 use sterna_formats::EncodingRef;
@@ -29,6 +29,13 @@ pub const PANEL: usize = 16;
 /// Rows up to which weights are used as packed unless a caller says otherwise; beyond, chunks are
 /// unpacked for all tiles.
 pub const FEW_ROWS: usize = 8;
+
+/// Whether so many rows use weights as packed, `few_rows` being the most that may: a full tile of
+/// rows never does.
+#[inline(always)]
+pub fn is_few(n_rows: usize, few_rows: usize) -> bool {
+    n_rows <= few_rows.min(TILES[0] - 1)
+}
 
 /// How many lines ahead of those in use weights are asked for: what hides the latency of memory
 /// from one thread, by measurement (16 to 256 tried).

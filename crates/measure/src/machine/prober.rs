@@ -29,6 +29,9 @@ pub enum Roof {
 }
 
 impl Roof {
+    /// Those of arithmetic.
+    pub const PEAKS: [Self; 3] = [Self::F32Peak, Self::Int8Peak, Self::Bf16Peak];
+
     /// The ceiling's name, as in [`super::Ceilings`].
     pub fn name(self) -> &'static str {
         match self {

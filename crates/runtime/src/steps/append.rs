@@ -4,7 +4,7 @@ use super::heads::HeadPrep;
 use super::{Run, Step};
 use crate::kv::KvNode;
 use crate::team::{Io, Items};
-use sterna_kernels::attention::{KvAppend, PAGE_LEN, Rows};
+use sterna_kernels::attention::{KvAppend, PAGE_LEN, Rows, pages as kv_pages};
 
 /// The step. Reads keys and values, an item is a KV head.
 pub struct Append {
@@ -36,25 +36,24 @@ impl Step for Append {
                 (&io.floats(0)[head * shape.head_dim..], &io.floats(1)[head * shape.head_dim..]);
             for part in &run.batch.parts {
                 let pages = run.pages.pages(part.sequence);
-                let mut done = 0;
-                while done < part.n_rows {
-                    let position = part.first_position + done;
-                    let at = position % PAGE_LEN;
-                    let n = (part.n_rows - done).min(PAGE_LEN - at);
-                    let from = (part.first_row + done) * stride;
-                    for (i, to) in turned.chunks_exact_mut(shape.head_dim).take(n).enumerate() {
+                let end = part.first_position + part.n_rows;
+                for (page, within) in kv_pages(part.first_position..end) {
+                    let position = page * PAGE_LEN + within.start;
+                    let row = part.first_row + position - part.first_position;
+                    let from = row * stride;
+                    let rows = turned.chunks_exact_mut(shape.head_dim).take(within.len());
+                    for (i, to) in rows.enumerate() {
                         let key = &keys[from + i * stride..][..shape.head_dim];
                         self.prep.apply(run, position + i, key, to);
                     }
                     run.level.run(KvAppend {
                         shape,
-                        slot: slots.get(pages[position / PAGE_LEN] as usize, head),
-                        at,
-                        n,
+                        slot: slots.get(pages[page] as usize, head),
+                        at: within.start,
+                        n: within.len(),
                         keys: Rows { features: turned, stride: shape.head_dim },
                         values: Rows { features: &values[from..], stride },
                     });
-                    done += n;
                 }
             }
         }

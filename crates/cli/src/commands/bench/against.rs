@@ -161,8 +161,8 @@ const N_PROBES: usize = 3;
 /// What the machine can do just now, per second. The probe's memory is given back before a run.
 fn probe(name: &str, level: Level, n_threads: usize) -> anyhow::Result<f64> {
     let read = machine::Roof::MemoryRead { thread_bytes: thread_bytes(n_threads) };
-    let roofs = [read, machine::Roof::Int8Peak, machine::Roof::F32Peak, machine::Roof::Bf16Peak];
-    let roof = roofs.into_iter().find(|roof| roof.name() == name).expect("roofs have these names");
+    let mut roofs = std::iter::once(read).chain(machine::Roof::PEAKS);
+    let roof = roofs.find(|roof| roof.name() == name).expect("roofs have these names");
     let mut prober = Prober::start(roof, KernelProbes(level), n_threads, RealClock::new());
     let rates: Option<Vec<f64>> = (0..N_PROBES).map(|_| prober.sample(PROBE)).collect();
     Ok(median(&rates.with_context(|| format!("{name} cannot be measured on this CPU"))?))

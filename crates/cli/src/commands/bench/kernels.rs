@@ -115,7 +115,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let start = |roof| Prober::start(roof, KernelProbes(level), n_threads, RealClock::new());
     let mut bandwidth = start(Roof::MemoryRead { thread_bytes: thread_bytes(n_threads) });
-    let mut peaks = [Roof::F32Peak, Roof::Int8Peak, Roof::Bf16Peak].map(start);
+    let mut peaks = Roof::PEAKS.map(start);
     let mut found = Vec::new();
     for encoding in &args.encodings {
         let encoding = encodings::by_name(&encoding.to_uppercase()).ok_or_else(|| {

@@ -4,8 +4,8 @@
 use serde::Serialize;
 use std::ops::Range;
 use sterna_formats::EncodingRef;
-use sterna_kernels::acts::{ScaleOver, TILES, takes_tiles};
-use sterna_kernels::dot::{ActsForm, FEW_ROWS, LinearCall, PANEL};
+use sterna_kernels::acts::{ScaleOver, takes_tiles};
+use sterna_kernels::dot::{ActsForm, FEW_ROWS, LinearCall, PANEL, is_few};
 use sterna_kernels::{ColumnsMut, Level, Line, PackedShape, Prepared};
 use sterna_measure::clock::Clock;
 use sterna_measure::machine::Roof;
@@ -30,8 +30,8 @@ pub struct Way {
 impl Way {
     /// The ISA, and whether so many rows use weights as packed.
     pub fn name(self, layer: &Layer) -> String {
-        let is_few = layer.n_rows <= self.few_rows.min(TILES[0] - 1);
         let on_tiles = layer.peak() == Roof::Bf16Peak && self.level.name() == "amx";
+        let is_few = is_few(layer.n_rows, self.few_rows);
         let is_unpacked = !is_few || on_tiles && takes_tiles(layer.n_rows);
         let form = if is_unpacked { "unpacked" } else { "as packed" };
         format!("{} {form}", self.level.name())
