@@ -76,12 +76,14 @@ impl AtomicFile {
             .map_err(|e| FormatError::io(&self.path, "written", &e))
     }
 
-    /// Gives a file that is not appended to its length; what is not written is zero.
+    /// Gives a file that is not appended to its length, and the room for it where the system can
+    /// promise that: what is written later does not fail for a full disk. What is not written is
+    /// zero.
     ///
     /// # Errors
     /// As [`AtomicFile::write`].
-    pub fn set_len(&self, len: u64) -> Result<(), FormatError> {
-        self.file().set_len(len).map_err(|e| FormatError::io(&self.path, "written", &e))
+    pub fn reserve(&self, len: u64) -> Result<(), FormatError> {
+        reserve(self.file(), len).map_err(|e| FormatError::io(&self.path, "written", &e))
     }
 
     /// Hands bytes of a file that is not appended to over to the system, in any order, from any
@@ -122,6 +124,22 @@ impl AtomicFile {
         }
         Ok(())
     }
+}
+
+#[cfg(target_os = "linux")]
+fn reserve(file: &File, len: u64) -> std::io::Result<()> {
+    use rustix::fs::{FallocateFlags, fallocate};
+    use rustix::io::Errno;
+    match fallocate(file, FallocateFlags::empty(), 0, len) {
+        // The file system cannot promise room; most network file systems cannot.
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => file.set_len(len),
+        other => other.map_err(Into::into),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn reserve(file: &File, len: u64) -> std::io::Result<()> {
+    file.set_len(len)
 }
 
 #[cfg(unix)]

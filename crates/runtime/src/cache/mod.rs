@@ -241,17 +241,23 @@ fn settle(file: AtomicFile, lock: Lock, path: &Path) -> Result<Shared, RuntimeEr
     Ok(Shared { file: map, finishing: Some(thread) })
 }
 
+/// Room for a block.
+fn new_buffer() -> Result<Lines, RuntimeError> {
+    let buffer = Lines::zeroed(BLOCK_LINES, "packing weights")?;
+    buffer.advise_huge_pages();
+    Ok(buffer)
+}
+
 /// Packs into a file: each worker sums and writes the blocks that it packed, from its own buffer.
 fn store(cache: &Cache, path: &Path, job: &Packing<'_>) -> Result<AtomicFile, RuntimeError> {
     let n_lines = job.layout.n_lines;
     let file = AtomicFile::create(path)?;
-    file.set_len(file::len(job.layout))?;
+    file.reserve(file::len(job.layout))?;
     let sums = Sums::of(n_lines);
     let buffers = Mutex::new(Vec::<Lines>::new());
     job.each(&file::blocks(n_lines), &|lines, fill| {
         let used = buffers.lock().expect("no holder panics").pop();
-        let mut buffer = used.map_or_else(|| Lines::zeroed(BLOCK_LINES, "packing weights"), Ok)?;
-        buffer.advise_huge_pages();
+        let mut buffer = used.map_or_else(new_buffer, Ok)?;
         let packed = &mut buffer.lines_mut()[..lines.len()];
         fill(packed)?;
         sums.add(lines.start, packed);
