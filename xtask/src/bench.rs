@@ -47,7 +47,7 @@ pub struct Args {
     #[arg(long, conflicts_with = "targets")]
     write_readme: bool,
     /// Instead of a race, every target of workloads/targets.toml beside what is measured
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["workload", "models", "tests", "against", "smoke"])]
     targets: bool,
     /// With --targets: only the rows of these names
     #[arg(long, value_delimiter = ',', requires = "targets", value_name = "ROW")]
@@ -84,7 +84,7 @@ pub fn run(args: &Args) -> Result<bool> {
     };
     let setup = Setup { sterna, threads: args.threads, folder };
     if args.targets {
-        return targets::run(&setup, &args.only);
+        return targets::run(&setup, &args.only, args.rounds);
     }
     let smoke = ["smoke".to_owned()];
     let names = if args.smoke { &smoke[..] } else { &args.workload };

@@ -33,7 +33,7 @@ pub struct Cell<'r> {
 ///
 /// # Errors
 /// When the rows cannot be read, or a result not be written.
-pub fn run(setup: &Setup, only: &[String]) -> Result<bool> {
+pub fn run(setup: &Setup, only: &[String], rounds: Option<usize>) -> Result<bool> {
     let path = root::root().join("workloads/targets.toml");
     let text = std::fs::read_to_string(&path).context("cannot read workloads/targets.toml")?;
     let rows = rows::parse(&text).context("workloads/targets.toml")?;
@@ -59,7 +59,8 @@ pub fn run(setup: &Setup, only: &[String]) -> Result<bool> {
             for encoding in &row.encodings {
                 for tests in row.cases() {
                     let case = Case { row, shape, encoding, tests };
-                    let cell = measure(setup, &tools, workload, case);
+                    let rounds = rounds.unwrap_or(workload.rounds);
+                    let cell = measure(setup, &tools, workload, case, rounds);
                     println!("{}", table::line(&cell));
                     cells.push(cell);
                 }
@@ -74,14 +75,20 @@ pub fn run(setup: &Setup, only: &[String]) -> Result<bool> {
     Ok(true)
 }
 
-fn measure<'r>(setup: &Setup, tools: &Tools, workload: &Workload, case: Case<'r>) -> Cell<'r> {
+fn measure<'r>(
+    setup: &Setup,
+    tools: &Tools,
+    workload: &Workload,
+    case: Case<'r>,
+    rounds: usize,
+) -> Cell<'r> {
     let Case { row, shape, encoding, tests } = case;
     // Kernels need no file.
     let file = match row.figure {
         Figure::KernelShare => Ok(Default::default()),
         _ => setup.model(shape, workload, encoding).map_err(|error| format!("{error:#}")),
     };
-    let measured = file.clone().and_then(|file| tools.measure(&case, &file, workload.rounds));
+    let measured = file.clone().and_then(|file| tools.measure(&case, &file, rounds));
     let is_missed = measured.as_ref().is_ok_and(|value| !row.is_met(*value));
     let why = is_missed.then(|| file.and_then(|file| tools.why(&case, &file)));
     let why = why.map(|why| why.unwrap_or_else(|reason| format!("no profile: {reason}")));

@@ -39,9 +39,7 @@ impl<'s> Tools<'s> {
             Figure::Share => self.share(case, file, rounds),
             Figure::Ratio => ratio(&self.race(case, file, case.tests[0], rounds)?),
             Figure::Rise => {
-                let speed = |test: &Test| {
-                    self.race(case, file, *test, rounds).and_then(|race| ours(&race, "median"))
-                };
+                let speed = |test: &Test| median_speed(&self.alone(case, file, *test, rounds)?);
                 let speeds: Vec<f64> = case.tests.iter().map(speed).collect::<Result<_, _>>()?;
                 Ok(speeds.windows(2).map(|pair| pair[1] / pair[0]).fold(f64::INFINITY, f64::min))
             }
@@ -76,10 +74,15 @@ impl<'s> Tools<'s> {
         if self.has_llama_cpp(case.row) {
             return ours(&self.race(case, file, test, rounds)?, "share");
         }
+        number(&self.alone(case, file, test, rounds)?[0]["share"], "share")
+    }
+
+    /// One test of Sterna alone, as often as a race runs it.
+    fn alone(&self, case: &Case, file: &Path, test: Test, rounds: usize) -> Result<Value, String> {
         let mut command = self.setup.bench(&[file.to_owned()]);
-        command.args(test.flags()).args(["--json"]).args(&case.row.flags);
-        let printed = self.json(command)?;
-        number(&printed[0]["share"], "share")
+        command.args(test.flags()).args(["--json", "--repetitions"]);
+        command.arg((2 * rounds).to_string()).args(&case.row.flags);
+        self.json(command)
     }
 
     /// One test raced against llama.cpp.
@@ -165,6 +168,15 @@ fn ours(race: &Value, key: &str) -> Result<f64, String> {
     let entrant = &race["rows"][0]["entrants"][0];
     reason(entrant)?;
     number(&entrant["summary"][key], key)
+}
+
+/// Tokens/s of Sterna alone: the median of its runs.
+fn median_speed(printed: &Value) -> Result<f64, String> {
+    let samples = printed[0]["samples_ts"].as_array().ok_or("sterna's JSON has no samples_ts")?;
+    let mut speeds: Vec<f64> = samples.iter().filter_map(Value::as_f64).collect();
+    speeds.sort_by(f64::total_cmp);
+    let at = |i: usize| speeds.get(i).copied().ok_or("sterna's JSON has no sample");
+    Ok((at(speeds.len() / 2)? + at(speeds.len().saturating_sub(1) / 2)?) / 2.0)
 }
 
 fn ratio(race: &Value) -> Result<f64, String> {

@@ -43,6 +43,14 @@ fn races_give_share_and_ratio_or_the_reason_of_who_failed() {
 }
 
 #[test]
+fn the_speed_of_one_engine_is_the_median_of_its_runs() {
+    let ran = |samples: Value| json!([{"samples_ts": samples}]);
+    assert_eq!(median_speed(&ran(json!([30.0, 10.0, 20.0]))), Ok(20.0));
+    assert_eq!(median_speed(&ran(json!([30.0, 10.0]))), Ok(20.0));
+    assert!(median_speed(&ran(json!([]))).unwrap_err().contains("no sample"));
+}
+
+#[test]
 fn profiles_give_overhead_attention_and_the_longest_ops() {
     let op = |name: &str, seconds: f64, roof: Option<f64>| {
         let share_of_wall = seconds;
