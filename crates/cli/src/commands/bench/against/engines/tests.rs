@@ -40,7 +40,7 @@ fn several_sequences_run_in_llama_batched_bench() {
     let test = Test { n_gen: 64, n_depth: 256, n_sequences: 4, ..GENERATE };
     let command = engine.command(&PathBuf::from("m.gguf"), test, 2).unwrap();
     assert!(command.get_program().to_string_lossy().ends_with("llama-batched-bench"));
-    let want = "-m m.gguf -t 2 -npp 256 -ntg 64 -npl 4 -c 1280 --output-format jsonl";
+    let want = "-m m.gguf -t 2 -npp 256 -ntg 64 -npl 4 -c 1280 --output-format jsonl -fa off";
     assert_eq!(words(&command).join(" "), want);
     let output = "main: n_kv_max = 1\n{\"pl\": 1, \"tg\": 64, \"speed_tg\": 40.0}\n\
                   {\"pl\": 4, \"tg\": 64, \"speed_tg\": 67.5}\n";
