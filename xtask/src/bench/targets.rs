@@ -53,14 +53,15 @@ pub fn run(setup: &Setup, only: &[String], rounds: Option<usize>) -> Result<bool
     for row in rows {
         for shape in &row.shapes {
             if !workloads.contains_key(shape) {
-                workloads.insert(shape.clone(), Workload::read(&root::root(), shape)?);
+                let mut workload = Workload::read(&root::root(), shape)?;
+                workload.rounds = rounds.unwrap_or(workload.rounds);
+                workloads.insert(shape.clone(), workload);
             }
             let workload = &workloads[shape];
             for encoding in &row.encodings {
                 for tests in row.cases() {
                     let case = Case { row, shape, encoding, tests };
-                    let rounds = rounds.unwrap_or(workload.rounds);
-                    let cell = measure(setup, &tools, workload, case, rounds);
+                    let cell = measure(setup, &tools, workload, case);
                     println!("{}", table::line(&cell));
                     cells.push(cell);
                 }
@@ -75,20 +76,14 @@ pub fn run(setup: &Setup, only: &[String], rounds: Option<usize>) -> Result<bool
     Ok(true)
 }
 
-fn measure<'r>(
-    setup: &Setup,
-    tools: &Tools,
-    workload: &Workload,
-    case: Case<'r>,
-    rounds: usize,
-) -> Cell<'r> {
+fn measure<'r>(setup: &Setup, tools: &Tools, workload: &Workload, case: Case<'r>) -> Cell<'r> {
     let Case { row, shape, encoding, tests } = case;
     // Kernels need no file.
     let file = match row.figure {
         Figure::KernelShare => Ok(Default::default()),
         _ => setup.model(shape, workload, encoding).map_err(|error| format!("{error:#}")),
     };
-    let measured = file.clone().and_then(|file| tools.measure(&case, &file, rounds));
+    let measured = file.clone().and_then(|file| tools.measure(&case, &file, workload.rounds));
     let is_missed = measured.as_ref().is_ok_and(|value| !row.is_met(*value));
     let why = is_missed.then(|| file.and_then(|file| tools.why(&case, &file)));
     let why = why.map(|why| why.unwrap_or_else(|reason| format!("no profile: {reason}")));

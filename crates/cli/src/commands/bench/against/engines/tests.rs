@@ -48,6 +48,18 @@ fn several_sequences_run_in_llama_batched_bench() {
 }
 
 #[test]
+fn llama_cpp_generates_behind_a_context_without_flash_attention() {
+    let (_folder, engine) = llama_cpp();
+    let has_flag = |test| {
+        let command = engine.command(&PathBuf::from("m.gguf"), test, 2).unwrap();
+        words(&command).join(" ").contains("-fa off")
+    };
+    assert!(has_flag(Test { n_depth: 64, ..GENERATE }));
+    assert!(!has_flag(GENERATE));
+    assert!(!has_flag(Test { n_depth: 64, ..PROMPT }));
+}
+
+#[test]
 fn openvino_prints_tokens_and_seconds_last() {
     let folder = tempfile::tempdir().unwrap();
     let python = folder.path().join("venv/bin/python");
