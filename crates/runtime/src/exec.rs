@@ -4,54 +4,21 @@
 //! through all steps. After the first calls have grown the logits as far as a caller asks, a call
 //! allocates nothing.
 
-use crate::cache::Image;
+use crate::ahead::Ahead;
+use crate::chunk::{Chunk, PagedChunk, Tokens};
 use crate::kv::{KvCache, SequenceId};
 use crate::profile::{ClockFn, Detail, Profile, Recorder};
-use crate::steps::{Batch, Part, Planned, Rows, Run};
-use crate::team::{Io, Items, Job, Memory, Region, Team, cpus};
+use crate::steps::{Batch, Part, Run};
+use crate::team::{Memory, Region, Team, cpus};
+use crate::walk::Walk;
 use crate::{Lines, Program, RuntimeError, program};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use sterna_kernels::Line;
 
-/// Which rows of a chunk the caller wants logits of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Logits {
-    /// None: the tokens only fill the cache.
-    None,
-    /// Those after the last token.
-    Last,
-    /// Those after every token.
-    All,
-}
-
-/// The next tokens of a sequence.
-#[derive(Clone, Copy, Debug)]
-pub struct Chunk<'a> {
-    /// The sequence they belong to.
-    pub sequence: SequenceId,
-    /// The tokens.
-    pub tokens: &'a [u32],
-    /// Whose logits are wanted.
-    pub logits: Logits,
-}
-
-impl Chunk<'_> {
-    fn n_wanted(&self) -> usize {
-        match self.logits {
-            Logits::None => 0,
-            Logits::Last => self.tokens.len().min(1),
-            Logits::All => self.tokens.len(),
-        }
-    }
-
-    fn wants(&self, token: usize) -> bool {
-        match self.logits {
-            Logits::None => false,
-            Logits::Last => token + 1 == self.tokens.len(),
-            Logits::All => true,
-        }
-    }
+/// Where a chunk's sequence is: positions before it, and its page table in the batch's list.
+struct Start {
+    position: usize,
+    first_page: usize,
+    n_pages: usize,
 }
 
 /// A program being run: its values, KV cache and threads.
@@ -65,13 +32,12 @@ pub struct Runner {
     batch: Batch,
     /// The place in the cache's list of each chunk's sequence.
     places: Vec<usize>,
+    /// Where each chunk begins.
+    starts: Vec<Start>,
     recorder: Option<Recorder>,
     /// Whether weights may still have to come from the disk.
     is_cold: bool,
 }
-
-/// Bytes of weights that are asked for ahead of the step that computes.
-const AHEAD_BYTES: usize = 64 << 20;
 
 impl Runner {
     /// Memory and threads for a program.
@@ -104,9 +70,10 @@ impl Runner {
             tokens: Vec::with_capacity(rows),
             part_of: Vec::with_capacity(rows),
             parts: Vec::with_capacity(rows),
+            pages: Vec::with_capacity(settings.n_pages()),
             wanted: Vec::with_capacity(rows),
         };
-        let places = Vec::with_capacity(rows);
+        let (places, starts) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
         let is_cold = settings.overlap && program.is_shared();
         Ok(Self {
             program,
@@ -117,6 +84,7 @@ impl Runner {
             logits,
             batch,
             places,
+            starts,
             recorder: None,
             is_cold,
         })
@@ -182,15 +150,63 @@ impl Runner {
     /// changed then.
     pub fn forward(&mut self, chunks: &[Chunk<'_>]) -> Result<&[f32], RuntimeError> {
         self.admit(chunks)?;
-        let n_outputs = self.program.n_outputs;
-        let n_wanted: usize = chunks.iter().map(Chunk::n_wanted).sum();
-        let n_lines = (n_wanted * n_outputs).div_ceil(16);
+        self.grow_logits(chunks)?;
+        self.starts.clear();
+        self.batch.pages.clear();
+        for (&at, chunk) in self.places.iter().zip(chunks) {
+            self.kv.reserve(at, chunk.tokens.len());
+            push_start(&mut self.starts, &mut self.batch, self.kv.len_at(at), self.kv.pages_at(at));
+        }
+        let n_wanted = self.run_all(chunks);
+        for (&at, chunk) in self.places.iter().zip(chunks) {
+            self.kv.advance(at, chunk.tokens.len());
+        }
+        Ok(self.wanted_logits(n_wanted))
+    }
+
+    /// The same for sequences whose pages the caller hands out: several may share pages that are
+    /// full, and none may write to a page that another reads.
+    ///
+    /// # Errors
+    /// When a token is unknown, or the pages or the context do not hold the tokens. Nothing has
+    /// changed then.
+    ///
+    /// # Panics
+    /// When this runner has sequences of its own, which would be written over.
+    pub fn forward_paged(&mut self, chunks: &[PagedChunk<'_>]) -> Result<&[f32], RuntimeError> {
+        assert!(self.kv.is_callers(), "pages are handed out by the caller or by the runner");
+        self.starts.clear();
+        self.batch.pages.clear();
+        for chunk in chunks {
+            self.check_tokens(chunk.tokens)?;
+            chunk.check(self.program.settings.context_len, self.kv.n_pages())?;
+            push_start(&mut self.starts, &mut self.batch, chunk.position, chunk.pages);
+        }
+        self.grow_logits(chunks)?;
+        let n_wanted = self.run_all(chunks);
+        Ok(self.wanted_logits(n_wanted))
+    }
+
+    /// Copies a page of the KV cache to another, for sequences that part within a page.
+    ///
+    /// # Panics
+    /// When there is no such page.
+    pub fn copy_page(&mut self, from: u32, to: u32) {
+        self.kv.copy_page(from, to);
+    }
+
+    /// Makes room for the logits that a call wants.
+    fn grow_logits<C: Tokens>(&mut self, chunks: &[C]) -> Result<(), RuntimeError> {
+        let n_wanted: usize = chunks.iter().map(|c| c.logits().count(c.tokens().len())).sum();
+        let n_lines = (n_wanted * self.program.n_outputs).div_ceil(16);
         if n_lines > self.logits.lines().len() {
             self.logits = Lines::zeroed(n_lines, "logits")?;
         }
-        for (at, chunk) in self.places.iter().zip(chunks) {
-            self.kv.reserve(*at, chunk.tokens.len());
-        }
+        Ok(())
+    }
+
+    /// Computes all batches of a call; how many rows of logits there are.
+    fn run_all<C: Tokens>(&mut self, chunks: &[C]) -> usize {
         let mut at = Cursor { chunk: 0, token: 0 };
         let mut done = 0;
         while self.fill(chunks, &mut at) {
@@ -201,12 +217,13 @@ impl Runner {
                 recorder.end(&self.program.lowered.steps, &self.batch, wall);
             }
             done += self.batch.wanted.len();
-            for part in &self.batch.parts {
-                self.kv.advance(part.sequence, part.n_rows);
-            }
         }
+        done
+    }
+
+    fn wanted_logits(&self, n_wanted: usize) -> &[f32] {
         let logits: &[f32] = bytemuck::cast_slice(self.logits.lines());
-        Ok(&logits[..n_wanted * n_outputs])
+        &logits[..n_wanted * self.program.n_outputs]
     }
 
     /// Checks that a call can be done, and finds its sequences.
@@ -218,41 +235,46 @@ impl Runner {
                 return Err(RuntimeError::SequenceTwice(chunk.sequence.0));
             }
             self.places.push(at);
-            let vocabulary = self.program.lowered.vocabulary;
-            let unknown = chunk.tokens.iter().find(|&&token| token as usize >= vocabulary);
-            if let Some(&token) = unknown {
-                return Err(RuntimeError::Token { token, vocabulary });
-            }
+            self.check_tokens(chunk.tokens)?;
         }
         let lens = chunks.iter().map(|chunk| chunk.tokens.len());
         self.kv.check_growth(self.places.iter().copied().zip(lens))
     }
 
+    fn check_tokens(&self, tokens: &[u32]) -> Result<(), RuntimeError> {
+        let vocabulary = self.program.lowered.vocabulary;
+        match tokens.iter().find(|&&token| token as usize >= vocabulary) {
+            Some(&token) => Err(RuntimeError::Token { token, vocabulary }),
+            None => Ok(()),
+        }
+    }
+
     /// Fills the next batch; whether there was anything left.
-    fn fill(&mut self, chunks: &[Chunk<'_>], at: &mut Cursor) -> bool {
+    fn fill<C: Tokens>(&mut self, chunks: &[C], at: &mut Cursor) -> bool {
         let batch = &mut self.batch;
         batch.tokens.clear();
         batch.part_of.clear();
         batch.parts.clear();
         batch.wanted.clear();
         while let Some(chunk) = chunks.get(at.chunk) {
+            let tokens = chunk.tokens();
             let room = self.program.settings.max_batch_rows - batch.tokens.len();
-            let n_rows = room.min(chunk.tokens.len() - at.token);
+            let n_rows = room.min(tokens.len() - at.token);
             if n_rows > 0 {
-                let sequence = self.places[at.chunk];
+                let Start { position, first_page, n_pages } = self.starts[at.chunk];
                 let first_row = batch.tokens.len();
-                let first_position = self.kv.len_at(sequence);
-                batch.parts.push(Part { first_row, n_rows, first_position, sequence });
-                for token in at.token..at.token + n_rows {
-                    if chunk.wants(token) {
+                let first_position = position + at.token;
+                batch.parts.push(Part { first_row, n_rows, first_position, first_page, n_pages });
+                for (token, &id) in tokens.iter().enumerate().skip(at.token).take(n_rows) {
+                    if chunk.logits().wants(token, tokens.len()) {
                         batch.wanted.push(batch.tokens.len() as u32);
                     }
-                    batch.tokens.push(chunk.tokens[token]);
+                    batch.tokens.push(id);
                     batch.part_of.push(batch.parts.len() as u32 - 1);
                 }
                 at.token += n_rows;
             }
-            if at.token < chunk.tokens.len() {
+            if at.token < tokens.len() {
                 break;
             }
             *at = Cursor { chunk: at.chunk + 1, token: 0 };
@@ -267,19 +289,17 @@ impl Runner {
     fn run_batch(&mut self, first_logits: usize) {
         let program = &*self.program;
         let lowered = &program.lowered;
-        let (kv, pages) = self.kv.parts();
         let logits = &mut self.logits.floats_mut()[first_logits * program.n_outputs..];
         let run = Run {
             level: program.level,
             weights: program.weights(),
             tables: &lowered.tables,
             batch: &self.batch,
-            pages,
         };
         let mut memory = Memory::new(&lowered.accesses, self.batch.tokens.len())
             .with(Region::Arena, self.arena.floats_mut())
             .with(Region::Logits, logits)
-            .with(Region::Kv, kv)
+            .with(Region::Kv, self.kv.floats_mut())
             .with_scratch(self.scratch.lines_mut());
         let recorder = self.recorder.as_ref();
         if let Some(recorder) = recorder {
@@ -293,78 +313,14 @@ impl Runner {
     }
 }
 
+fn push_start(starts: &mut Vec<Start>, batch: &mut Batch, position: usize, pages: &[u32]) {
+    let first_page = batch.pages.len();
+    starts.push(Start { position, first_page, n_pages: pages.len() });
+    batch.pages.extend_from_slice(pages);
+}
+
 /// Where in the call's tokens the next batch begins.
 struct Cursor {
     chunk: usize,
     token: usize,
-}
-
-/// One batch through all steps.
-struct Walk<'a> {
-    steps: &'a [Planned],
-    run: Run<'a>,
-    n_workers: usize,
-    recorder: Option<&'a Recorder>,
-    ahead: Option<Ahead<'a>>,
-}
-
-/// Asks for the weights of the next steps while a step computes.
-struct Ahead<'a> {
-    image: &'a Image,
-    n_lines: usize,
-    /// Lines asked for so far; worker 0 alone moves it.
-    asked: AtomicUsize,
-}
-
-impl<'a> Ahead<'a> {
-    /// Asks for the first weights. Of a table of embeddings few rows are read, so it is left out.
-    fn start(image: &'a Image, steps: &[Planned]) -> Self {
-        let table = steps.first().filter(|first| first.step.kind() == "embed");
-        let first = table.map_or(0, |table| table.weights_end);
-        let n_lines = image.lines().len();
-        let ahead = Self { image, n_lines, asked: AtomicUsize::new(first) };
-        ahead.reach(first);
-        ahead
-    }
-
-    /// Asks for what follows the first `done` lines.
-    fn reach(&self, done: usize) {
-        let end = (done + AHEAD_BYTES / size_of::<Line>()).min(self.n_lines);
-        let asked = self.asked.load(Ordering::Relaxed);
-        if asked < end {
-            self.asked.store(end, Ordering::Relaxed);
-            self.image.will_need(asked..end);
-        }
-    }
-}
-
-impl Walk<'_> {
-    fn n_rows(&self, rows: Rows) -> usize {
-        self.run.batch.n_rows(rows)
-    }
-}
-
-impl Job for Walk<'_> {
-    fn items(&self, step: usize) -> Items {
-        let planned = &self.steps[step];
-        planned.step.items(self.n_rows(planned.rows), self.n_workers)
-    }
-
-    fn work(&self, io: Io<'_>) {
-        let planned = &self.steps[io.step()];
-        let work = || planned.step.work(&io, &self.run, self.n_rows(planned.rows));
-        match self.recorder {
-            None => work(),
-            Some(recorder) => recorder.claim(io.step(), io.worker(), work),
-        }
-    }
-
-    fn finished(&self, step: usize) {
-        if let Some(recorder) = self.recorder {
-            recorder.finished(step);
-        }
-        if let Some(ahead) = &self.ahead {
-            ahead.reach(self.steps[step].weights_end);
-        }
-    }
 }

@@ -5,7 +5,8 @@
 
 use crate::settings::PAGE_LEN;
 use crate::{Lines, RuntimeError};
-use sterna_kernels::attention::KvShape;
+use sterna_kernels::attention::{KvEncoding, KvShape};
+use sterna_model::ops::Attention;
 
 /// A sequence of a runner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -39,6 +40,25 @@ impl KvLayout {
         self.nodes.push(KvNode { node, first: self.page_lines, shape, n_heads });
         self.page_lines += shape.slot_lines() * n_heads;
     }
+}
+
+/// The slots of an attention op.
+///
+/// # Errors
+/// When the encoding does not take heads of its size.
+pub fn kv_shape(op: &Attention, node: &str, encoding: KvEncoding) -> Result<KvShape, RuntimeError> {
+    let (head_dim, multiple) = (op.head_dim, encoding.head_multiple());
+    if !head_dim.is_multiple_of(multiple) {
+        return Err(RuntimeError::Node {
+            node: node.to_owned(),
+            reason: format!(
+                "its heads have {head_dim} features, and a {} KV cache needs a multiple of \
+                 {multiple}; use f16",
+                encoding.name()
+            ),
+        });
+    }
+    Ok(KvShape { head_dim, encoding })
 }
 
 /// A sequence: how long it is and where its positions lie.
@@ -160,9 +180,34 @@ impl KvCache {
         self.sequences[at].len
     }
 
-    /// The memory, and the page tables of the sequences.
-    pub fn parts(&mut self) -> (&mut [f32], PageTables<'_>) {
-        (self.lines.floats_mut(), PageTables { sequences: &self.sequences })
+    /// The pages of the sequence at `at`, in order of position.
+    pub fn pages_at(&self, at: usize) -> &[u32] {
+        &self.sequences[at].pages
+    }
+
+    /// The memory.
+    pub fn floats_mut(&mut self) -> &mut [f32] {
+        self.lines.floats_mut()
+    }
+
+    /// Copies a page to another.
+    ///
+    /// # Panics
+    /// When there is no such page.
+    pub fn copy_page(&mut self, from: u32, to: u32) {
+        let page_lines = self.lines.lines().len() / self.n_pages.max(1);
+        let start = |page: u32| page as usize * page_lines;
+        self.lines.lines_mut().copy_within(start(from)..start(from) + page_lines, start(to));
+    }
+
+    /// Whether no sequence was made here, so that a caller may hand out the pages itself.
+    pub fn is_callers(&self) -> bool {
+        self.sequences.is_empty()
+    }
+
+    /// All pages.
+    pub fn n_pages(&self) -> usize {
+        self.n_pages
     }
 
     /// Bytes of all pages.
@@ -173,18 +218,5 @@ impl KvCache {
     /// Pages that are in use.
     pub fn used_pages(&self) -> usize {
         self.n_pages - self.free.len()
-    }
-}
-
-/// The page tables of a cache's sequences.
-#[derive(Clone, Copy)]
-pub struct PageTables<'a> {
-    sequences: &'a [Sequence],
-}
-
-impl<'a> PageTables<'a> {
-    /// The pages of the sequence at `at`, in order of position.
-    pub fn pages(self, at: usize) -> &'a [u32] {
-        &self.sequences[at].pages
     }
 }

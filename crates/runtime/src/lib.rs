@@ -35,13 +35,17 @@ pub mod precision;
 
 pub mod program;
 
+mod ahead;
+pub mod chunk;
 pub mod exec;
 pub mod profile;
 pub mod sample;
+mod walk;
 
 pub use cache::Cache;
+pub use chunk::{Chunk, Logits, PagedChunk};
 pub use error::RuntimeError;
-pub use exec::{Chunk, Logits, Runner};
+pub use exec::Runner;
 pub use flags::{FLAGS, Flags, OptLevel};
 pub use kv::SequenceId;
 pub use profile::Profile;

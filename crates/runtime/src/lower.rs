@@ -2,18 +2,19 @@
 //!
 //! Each op has one line in [`LOWERINGS`]; its function emits steps through a [`Lowering`], which
 //! keeps track of where values lie. Nodes after the last attention are row-wise, so they run only
-//! on the rows whose result is wanted: their inputs are gathered once.
+//! on the rows whose result is wanted: their inputs are gathered once. `finish.rs` gives values
+//! their places in memory.
 
-use crate::arena::{self, Buffer};
+mod finish;
+
 use crate::fuse::{self, Fusions, Uses};
-use crate::kv::{KvLayout, KvNode};
+use crate::kv::{KvLayout, KvNode, kv_shape};
 use crate::pack::{Form, Layout};
 use crate::steps::{self, Planned, Rows, Step};
-use crate::team::{Access, Region, Span, Split};
+use crate::team::{Access, Split};
 use crate::{RuntimeError, Settings};
 use std::collections::HashMap;
 use std::ops::Range;
-use sterna_kernels::attention::{KvEncoding, KvShape};
 use sterna_model::ops::{Activations, Attention, Rope, RopeTable};
 use sterna_model::{Graph, Role, ValueId, WeightId, WeightSource};
 
@@ -296,72 +297,6 @@ impl<'g> Lowering<'g> {
         self.table_of.insert(key, self.tables.len() - 1);
         self.tables.len() - 1
     }
-
-    /// Plans the arena and resolves places to spans.
-    fn finish(mut self) -> Result<Lowered, RuntimeError> {
-        let graph = self.graph;
-        let output = graph.output.ok_or_else(|| RuntimeError::Node {
-            node: "output".into(),
-            reason: "the graph has none".into(),
-        })?;
-        // A result that exists on all rows is gathered like any other value.
-        self.input(output, Rows::Wanted);
-        let max_rows = self.settings.max_batch_rows;
-        let buffers: Vec<Buffer> = (0..self.buffers.len()).map(|b| self.life(b)).collect();
-        let (offsets, arena_len) =
-            if self.settings.pool { arena::plan(&buffers) } else { arena::plan_apart(&buffers) };
-        let span = |place: Place| match place {
-            Place::Arena(b) => {
-                let len = self.buffers[b] * max_rows;
-                Span { region: Region::Arena, start: offsets[b], len }
-            }
-            Place::Logits => Span::whole(Region::Logits),
-            Place::Kv => Span::whole(Region::Kv),
-        };
-        let access = |draft: &Draft| {
-            let reads = draft.reads.iter().map(|&place| span(place)).collect();
-            let writes = draft.writes.iter().map(|&(place, split)| (span(place), split)).collect();
-            Access::new(reads, writes)
-        };
-        let accesses = self.steps.iter().map(access).collect();
-        Ok(Lowered {
-            accesses,
-            steps: self.steps.into_iter().map(|draft| draft.planned).collect(),
-            layout: self.layout,
-            kv: self.kv,
-            tables: self.tables,
-            arena_len,
-            vocabulary: self.vocabulary,
-        })
-    }
-
-    /// The size of a buffer and the steps between which it is alive.
-    fn life(&self, buffer: usize) -> Buffer {
-        let place = Place::Arena(buffer);
-        let touches = |draft: &Draft| {
-            draft.reads.contains(&place) || draft.writes.iter().any(|(w, _)| *w == place)
-        };
-        let mut steps = (0..self.steps.len()).filter(|&s| touches(&self.steps[s]));
-        let first = steps.next().unwrap_or(0);
-        let last = steps.next_back().unwrap_or(first);
-        Buffer { len: self.buffers[buffer] * self.settings.max_batch_rows, alive: first..=last }
-    }
-}
-
-/// The slots of an attention op.
-fn kv_shape(op: &Attention, node: &str, encoding: KvEncoding) -> Result<KvShape, RuntimeError> {
-    let (head_dim, multiple) = (op.head_dim, encoding.head_multiple());
-    if !head_dim.is_multiple_of(multiple) {
-        return Err(RuntimeError::Node {
-            node: node.to_owned(),
-            reason: format!(
-                "its heads have {head_dim} features, and a {} KV cache needs a multiple of \
-                 {multiple}; use f16",
-                encoding.name()
-            ),
-        });
-    }
-    Ok(KvShape { head_dim, encoding })
 }
 
 /// The layer of a node's weights, which may be none; nothing is known of a node without weights of

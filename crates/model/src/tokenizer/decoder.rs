@@ -1,19 +1,27 @@
 //! Tokens to text as they come: a character is held back until all of its bytes are there.
 
 use super::Tokenizer;
+use std::ops::Deref;
 
 /// Decodes a stream of tokens. The pieces that [`Decoder::push`] and [`Decoder::finish`] return
-/// are together what decoding all tokens at once gives.
-pub struct Decoder<'a> {
-    tokenizer: &'a Tokenizer,
+/// are together what decoding all tokens at once gives. `T` is a reference to the tokenizer, or a
+/// share of it.
+#[derive(Clone)]
+pub struct Decoder<T> {
+    tokenizer: T,
     /// Bytes of a character that is not complete.
     pending: Vec<u8>,
     strip_space: bool,
 }
 
-impl<'a> Decoder<'a> {
-    pub(super) fn new(tokenizer: &'a Tokenizer, strip_space: bool) -> Self {
+impl<T: Deref<Target = Tokenizer>> Decoder<T> {
+    pub(super) fn new(tokenizer: T, strip_space: bool) -> Self {
         Self { tokenizer, pending: Vec::new(), strip_space }
+    }
+
+    /// A decoder of what follows a text; see [`Tokenizer::continuation`].
+    pub fn continuing(tokenizer: T) -> Self {
+        Self::new(tokenizer, false)
     }
 
     /// The text that became certain with this token; often a word, sometimes nothing.
@@ -32,8 +40,15 @@ impl<'a> Decoder<'a> {
     }
 
     /// What is left at the end: a character that never became complete shows as U+FFFD.
-    pub fn finish(self) -> String {
-        String::from_utf8_lossy(&self.pending).into_owned()
+    pub fn finish(mut self) -> String {
+        self.take_rest()
+    }
+
+    /// The same for a decoder that is kept.
+    pub fn take_rest(&mut self) -> String {
+        let rest = String::from_utf8_lossy(&self.pending).into_owned();
+        self.pending.clear();
+        rest
     }
 }
 

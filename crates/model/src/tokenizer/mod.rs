@@ -176,13 +176,13 @@ impl Tokenizer {
     }
 
     /// A decoder of a whole text, token by token.
-    pub fn decoder(&self) -> Decoder<'_> {
+    pub fn decoder(&self) -> Decoder<&Self> {
         Decoder::new(self, self.vocab.space_prefix)
     }
 
     /// A decoder of what follows a text, as a generation follows its prompt: a space that begins it
     /// is kept.
-    pub fn continuation(&self) -> Decoder<'_> {
+    pub fn continuation(&self) -> Decoder<&Self> {
         Decoder::new(self, false)
     }
 

@@ -35,7 +35,7 @@ impl Step for Append {
             let (keys, values) =
                 (&io.floats(0)[head * shape.head_dim..], &io.floats(1)[head * shape.head_dim..]);
             for part in &run.batch.parts {
-                let pages = run.pages.pages(part.sequence);
+                let pages = run.batch.pages_of(part);
                 let end = part.first_position + part.n_rows;
                 for (page, within) in kv_pages(part.first_position..end) {
                     let position = page * PAGE_LEN + within.start;

@@ -61,7 +61,7 @@ impl AttendStep {
             shape: self.node.shape,
             slots: Slots {
                 lines: io.lines(1),
-                pages: run.pages.pages(part.sequence),
+                pages: run.batch.pages_of(&part),
                 page_lines: self.page_lines,
                 first: self.node.first + head * self.node.shape.slot_lines(),
             },

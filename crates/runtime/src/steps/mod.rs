@@ -12,7 +12,6 @@ pub mod norm;
 pub mod prepare;
 pub mod rope;
 
-use crate::kv::PageTables;
 use crate::team::{Io, Items};
 use std::ops::Range;
 use sterna_kernels::{Level, Line};
@@ -36,8 +35,10 @@ pub struct Part {
     pub n_rows: usize,
     /// The position of the first row in its sequence.
     pub first_position: usize,
-    /// The sequence, as a place in the cache's list.
-    pub sequence: usize,
+    /// Where its sequence's page table begins in [`Batch::pages`].
+    pub first_page: usize,
+    /// Pages of the table.
+    pub n_pages: usize,
 }
 
 /// The rows of a batch.
@@ -49,6 +50,8 @@ pub struct Batch {
     pub part_of: Vec<u32>,
     /// The parts.
     pub parts: Vec<Part>,
+    /// The page tables of their sequences.
+    pub pages: Vec<u32>,
     /// The rows whose result is wanted, ascending.
     pub wanted: Vec<u32>,
 }
@@ -58,6 +61,11 @@ impl Batch {
     pub fn position(&self, row: usize) -> usize {
         let part = self.parts[self.part_of[row] as usize];
         part.first_position + row - part.first_row
+    }
+
+    /// The pages of a part's sequence, in order of position.
+    pub fn pages_of(&self, part: &Part) -> &[u32] {
+        &self.pages[part.first_page..][..part.n_pages]
     }
 
     /// The position of the `row`-th of the rows that a step runs on.
@@ -88,8 +96,6 @@ pub struct Run<'a> {
     pub tables: &'a [RopeTable],
     /// The rows.
     pub batch: &'a Batch,
-    /// Where the sequences' positions lie in the KV cache.
-    pub pages: PageTables<'a>,
 }
 
 impl<'a> Run<'a> {
