@@ -1,0 +1,63 @@
+//! What each agent asked for and got, for people to see.
+
+use std::collections::BTreeMap;
+
+/// Agents that are counted by name: names come from clients, so there must be an end.
+const MOST: usize = 256;
+
+/// Under which all further agents are counted.
+const OTHERS: &str = "(others)";
+
+/// What an agent asked for and got.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AgentStats {
+    /// Its name; empty for clients that give none.
+    pub name: String,
+    /// Requests of it that have not ended.
+    pub open: usize,
+    /// All its requests.
+    pub requests: u64,
+    /// Tokens of its prompts.
+    pub prompt_tokens: u64,
+    /// Tokens generated for it.
+    pub new_tokens: u64,
+}
+
+/// The agents by name.
+#[derive(Clone, Debug, Default)]
+pub struct Agents {
+    by_name: BTreeMap<String, AgentStats>,
+}
+
+impl Agents {
+    /// An agent's counters.
+    pub fn of(&mut self, name: &str) -> &mut AgentStats {
+        let is_known = self.by_name.contains_key(name) || self.by_name.len() < MOST;
+        let name = if is_known { name } else { OTHERS };
+        let new = || AgentStats { name: name.to_owned(), ..AgentStats::default() };
+        self.by_name.entry(name.to_owned()).or_insert_with(new)
+    }
+
+    /// All of them, by name.
+    pub fn all(&self) -> Vec<AgentStats> {
+        self.by_name.values().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_an_end_to_names() {
+        let mut agents = Agents::default();
+        for i in 0..1_000 {
+            agents.of(&format!("agent-{i}")).requests += 1;
+        }
+        agents.of("agent-7").requests += 1;
+        let all = agents.all();
+        assert_eq!(all.len(), MOST + 1);
+        assert_eq!(all.iter().map(|agent| agent.requests).sum::<u64>(), 1_001);
+        assert_eq!(agents.of("agent-7").requests, 2);
+    }
+}

@@ -1,0 +1,42 @@
+//! What a step of the engine computes: a part of each of some sequences.
+
+use sterna_runtime::Logits;
+
+/// What to compute next.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// Pages to copy first, in this order: from, to.
+    pub copies: Vec<(u32, u32)>,
+    /// The parts, each of another sequence.
+    pub parts: Vec<Part>,
+}
+
+/// The next tokens of a sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The sequence.
+    pub key: u64,
+    /// Tokens.
+    pub n_tokens: usize,
+    /// Whose logits are wanted.
+    pub logits: Logits,
+    /// Whether it is the last token generated, and not tokens of a prompt.
+    pub is_decode: bool,
+}
+
+impl Batch {
+    /// Rows of all parts.
+    pub fn n_rows(&self) -> usize {
+        self.parts.iter().map(|part| part.n_tokens).sum()
+    }
+
+    /// Whether it has both tokens being generated and prompts.
+    pub fn is_mixed(&self) -> bool {
+        self.parts.iter().any(|part| part.is_decode) && self.parts.iter().any(|p| !p.is_decode)
+    }
+
+    /// Whether a sequence has a part in it.
+    pub fn has(&self, key: u64) -> bool {
+        self.parts.iter().any(|part| part.key == key)
+    }
+}

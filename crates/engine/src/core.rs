@@ -1,0 +1,441 @@
+//! From events to outputs: the engine without its thread.
+//!
+//! In: requests, cancellations, the time, and the logits of each batch. Out: batches to compute and
+//! pieces of answers. The same events at the same times give the same batches, and a request's
+//! answer depends on neither: it is the request's alone.
+
+use crate::EngineError;
+use crate::agents::Agents;
+use crate::answer_key::AnswerKey;
+use crate::answers::{AnswerLimits, Answers, Kept};
+use crate::batch::{Batch, Part};
+use crate::forecast::Forecast;
+use crate::request::{FinishReason, Finished, Output, Request, RequestId};
+use crate::schedule::Schedule;
+use crate::sequence::{Listener, Sequence};
+use crate::sessions::SessionError;
+use crate::stats::Stats;
+use crate::{deadlines, logprobs};
+use std::sync::Arc;
+use std::time::Duration;
+use sterna_model::Tokenizer;
+use sterna_runtime::settings::PAGE_LEN;
+use sterna_runtime::{Logits, PagedChunk};
+
+/// What there is to share out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Pages of the KV cache.
+    pub n_pages: usize,
+    /// Tokens that a sequence may have.
+    pub context_len: usize,
+    /// Rows of a batch.
+    pub max_rows: usize,
+    /// Sequences in work at once.
+    pub max_running: usize,
+    /// Requests that may wait.
+    pub max_queue: usize,
+    /// Tokens are below it.
+    pub vocabulary: usize,
+    /// What a batch should take at most that generates and reads prompts.
+    pub itl_target: Option<Duration>,
+    /// What the response cache keeps.
+    pub answers: AnswerLimits,
+}
+
+impl Limits {
+    /// Tokens that a request may have, prompt and answer together.
+    pub fn longest(&self) -> usize {
+        self.context_len.min(self.n_pages * PAGE_LEN)
+    }
+
+    /// Checks that a request can be served at all.
+    ///
+    /// # Errors
+    /// When it cannot: what is wrong with it.
+    pub fn check(&self, request: &Request) -> Result<(), EngineError> {
+        let (prompt_tokens, max_tokens) = (request.prompt.len(), request.max_tokens);
+        if prompt_tokens == 0 {
+            return Err(EngineError::EmptyPrompt);
+        }
+        let context_len = self.longest();
+        if prompt_tokens.saturating_add(max_tokens) > context_len {
+            return Err(EngineError::ContextLength { prompt_tokens, max_tokens, context_len });
+        }
+        let biased = request.sampling.logit_bias.iter().map(|&(token, _)| token);
+        let mut tokens = request.prompt.iter().copied().chain(biased);
+        if let Some(token) = tokens.find(|&token| token as usize >= self.vocabulary) {
+            let n = self.vocabulary;
+            return Err(EngineError::Invalid(format!("token {token}: this model has {n} tokens")));
+        }
+        request.sampling.check().map_err(|error| EngineError::Invalid(error.to_string()))
+    }
+}
+
+/// A piece of an answer, and whose.
+pub type Said = (RequestId, Output);
+
+/// The engine's state.
+pub struct Core {
+    schedule: Schedule,
+    tokenizer: Arc<Tokenizer>,
+    next_key: u64,
+    agents: Agents,
+    answers: Answers,
+    forecast: Forecast,
+    counters: Stats,
+}
+
+impl Core {
+    /// Nothing in work yet.
+    pub fn new(limits: Limits, tokenizer: Arc<Tokenizer>) -> Self {
+        let (agents, counters, forecast) = Default::default();
+        let (schedule, answers) = (Schedule::new(limits), Answers::new(limits.answers));
+        Self { schedule, tokenizer, next_key: 0, agents, answers, forecast, counters }
+    }
+
+    /// Takes a request that [`Limits::check`] found good. Where its answer is kept, it is told at
+    /// once; where one that is in work has the same, this one listens to it, and is told what was
+    /// said so far.
+    pub fn submit(&mut self, now: Duration, id: RequestId, request: Request) -> Vec<Said> {
+        let n_prompt = request.prompt.len() as u64;
+        self.counters.prompt_tokens += n_prompt;
+        let counted = self.agents.of(&request.agent);
+        counted.requests += 1;
+        counted.prompt_tokens += n_prompt;
+        let key = AnswerKey::of(&request);
+        if let Some(key) = &key {
+            if let Some((kept, age)) = self.answers.find(now, key, &request.cache) {
+                return self.replay(id, &request.agent, &kept, age);
+            }
+            if let Some(said) = self.join(now, id, &request, key) {
+                return said;
+            }
+        }
+        let sequence = self.sequence(now, id, request, key);
+        let n_cached = sequence.find(&mut self.schedule.tree).n_tokens();
+        let Self { schedule, forecast, .. } = self;
+        if let Err(why) = deadlines::check(now, schedule, forecast, &sequence, n_cached) {
+            self.counters.deadlines[0] += 1;
+            self.counters.finished[3] += 1;
+            return vec![(id, Output::Failed(why))];
+        }
+        self.agents.of(&sequence.request.agent).open += 1;
+        self.schedule.shares.enter(&sequence.request.agent);
+        self.schedule.queue.push(sequence);
+        Vec::new()
+    }
+
+    fn sequence(
+        &mut self,
+        now: Duration,
+        id: RequestId,
+        request: Request,
+        answer_key: Option<AnswerKey>,
+    ) -> Sequence {
+        let key = self.next_key;
+        self.next_key += 1;
+        let listener = Listener::new(now, id, &request, false);
+        Sequence::new(key, request, answer_key, listener, self.tokenizer.clone())
+    }
+
+    /// Listens to a sequence that has the same answer.
+    fn join(
+        &mut self,
+        now: Duration,
+        id: RequestId,
+        request: &Request,
+        key: &AnswerKey,
+    ) -> Option<Vec<Said>> {
+        let Schedule { running, queue, .. } = &mut self.schedule;
+        let mut all = running.iter_mut().chain(queue);
+        let same = all.find(|s| s.answer_key.as_ref() == Some(key))?;
+        self.counters.coalesced += 1;
+        self.agents.of(&request.agent).open += 1;
+        let mut listener = Listener::new(now, id, request, true);
+        if same.n_new() > 0 {
+            (listener.first_token, listener.last_token) = (Some(now), Some(now));
+            self.counters.ttft.add(0.0);
+        }
+        same.listeners.push(listener);
+        Some(same.said.iter().map(|output| (id, output.clone())).collect())
+    }
+
+    /// An answer that was kept.
+    fn replay(&mut self, id: RequestId, agent: &str, kept: &Kept, age: Duration) -> Vec<Said> {
+        self.agents.of(agent).new_tokens += kept.finished.new_tokens as u64;
+        for histogram in [&mut self.counters.ttft, &mut self.counters.e2e] {
+            histogram.add(0.0);
+        }
+        self.counters.finished[usize::from(kept.finished.reason == FinishReason::Length)] += 1;
+        let finished = Finished {
+            cached_tokens: kept.finished.prompt_tokens,
+            queue_seconds: 0.0,
+            prefill_seconds: 0.0,
+            decode_seconds: 0.0,
+            is_coalesced: false,
+            age: Some(age),
+            ..kept.finished.clone()
+        };
+        let said = kept.said.iter().cloned().chain([Output::Finished(finished)]);
+        said.map(|output| (id, output)).collect()
+    }
+
+    /// Ends whoever is too late, or will be.
+    pub fn expire(&mut self, now: Duration) -> Vec<Said> {
+        let (gone, over) = deadlines::expire(now, &mut self.schedule, &self.forecast);
+        let mut said = Vec::new();
+        for (listener, failed) in gone {
+            let is_missed = failed.1 == Output::Failed(EngineError::DeadlineMissed);
+            self.counters.deadlines[usize::from(is_missed)] += 1;
+            self.counters.finished[3] += 1;
+            self.agents.of(&listener.agent).open -= 1;
+            said.push(failed);
+        }
+        for key in over {
+            self.end(key);
+        }
+        said
+    }
+
+    /// Another name for a session's pages; how many tokens they hold.
+    ///
+    /// # Errors
+    /// When there is no such session, or one of the new name.
+    pub fn fork(&mut self, session: &str, child: &str) -> Result<usize, SessionError> {
+        let Schedule { sessions, pool, .. } = &mut self.schedule;
+        sessions.fork(pool, session, child)
+    }
+
+    /// Lets a session go; whether there was one.
+    pub fn end_session(&mut self, session: &str) -> bool {
+        let Schedule { sessions, pool, .. } = &mut self.schedule;
+        sessions.end(pool, session)
+    }
+
+    /// Forgets the answers that were kept, and the prefixes that nobody uses; how many answers and
+    /// pages those were.
+    pub fn flush(&mut self) -> (usize, usize) {
+        let Schedule { tree, pool, .. } = &mut self.schedule;
+        let n_free = pool.n_free();
+        tree.clear(pool);
+        (self.answers.clear(), pool.n_free() - n_free)
+    }
+
+    /// Ends a request whose client went away; nothing where it is over. Its sequence ends with its
+    /// last listener.
+    pub fn cancel(&mut self, now: Duration, id: RequestId) -> Option<Said> {
+        let Schedule { running, queue, .. } = &mut self.schedule;
+        let hears = |s: &&mut Sequence| s.listeners.iter().any(|listener| listener.id == id);
+        let sequence = running.iter_mut().chain(queue).find(hears)?;
+        let at = sequence.listeners.iter().position(|listener| listener.id == id)?;
+        let gone = sequence.listeners.remove(at);
+        let finished = sequence.finished(&gone, now, FinishReason::Cancelled, String::new());
+        let key = sequence.listeners.is_empty().then_some(sequence.key);
+        self.agents.of(&gone.agent).open -= 1;
+        self.counters.finished[2] += 1;
+        if let Some(key) = key {
+            self.end(key);
+        }
+        Some((id, Output::Finished(finished)))
+    }
+
+    /// The next batch; empty when there is nothing to do.
+    pub fn plan(&mut self, now: Duration) -> Batch {
+        self.schedule.plan(now)
+    }
+
+    /// A planned batch's tokens and pages.
+    pub fn chunks(&self, batch: &Batch) -> Vec<PagedChunk<'_>> {
+        let chunk = |part: &Part| {
+            let at = self.schedule.at(part.key).expect("planned sequences run");
+            self.schedule.running[at].chunk(part.n_tokens, part.logits)
+        };
+        batch.parts.iter().map(chunk).collect()
+    }
+
+    /// Takes the logits of a batch, `[rows, vocabulary]` for the rows whose logits it wanted, and
+    /// what it took to compute them; chooses the next tokens.
+    pub fn complete(
+        &mut self,
+        now: Duration,
+        took: Duration,
+        batch: &Batch,
+        logits: &[f32],
+    ) -> Vec<Said> {
+        self.counters.batches += 1;
+        self.counters.rows += batch.n_rows() as u64;
+        let n_decoding = batch.parts.iter().filter(|part| part.is_decode).count();
+        self.forecast.learn(batch.n_rows() - n_decoding, n_decoding, took);
+        if batch.is_mixed() {
+            self.schedule.pacing.learn(took);
+        }
+        let wanted = |part: &Part| match part.logits {
+            Logits::None => 0,
+            Logits::Last => 1,
+            Logits::All => part.n_tokens,
+        };
+        let n_rows: usize = batch.parts.iter().map(wanted).sum();
+        let vocab = logits.len() / n_rows.max(1);
+        let (mut said, mut rest) = (Vec::new(), logits);
+        for part in &batch.parts {
+            let (own, after) = rest.split_at(wanted(part) * vocab);
+            self.advance(now, part, own, &mut said);
+            rest = after;
+        }
+        said
+    }
+
+    /// Ends all sequences of a batch that could not be computed.
+    pub fn fail(&mut self, batch: &Batch, why: &EngineError) -> Vec<Said> {
+        let mut said = Vec::new();
+        for part in &batch.parts {
+            self.fail_one(part.key, why, &mut said);
+        }
+        said
+    }
+
+    /// Whether nobody waits for anything.
+    pub fn is_idle(&self) -> bool {
+        self.schedule.running.is_empty() && self.schedule.queue.is_empty()
+    }
+
+    /// Counters and gauges.
+    pub fn stats(&self) -> Stats {
+        let Schedule { queue, running, pool, sessions, n_preempted, n_cached, .. } = &self.schedule;
+        Stats {
+            waiting: queue.len(),
+            running: running.len(),
+            pages: pool.len(),
+            pages_used: pool.len() - pool.n_free(),
+            pages_cached: pool.n_cached(),
+            preemptions: *n_preempted,
+            cached_tokens: *n_cached,
+            agents: self.agents.all(),
+            answers: self.answers.stats(),
+            sessions: sessions.len(),
+            ..self.counters.clone()
+        }
+    }
+
+    /// The schedule, for tests that check what always holds.
+    #[cfg(test)]
+    pub(crate) fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    /// The same to be changed.
+    #[cfg(test)]
+    pub(crate) fn schedule_mut(&mut self) -> &mut Schedule {
+        &mut self.schedule
+    }
+
+    /// Notes what was computed of a sequence, and goes on with it.
+    fn advance(&mut self, now: Duration, part: &Part, logits: &[f32], said: &mut Vec<Said>) {
+        let Schedule { running, tree, pool, .. } = &mut self.schedule;
+        // Cancelled while the batch was computed.
+        let Some(sequence) = running.iter_mut().find(|s| s.key == part.key) else { return };
+        let first = sequence.n_computed;
+        sequence.n_computed += part.n_tokens;
+        let n_prompt = sequence.n_computed.min(sequence.n_prompt).saturating_sub(first);
+        self.counters.prefilled_tokens += n_prompt as u64;
+        sequence.note(tree, pool, false);
+        let prompt = sequence.prompt_logprobs(logits, first);
+        if !prompt.is_empty() {
+            tell(sequence, Output::Prompt(prompt), said);
+        }
+        if sequence.n_left() > 0 {
+            return;
+        }
+        if sequence.request.max_tokens == 0 {
+            return self.finish(now, part.key, FinishReason::Length, said);
+        }
+        let row = &logits[logits.len() - logits.len() / rows_of(part)..];
+        match sequence.sampler.sample_after(row, &sequence.tokens, sequence.n_prompt) {
+            Ok(token) => self.say(now, part.key, token, row, said),
+            Err(error) => {
+                let why = EngineError::Internal(error.to_string());
+                self.fail_one(part.key, &why, said);
+            }
+        }
+    }
+
+    /// Adds a chosen token to a sequence's answer.
+    fn say(&mut self, now: Duration, key: u64, token: u32, row: &[f32], said: &mut Vec<Said>) {
+        let at = self.schedule.at(key).expect("it was just computed");
+        let sequence = &mut self.schedule.running[at];
+        if self.tokenizer.is_end(token) && !sequence.request.stop.ignore_eos {
+            return self.finish(now, key, FinishReason::Stop, said);
+        }
+        for listener in &mut sequence.listeners {
+            match listener.last_token {
+                Some(last) => self.counters.itl.add(now.saturating_sub(last).as_secs_f64()),
+                None => {
+                    let waited = now.saturating_sub(listener.arrived);
+                    self.counters.ttft.add(waited.as_secs_f64());
+                    listener.first_token = Some(now);
+                }
+            }
+            listener.last_token = Some(now);
+            self.agents.of(&listener.agent).new_tokens += 1;
+        }
+        sequence.tokens.push(token);
+        self.counters.new_tokens += 1;
+        let piece = sequence.text.push(token);
+        let logprob = sequence.request.logprobs.map(|n_top| logprobs::of(row, token, n_top));
+        tell(sequence, Output::Token { id: token, text: piece.text, logprob }, said);
+        if piece.is_stopped {
+            self.finish(now, key, FinishReason::Stop, said);
+        } else if sequence.n_new() >= sequence.request.max_tokens {
+            self.finish(now, key, FinishReason::Length, said);
+        }
+    }
+
+    fn finish(&mut self, now: Duration, key: u64, reason: FinishReason, said: &mut Vec<Said>) {
+        let Some(mut sequence) = self.end(key) else { return };
+        let text = sequence.text.finish();
+        if let Some(key) = sequence.answer_key.take() {
+            let own = &sequence.listeners[0];
+            let end = sequence.finished(own, now, reason, text.clone());
+            let said = std::mem::take(&mut sequence.said);
+            self.answers.insert(now, &key, &sequence.request.cache, said, end);
+        }
+        for listener in &sequence.listeners {
+            self.agents.of(&listener.agent).open -= 1;
+            let seconds = |from: Duration| now.saturating_sub(from).as_secs_f64();
+            self.counters.e2e.add(seconds(listener.arrived));
+            self.counters.finished[usize::from(reason == FinishReason::Length)] += 1;
+            let finished = sequence.finished(listener, now, reason, text.clone());
+            self.counters.queue.add(finished.queue_seconds);
+            said.push((listener.id, Output::Finished(finished)));
+        }
+    }
+
+    fn fail_one(&mut self, key: u64, why: &EngineError, said: &mut Vec<Said>) {
+        let Some(sequence) = self.end(key) else { return };
+        self.counters.finished[3] += sequence.listeners.len() as u64;
+        for listener in &sequence.listeners {
+            self.agents.of(&listener.agent).open -= 1;
+        }
+        let failed = |listener: &Listener| (listener.id, Output::Failed(why.clone()));
+        said.extend(sequence.listeners.iter().map(failed));
+    }
+
+    fn end(&mut self, key: u64) -> Option<Sequence> {
+        let sequence = self.schedule.remove(key)?;
+        self.schedule.shares.leave(&sequence.request.agent);
+        Some(sequence)
+    }
+}
+
+fn rows_of(part: &Part) -> usize {
+    if part.logits == Logits::All { part.n_tokens } else { 1 }
+}
+
+/// Gives a piece to all who listen, and keeps it for those who come late.
+fn tell(sequence: &mut Sequence, output: Output, said: &mut Vec<Said>) {
+    said.extend(sequence.listeners.iter().map(|listener| (listener.id, output.clone())));
+    if sequence.answer_key.is_some() {
+        sequence.said.push(output);
+    }
+}

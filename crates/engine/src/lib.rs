@@ -1,0 +1,58 @@
+//! Decides which tokens run next: admission, batching, prefix tree, sampling, stopping.
+//!
+//! In: requests for one model, whenever they come. Out: pieces of answers. The [`Core`] is
+//! deterministic: time and logits are arguments, so that it runs under a seeded simulator as it
+//! runs on a machine. [`worker`] is the thin shell around it: a thread, a clock, a
+//! [`sterna_runtime::Runner`]. It knows no HTTP and no files.
+//!
+//! Reading order: [`request`] is what clients see; [`pages`] and [`prefix`] are the memory;
+//! [`sequence`] is a request in work; [`schedule`] plans a batch; [`core`] goes from events to
+//! outputs.
+#![forbid(unsafe_code)]
+
+pub mod agents;
+pub mod error;
+pub mod request;
+pub mod stats;
+
+pub mod pages;
+pub mod prefix;
+pub mod salt;
+pub mod sessions;
+
+pub mod logprobs;
+pub mod text;
+
+pub mod answer_key;
+pub mod answers;
+
+pub mod sequence;
+
+pub mod batch;
+pub mod fairness;
+pub mod forecast;
+pub mod pacing;
+pub mod schedule;
+pub mod turn;
+
+pub mod deadlines;
+
+pub mod core;
+
+pub mod handle;
+pub mod worker;
+
+#[cfg(test)]
+mod sim;
+
+pub use crate::core::{Core, Limits};
+pub use agents::AgentStats;
+pub use answers::{AnswerLimits, AnswerStats};
+pub use error::EngineError;
+pub use handle::{Handle, Reply, Sink};
+pub use request::{
+    CacheControl, Class, FinishReason, Finished, Output, Request, RequestId, Stop, TokenLogprob,
+};
+pub use sessions::SessionError;
+pub use stats::{Histogram, Stats};
+pub use worker::{Clock, start};

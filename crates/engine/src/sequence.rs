@@ -1,0 +1,287 @@
+//! A request in work: its tokens, its pages, and those who wait for its answer.
+
+use crate::answer_key::AnswerKey;
+use crate::pages::PagePool;
+use crate::prefix::{Match, NodeId, PrefixTree, common};
+use crate::request::{Class, FinishReason, Finished, Output, Request, RequestId, TokenLogprob};
+use crate::salt::Salt;
+use crate::text::Text;
+use std::sync::Arc;
+use std::time::Duration;
+use sterna_model::Tokenizer;
+use sterna_runtime::settings::PAGE_LEN;
+use sterna_runtime::{Logits, PagedChunk, Sampler};
+
+/// Somebody who waits for a sequence's answer.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// The request.
+    pub id: RequestId,
+    /// Who asked.
+    pub agent: String,
+    /// When it came.
+    pub arrived: Duration,
+    /// How urgent it is.
+    pub class: Class,
+    /// When it got its first token.
+    pub first_token: Option<Duration>,
+    /// When it got its last one.
+    pub last_token: Option<Duration>,
+    /// When its answer is of no use any more.
+    pub deadline: Option<Duration>,
+    /// Whether the sequence was there before it.
+    pub is_late: bool,
+}
+
+impl Listener {
+    /// Who waits for a request's answer.
+    pub fn new(now: Duration, id: RequestId, request: &Request, is_late: bool) -> Self {
+        Self {
+            id,
+            agent: request.agent.clone(),
+            arrived: now,
+            class: request.class,
+            first_token: None,
+            last_token: None,
+            deadline: request.deadline.map(|deadline| now + deadline),
+            is_late,
+        }
+    }
+}
+
+/// A request in work, or in the queue.
+pub struct Sequence {
+    /// Its number: the order of arrival.
+    pub key: u64,
+    /// What was asked; the prompt is in `tokens`.
+    pub request: Request,
+    /// What its answer depends on, where equal requests have equal answers.
+    pub answer_key: Option<AnswerKey>,
+    /// Who waits for it.
+    pub listeners: Vec<Listener>,
+    /// The prompt, then what was generated.
+    pub tokens: Vec<u32>,
+    /// Tokens of the prompt.
+    pub n_prompt: usize,
+    /// Tokens whose keys and values are in the pages.
+    pub n_computed: usize,
+    /// Tokens of the prompt that were found in the prefix tree.
+    pub n_cached: usize,
+    /// Its pages, in order of position.
+    pub pages: Vec<u32>,
+    /// Whose its pages are.
+    salt: Salt,
+    /// The tree's node of the last page that it noted, and how many it noted.
+    node: NodeId,
+    n_noted: usize,
+    /// The tree's leaf of a page that is not full yet.
+    leaf: Option<NodeId>,
+    /// When its first batch ran.
+    pub started: Option<Duration>,
+    /// Chooses its tokens.
+    pub sampler: Sampler,
+    /// What was generated, as text.
+    pub text: Text,
+    /// All pieces of the answer so far, for those who come late.
+    pub said: Vec<Output>,
+    /// The next token of the prompt whose log probability is to be told.
+    next_told: usize,
+}
+
+impl Sequence {
+    /// A request that waits.
+    pub fn new(
+        key: u64,
+        mut request: Request,
+        answer_key: Option<AnswerKey>,
+        listener: Listener,
+        tokenizer: Arc<Tokenizer>,
+    ) -> Self {
+        let tokens = std::mem::take(&mut request.prompt);
+        Self {
+            key,
+            n_prompt: tokens.len(),
+            tokens,
+            n_computed: 0,
+            n_cached: 0,
+            pages: Vec::new(),
+            salt: Salt::new(request.cache_salt.as_deref(), request.public_tokens),
+            node: NodeId::ROOT,
+            n_noted: 0,
+            leaf: None,
+            started: None,
+            sampler: Sampler::new(request.sampling.clone()),
+            text: Text::new(tokenizer, &request.stop.strings),
+            said: Vec::new(),
+            next_told: 1,
+            listeners: vec![listener],
+            answer_key,
+            request,
+        }
+    }
+
+    /// How urgent it is: as its most urgent listener.
+    pub fn class(&self) -> Class {
+        self.listeners.iter().map(|listener| listener.class).min().unwrap_or(Class::Batch)
+    }
+
+    /// When its first listener came.
+    pub fn arrived(&self) -> Duration {
+        self.listeners.iter().map(|listener| listener.arrived).min().unwrap_or_default()
+    }
+
+    /// Tokens generated.
+    pub fn n_new(&self) -> usize {
+        self.tokens.len() - self.n_prompt
+    }
+
+    /// Tokens to compute before the next can be chosen.
+    pub fn n_left(&self) -> usize {
+        self.tokens.len() - self.n_computed
+    }
+
+    /// Whether a batch computes one token of it and chooses the next.
+    pub fn is_decoding(&self) -> bool {
+        self.n_left() == 1 && self.n_new() > 0
+    }
+
+    /// Whether log probabilities of its prompt are still to come: its tokens must be computed then,
+    /// whoever computed them before.
+    fn wants_prompt(&self) -> bool {
+        self.request.prompt_logprobs.is_some() && self.n_new() == 0
+    }
+
+    /// Rows that a batch may have of its prompt: logits of all of them take memory and time, which
+    /// others would wait for.
+    pub fn most_rows(&self) -> usize {
+        const MOST_WITH_LOGITS: usize = 64;
+        if self.wants_prompt() { MOST_WITH_LOGITS } else { usize::MAX }
+    }
+
+    /// What the tree has of it. One token is left at least, whose logits choose the next.
+    pub fn find(&self, tree: &mut PrefixTree) -> Match {
+        let most = if self.wants_prompt() { 0 } else { self.tokens.len() - 1 };
+        tree.find(&self.salt, &self.tokens[..most])
+    }
+
+    /// Tokens that another sequence has in pages that this one finds, of those that it need not
+    /// compute.
+    pub fn common(&self, other: &Self) -> usize {
+        if self.wants_prompt() {
+            return 0;
+        }
+        let alike = common(&self.tokens[..self.tokens.len() - 1], &other.tokens);
+        self.salt.shared(&other.salt, alike)
+    }
+
+    /// Shares the pages that the tree has.
+    pub fn adopt(&mut self, pool: &mut PagePool, found: &Match) {
+        assert!(self.pages.is_empty());
+        for &page in &found.pages {
+            pool.share(page);
+        }
+        self.pages.extend(&found.pages);
+        (self.node, self.n_noted) = (found.node, found.pages.len());
+        self.n_computed = found.pages.len() * PAGE_LEN;
+    }
+
+    /// Notes in the tree the pages that are full, and the beginning of the next where the prompt or
+    /// the answer ends in it.
+    pub fn note(&mut self, tree: &mut PrefixTree, pool: &mut PagePool, is_over: bool) {
+        while (self.n_noted + 1) * PAGE_LEN <= self.n_computed {
+            let at = self.n_noted * PAGE_LEN;
+            self.forget_leaf(tree, pool);
+            let (tokens, own) = (&self.tokens[at..at + PAGE_LEN], self.pages[self.n_noted]);
+            let head = self.salt.head(self.n_noted);
+            let (node, page) = tree.insert(pool, self.node, head, tokens, own);
+            if page != own {
+                // Somebody computed the same: the bits are the same too.
+                pool.share(page);
+                pool.release(own);
+                self.pages[self.n_noted] = page;
+            }
+            (self.node, self.n_noted) = (node, self.n_noted + 1);
+        }
+        let at = self.n_noted * PAGE_LEN;
+        let is_whole = self.n_computed == self.n_prompt || is_over;
+        if is_whole && self.n_computed > at {
+            self.forget_leaf(tree, pool);
+            let (tokens, own) = (&self.tokens[at..self.n_computed], self.pages[self.n_noted]);
+            let head = self.salt.head(self.n_noted);
+            let (leaf, page) = tree.insert(pool, self.node, head, tokens, own);
+            self.leaf = (page == own).then_some(leaf);
+        }
+    }
+
+    fn forget_leaf(&mut self, tree: &mut PrefixTree, pool: &mut PagePool) {
+        if let Some(leaf) = self.leaf.take() {
+            tree.remove(pool, leaf);
+        }
+    }
+
+    /// Gives its pages back; the tree keeps what it noted.
+    pub fn release(&mut self, tree: &mut PrefixTree, pool: &mut PagePool) {
+        self.note(tree, pool, true);
+        for page in self.pages.drain(..).rev() {
+            pool.release(page);
+        }
+        (self.node, self.n_noted, self.leaf, self.n_computed) = (NodeId::ROOT, 0, None, 0);
+    }
+
+    /// The next `n_tokens` of it, for a batch.
+    pub fn chunk(&self, n_tokens: usize, logits: Logits) -> PagedChunk<'_> {
+        let position = self.n_computed;
+        let tokens = &self.tokens[position..position + n_tokens];
+        PagedChunk { pages: &self.pages, position, tokens, logits }
+    }
+
+    /// Whose logits the next `n_tokens` want.
+    pub fn logits(&self, n_tokens: usize) -> Logits {
+        let is_last = self.n_computed + n_tokens == self.tokens.len();
+        match () {
+            () if self.wants_prompt() => Logits::All,
+            () if is_last && self.request.max_tokens > 0 => Logits::Last,
+            () => Logits::None,
+        }
+    }
+
+    /// The log probabilities of the prompt's tokens that follow those just computed, each once:
+    /// `logits` has a row for each token since `first`.
+    pub fn prompt_logprobs(&mut self, logits: &[f32], first: usize) -> Vec<TokenLogprob> {
+        let Some(n_top) = self.request.prompt_logprobs.filter(|_| self.wants_prompt()) else {
+            return Vec::new();
+        };
+        let vocab = logits.len() / (self.n_computed - first).max(1);
+        let next = (first + 1..self.n_prompt).zip(logits.chunks_exact(vocab.max(1)));
+        let new = next.filter(|&(at, _)| at >= self.next_told);
+        let told: Vec<TokenLogprob> =
+            new.map(|(at, row)| crate::logprobs::of(row, self.tokens[at], n_top)).collect();
+        self.next_told += told.len();
+        told
+    }
+
+    /// The end, as a listener sees it.
+    pub fn finished(
+        &self,
+        listener: &Listener,
+        now: Duration,
+        reason: FinishReason,
+        text: String,
+    ) -> Finished {
+        let started = self.started.unwrap_or(now).max(listener.arrived);
+        let first = listener.first_token.unwrap_or(now);
+        let seconds = |from: Duration, to: Duration| to.saturating_sub(from).as_secs_f64();
+        Finished {
+            reason,
+            text,
+            prompt_tokens: self.n_prompt,
+            cached_tokens: self.n_cached,
+            new_tokens: self.n_new(),
+            queue_seconds: seconds(listener.arrived, started),
+            prefill_seconds: seconds(started, first),
+            decode_seconds: seconds(first, now),
+            is_coalesced: listener.is_late,
+            age: None,
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The core in simulated time: deadlines, the response cache and sessions.
+
+use super::*;
+use crate::CacheControl;
+
+/// What a batch takes on the simulated machine.
+fn cost(batch: &Batch) -> Duration {
+    let n_decoding = batch.parts.iter().filter(|part| part.is_decode).count();
+    let n_prompt = batch.n_rows() - n_decoding;
+    Duration::from_secs_f64(0.020 + 0.0005 * n_prompt as f64 + 0.001 * n_decoding as f64)
+}
+
+/// Runs requests that come at these times; when each was answered, and who was refused.
+fn replay(
+    core: &mut Core,
+    device: &mut Device,
+    requests: Vec<(Duration, Request)>,
+) -> (BTreeMap<RequestId, Duration>, Vec<EngineError>) {
+    let (mut answered, mut failed) = (BTreeMap::new(), Vec::new());
+    let mut now = Duration::ZERO;
+    let mut arriving = requests.into_iter().enumerate().peekable();
+    while arriving.peek().is_some() || !core.is_idle() {
+        let mut said = Vec::new();
+        if core.is_idle()
+            && let Some((_, (at, _))) = arriving.peek()
+        {
+            now = now.max(*at);
+        }
+        while let Some((which, (_, request))) = arriving.next_if(|(_, (at, _))| *at <= now) {
+            said.extend(core.submit(now, RequestId(which as u64), request));
+        }
+        said.extend(core.expire(now));
+        let batch = core.plan(now);
+        if !batch.parts.is_empty() {
+            let logits = device.run(core, &batch);
+            now += cost(&batch);
+            said.extend(core.complete(now, cost(&batch), &batch, &logits));
+        }
+        for (id, output) in said {
+            match output {
+                Output::Finished(_) => drop(answered.insert(id, now)),
+                Output::Failed(why) => failed.push(why),
+                Output::Token { .. } | Output::Prompt(_) => {}
+            }
+        }
+    }
+    (answered, failed)
+}
+
+fn machine() -> (Core, Device) {
+    let limits = Limits { max_running: 16, ..roomy() };
+    (Core::new(limits, tokenizer()), Device::new(limits.n_pages))
+}
+
+// proves B31
+#[test]
+fn at_three_times_the_load_the_machine_is_still_of_use() {
+    let mut rng = StdRng::seed_from_u64(11);
+    let mut request =
+        |deadline| Request { deadline, ..plain(tokens(&mut rng, 40), 16, "agent", Class::Default) };
+    let (mut core, mut device) = machine();
+    let flood = (0..300).map(|_| (Duration::ZERO, request(None))).collect();
+    let (answered, _) = replay(&mut core, &mut device, flood);
+    let capacity = 300.0 / answered.values().max().unwrap().as_secs_f64();
+
+    let (mut core, mut device) = machine();
+    let deadline = Duration::from_secs(2);
+    let n = (60.0 * 3.0 * capacity) as usize;
+    let at = |i: usize| Duration::from_secs_f64(i as f64 / (3.0 * capacity));
+    let requests: Vec<_> = (0..n).map(|i| (at(i), request(Some(deadline)))).collect();
+    let (answered, failed) = replay(&mut core, &mut device, requests);
+    assert_eq!(answered.len() + failed.len(), n, "everybody is told");
+    let in_time = answered.iter().filter(|(id, time)| **time <= at(id.0 as usize) + deadline);
+    let goodput = in_time.count() as f64 / 60.0;
+    assert!(goodput >= 0.9 * capacity, "{goodput} of {capacity} a second");
+    // Nearly all who cannot be served hear so when they ask, with a time to come again.
+    let early = |why: &&EngineError| matches!(why, EngineError::TooLate { retry_after: 1.., .. });
+    let n_early = failed.iter().filter(early).count();
+    assert!(n_early * 10 >= failed.len() * 9, "{n_early} of {}", failed.len());
+    assert_eq!(core.stats().deadlines.iter().sum::<u64>(), failed.len() as u64);
+}
+
+#[test]
+fn a_deadline_that_passes_ends_a_request_and_not_those_who_listen_longer() {
+    let mut rng = StdRng::seed_from_u64(12);
+    let (mut core, mut device) = machine();
+    let patient = plain(tokens(&mut rng, 40), 64, "patient", Class::Default);
+    let hasty = Request { deadline: Some(Duration::from_millis(100)), ..patient.clone() };
+    let requests = vec![(Duration::ZERO, hasty), (Duration::ZERO, patient)];
+    let (answered, failed) = replay(&mut core, &mut device, requests);
+    assert_eq!(failed, [EngineError::DeadlineMissed]);
+    assert_eq!(answered.keys().collect::<Vec<_>>(), [&RequestId(1)]);
+    assert_eq!((core.stats().coalesced, core.stats().deadlines), (1, [0, 1]));
+}
+
+// proves A19
+#[test]
+fn an_answer_that_is_kept_is_told_without_computing() {
+    let mut rng = StdRng::seed_from_u64(13);
+    let answers = AnswerLimits { bytes: 1 << 20, ttl: Duration::from_secs(10) };
+    let limits = Limits { answers, ..roomy() };
+    let (mut core, mut device) = (Core::new(limits, tokenizer()), Device::new(limits.n_pages));
+    let request = plain(tokens(&mut rng, 40), 8, "a", Class::Default);
+    let fresh = CacheControl { no_cache: true, ..CacheControl::default() };
+    let at = Duration::from_secs;
+    let asked = vec![
+        (at(0), request.clone()),
+        (at(5), request.clone()),
+        (at(6), Request { cache: fresh, ..request.clone() }),
+        (at(20), request.clone()),
+    ];
+    let batches = |core: &Core| core.stats().batches;
+    let mut seen = Vec::new();
+    for (at, request) in asked {
+        let said = core.submit(at, RequestId(seen.len() as u64), request);
+        let told = said.iter().filter(|(_, output)| matches!(output, Output::Token { .. }));
+        let age = said.iter().find_map(|(_, output)| match output {
+            Output::Finished(end) => end.age,
+            _ => None,
+        });
+        seen.push((told.count(), age));
+        while !core.is_idle() {
+            let batch = core.plan(at);
+            let logits = device.run(&core, &batch);
+            core.complete(at, Duration::ZERO, &batch, &logits);
+        }
+    }
+    assert_eq!(seen, [(0, None), (8, Some(at(5))), (0, None), (0, None)]);
+    let stats = core.stats().answers;
+    assert_eq!((stats.hits, stats.misses, stats.entries), (1, 2, 1));
+    assert_eq!((batches(&core), core.flush().0), (24, 1));
+    assert_eq!(core.stats().pages_used, 0);
+}
+
+// proves B32
+#[test]
+fn forks_of_a_session_take_no_pages_until_they_part() {
+    let mut rng = StdRng::seed_from_u64(14);
+    let (mut core, mut device) = (Core::new(roomy(), tokenizer()), Device::new(4096));
+    let prompt = tokens(&mut rng, 1_000);
+    let session = Some("a".to_owned());
+    let first = Request { session, ..plain(prompt.clone(), 1, "a", Class::Default) };
+    replay(&mut core, &mut device, vec![(Duration::ZERO, first)]);
+    let used = core.stats().pages_used;
+    for child in 0..8 {
+        assert_eq!(core.fork("a", &format!("child-{child}")), Ok(1_000));
+    }
+    assert_eq!(core.stats().pages_used, used);
+    assert!(core.fork("b", "c").is_err());
+    // Others fill the cache; what the session holds stays.
+    for i in 0..80 {
+        let other = plain(tokens(&mut rng, 900), 1, "b", Class::Default);
+        replay(&mut core, &mut device, vec![(Duration::from_secs(i), other)]);
+    }
+    let before = core.stats().prefilled_tokens;
+    let children = (0..8).map(|i| {
+        let prompt = [&prompt[..], &tokens(&mut rng, 5)].concat();
+        let session = Some(format!("child-{i}"));
+        (Duration::from_secs(99), Request { session, ..plain(prompt, 1, "a", Class::Default) })
+    });
+    replay(&mut core, &mut device, children.collect());
+    assert_eq!(core.stats().prefilled_tokens - before, 8 * 5);
+    assert!(core.end_session("a") && !core.end_session("a"));
+}
+
+// proves B25
+#[test]
+fn what_one_tenant_sent_does_not_show_in_the_work_for_another() {
+    let mut rng = StdRng::seed_from_u64(15);
+    let system = tokens(&mut rng, 10 * PAGE_LEN);
+    let private = [&system[..], &tokens(&mut rng, 100)].concat();
+    let ask = |salt: &str, prompt: &[u32]| Request {
+        cache_salt: Some(salt.into()),
+        public_tokens: system.len(),
+        ..plain(prompt.to_vec(), 1, salt, Class::Default)
+    };
+    let other = [&system[..], &tokens(&mut rng, 100)].concat();
+    // The work for a probe, by whether the first tenant has sent what it guesses.
+    let probe = |sent: &[u32]| {
+        let (mut core, mut device) = machine();
+        replay(&mut core, &mut device, vec![(Duration::ZERO, ask("first", sent))]);
+        let before = core.stats();
+        let guess = vec![(Duration::from_secs(9), ask("second", &private))];
+        let (answered, _) = replay(&mut core, &mut device, guess);
+        let after = core.stats();
+        let rows = after.rows - before.rows;
+        (rows, after.batches - before.batches, after.cached_tokens, answered)
+    };
+    assert_eq!(probe(&private), probe(&other));
+    // The system prompt is shared all the same.
+    assert_eq!(probe(&private).0, 100);
+}

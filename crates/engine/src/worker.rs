@@ -1,0 +1,167 @@
+//! The engine's thread: takes commands, computes batches on a runner, hands out what was said.
+
+use crate::EngineError;
+use crate::batch::Batch;
+use crate::core::{Core, Limits, Said};
+use crate::handle::{Command, Handle, Shared, Sink};
+use crate::request::{Output, RequestId};
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use sterna_model::Tokenizer;
+use sterna_runtime::Runner;
+
+/// Tells the time since some beginning.
+pub type Clock = Box<dyn Fn() -> Duration + Send>;
+
+/// Starts an engine on a runner of which no sequence was made; the thread ends when it is drained
+/// or all handles are gone.
+///
+/// # Errors
+/// When the system starts no thread.
+pub fn start(
+    runner: Runner,
+    tokenizer: Arc<Tokenizer>,
+    limits: Limits,
+    clock: Clock,
+) -> std::io::Result<(Handle, JoinHandle<()>)> {
+    let (sender, commands) = channel();
+    let shared = Arc::new(Shared::new(limits));
+    let core = Core::new(limits, tokenizer);
+    let sinks = BTreeMap::new();
+    let worker = Worker { runner, core, sinks, shared: shared.clone(), clock };
+    let thread = std::thread::Builder::new().name("sterna-engine".into());
+    let thread = thread.spawn(move || worker.run(&commands))?;
+    Ok((Handle::new(shared, sender), thread))
+}
+
+struct Worker {
+    runner: Runner,
+    core: Core,
+    sinks: BTreeMap<RequestId, Sink>,
+    shared: Arc<Shared>,
+    clock: Clock,
+}
+
+impl Worker {
+    fn run(mut self, commands: &Receiver<Command>) {
+        let mut is_open = true;
+        while is_open || !self.core.is_idle() {
+            if self.core.is_idle() {
+                match commands.recv() {
+                    Ok(command) => is_open &= self.obey(command),
+                    Err(_) => is_open = false,
+                }
+            }
+            while let Ok(command) = commands.try_recv() {
+                is_open &= self.obey(command);
+            }
+            self.step();
+        }
+    }
+
+    /// Does what a handle asked for; whether more may come.
+    fn obey(&mut self, command: Command) -> bool {
+        let now = (self.clock)();
+        match command {
+            Command::Submit(id, request, sink) => {
+                self.sinks.insert(id, sink);
+                let said = self.core.submit(now, id, *request);
+                self.hand_out(said);
+            }
+            Command::Cancel(id) => {
+                let said = self.core.cancel(now, id);
+                self.hand_out(said.into_iter().collect());
+            }
+            Command::Fork(session, child, reply) => reply(self.core.fork(&session, &child)),
+            Command::EndSession(session, reply) => reply(self.core.end_session(&session)),
+            Command::Flush(reply) => reply(self.core.flush()),
+            Command::Drain => return false,
+        }
+        true
+    }
+
+    /// Computes one batch.
+    fn step(&mut self) {
+        let start = (self.clock)();
+        let late = self.core.expire(start);
+        if !late.is_empty() {
+            self.hand_out(late);
+        }
+        let batch = self.core.plan(start);
+        if batch.parts.is_empty() {
+            return self.hand_out(Vec::new());
+        }
+        let Self { runner, core, clock, .. } = self;
+        let computed = catch_unwind(AssertUnwindSafe(|| {
+            let runner = runner;
+            forward(runner, core, &batch)
+        }));
+        let said = match computed {
+            Ok(Ok(logits)) => {
+                let now = clock();
+                core.complete(now, now.saturating_sub(start), &batch, logits)
+            }
+            Ok(Err(why)) => core.fail(&batch, &why),
+            Err(_) => core.fail(&batch, &bug()),
+        };
+        self.hand_out(said);
+    }
+
+    /// Gives everybody what was said; the numbers come first, so that who has an answer finds it
+    /// counted.
+    fn hand_out(&mut self, said: Vec<Said>) {
+        *self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner) = self.core.stats();
+        for (id, output) in said {
+            let is_last = matches!(output, Output::Finished(_) | Output::Failed(_));
+            // Cancelled a moment ago.
+            let Some(sink) = self.sinks.get_mut(&id) else { continue };
+            let is_heard = tell(sink, output);
+            if !is_last && !is_heard {
+                // What it says at the end would not be heard either.
+                let _ = self.core.cancel((self.clock)(), id);
+            }
+            if is_last || !is_heard {
+                self.sinks.remove(&id);
+                self.shared.open.fetch_sub(1, Ordering::AcqRel);
+            }
+        }
+    }
+}
+
+/// When the thread ends early, by a panic, nobody waits for ever.
+impl Drop for Worker {
+    fn drop(&mut self) {
+        *self.shared.is_draining.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        for sink in self.sinks.values_mut() {
+            tell(sink, Output::Failed(bug()));
+        }
+        self.shared.open.fetch_sub(self.sinks.len(), Ordering::AcqRel);
+    }
+}
+
+/// Whether a sink heard it; one that panics does not.
+fn tell(sink: &mut Sink, output: Output) -> bool {
+    catch_unwind(AssertUnwindSafe(|| sink(output))).unwrap_or(false)
+}
+
+fn bug() -> EngineError {
+    let why = "the engine panicked, which is a bug of sterna; please report it";
+    EngineError::Internal(why.into())
+}
+
+fn forward<'r>(
+    runner: &'r mut Runner,
+    core: &Core,
+    batch: &Batch,
+) -> Result<&'r [f32], EngineError> {
+    for &(from, to) in &batch.copies {
+        runner.copy_page(from, to);
+    }
+    let logits = runner.forward_paged(&core.chunks(batch));
+    logits.map_err(|error| EngineError::Internal(error.to_string()))
+}
