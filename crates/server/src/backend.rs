@@ -1,0 +1,53 @@
+//! What the server needs of an engine, so that tests can put a scripted one in its place.
+
+use sterna_engine::{EngineError, Handle, Reply, Request, RequestId, SessionError, Sink, Stats};
+
+/// An engine as the server sees it; [`Handle`] is the one that computes.
+pub trait Backend: Send + Sync {
+    /// Queues a request; its pieces come through the sink.
+    ///
+    /// # Errors
+    /// When it is not a request that can be served, the queue is full, or the engine is ending.
+    fn submit(&self, request: Request, sink: Sink) -> Result<RequestId, EngineError>;
+
+    /// Ends a request whose client went away; nothing happens when it is over.
+    fn cancel(&self, id: RequestId);
+
+    /// Counters and gauges, as they are now.
+    fn stats(&self) -> Stats;
+
+    /// Gives the pages of a session another name; how many tokens they hold.
+    fn fork(&self, session: &str, child: &str, reply: Reply<Result<usize, SessionError>>);
+
+    /// Lets a session's pages go; whether there was one.
+    fn end_session(&self, session: &str, reply: Reply<bool>);
+
+    /// Empties the response cache and the prefix tree; how many answers and pages they had.
+    fn flush(&self, reply: Reply<(usize, usize)>);
+}
+
+impl Backend for Handle {
+    fn submit(&self, request: Request, sink: Sink) -> Result<RequestId, EngineError> {
+        Self::submit(self, request, sink)
+    }
+
+    fn cancel(&self, id: RequestId) {
+        Self::cancel(self, id);
+    }
+
+    fn stats(&self) -> Stats {
+        Self::stats(self)
+    }
+
+    fn fork(&self, session: &str, child: &str, reply: Reply<Result<usize, SessionError>>) {
+        Self::fork(self, session, child, reply);
+    }
+
+    fn end_session(&self, session: &str, reply: Reply<bool>) {
+        Self::end_session(self, session, reply);
+    }
+
+    fn flush(&self, reply: Reply<(usize, usize)>) {
+        Self::flush(self, reply);
+    }
+}

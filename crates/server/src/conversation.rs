@@ -1,0 +1,298 @@
+//! A conversation, from the messages of a body to the tokens of a prompt.
+//!
+//! In: `messages`, `tools` and what else a template sees. Out: a [`Prompt`], whose text is what the
+//! template wrote, and in whose tokens nothing that a client wrote has become a control token
+//! (`controls.rs`). What is checked here is the shape; which roles may follow each other is for the
+//! template to say.
+
+use crate::asked::Asked;
+use crate::errors::ApiError;
+use crate::fields::{Fields, wrong};
+use crate::marks;
+use crate::model::Model;
+use axum::http::StatusCode;
+use serde_json::{Map, Value};
+
+/// Roles of messages. Templates make control tokens of them, so there are no others.
+const ROLES: [&str; 6] = ["system", "developer", "user", "assistant", "tool", "function"];
+/// Keys of messages that templates know.
+const KEYS: [&str; 10] = [
+    "role",
+    "content",
+    "name",
+    "tool_calls",
+    "tool_call_id",
+    "function_call",
+    "reasoning_content",
+    "reasoning",
+    "thinking",
+    "refusal",
+];
+/// Variables of a template that are set here.
+const RESERVED: [&str; 6] =
+    ["messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token"];
+
+/// What a template is shown.
+#[derive(Clone, Debug)]
+pub struct Conversation {
+    messages: Vec<Map<String, Value>>,
+    tools: Value,
+    variables: Map<String, Value>,
+    add_generation_prompt: bool,
+}
+
+impl Conversation {
+    /// Reads the messages and what belongs to them.
+    ///
+    /// # Errors
+    /// For what is wrong in them, by path, as `messages[2].content[0].type`.
+    pub fn read(asked: &mut Asked) -> Result<Self, ApiError> {
+        let messages = messages(asked)?;
+        let tools = tools(asked)?;
+        let fields = asked.fields();
+        let variables = fields.object("chat_template_kwargs")?.cloned().unwrap_or_default();
+        if let Some(name) = variables.keys().find(|name| RESERVED.contains(&name.as_str())) {
+            let message = format!("chat_template_kwargs.{name} is set by the server; remove it");
+            return Err(ApiError::invalid("chat_template_kwargs", message));
+        }
+        let add_generation_prompt = fields.flag("add_generation_prompt")?.unwrap_or(true);
+        if asked.model.template.is_none() {
+            let warning = "this model has no chat template: its prompt is a line of `role: \
+                           content` for each message";
+            asked.warnings.push(warning.into());
+        }
+        Ok(Self { messages, tools, variables, add_generation_prompt })
+    }
+
+    /// Writes the prompt, by the model's template or, where it has none, as lines of
+    /// `role: content` and, for the answer, `assistant:`.
+    ///
+    /// # Errors
+    /// When the template cannot or will not render these messages.
+    pub fn render(&self, model: &Model) -> Result<Prompt, ApiError> {
+        let mark = self.mark(model)?;
+        let controls = model.controls();
+        let message = |message| marks::guard_message(controls, message, mark);
+        let messages: Vec<Value> = self.messages.iter().map(message).collect();
+        let Some(template) = &model.template else {
+            let marked = lines(&messages, self.add_generation_prompt);
+            return Ok(Prompt { marked, mark });
+        };
+        let text = |text: &Option<String>| Value::from(text.clone().unwrap_or_default());
+        let mut variables = vec![
+            ("messages", Value::Array(messages)),
+            ("tools", marks::guard(controls, &self.tools, mark)),
+            ("documents", Value::Null),
+            ("add_generation_prompt", self.add_generation_prompt.into()),
+            ("bos_token", text(&model.served.bos)),
+            ("eos_token", text(&model.served.eos)),
+        ];
+        for (name, value) in &self.variables {
+            variables.push((name.as_str(), marks::guard(controls, value, mark)));
+        }
+        let marked = template.render(&variables).map_err(|why| {
+            let message = format!("the chat template cannot render these messages: {why}");
+            ApiError::new(StatusCode::BAD_REQUEST, "template_error", message).about("messages")
+        })?;
+        Ok(Prompt { marked, mark })
+    }
+
+    /// How many of a prompt's tokens are those of the system's messages at its beginning, whatever
+    /// follows: none where the template does not render them alone.
+    pub fn system_tokens(&self, model: &Model, prompt: &[u32]) -> usize {
+        let is_system = |message: &&Map<String, Value>| {
+            matches!(message["role"].as_str(), Some("system" | "developer"))
+        };
+        let messages: Vec<_> = self.messages.iter().take_while(is_system).cloned().collect();
+        if messages.is_empty() {
+            return 0;
+        }
+        let system = Self { messages, add_generation_prompt: false, ..self.clone() };
+        let Ok(alone) = system.render(model) else { return 0 };
+        let alone = alone.tokens(model);
+        alone.iter().zip(prompt).take_while(|(a, b)| a == b).count()
+    }
+
+    /// A mark that neither the client nor the template wrote.
+    fn mark(&self, model: &Model) -> Result<char, ApiError> {
+        let mut texts = Vec::new();
+        for (key, value) in self.messages.iter().flatten().chain(&self.variables) {
+            texts.push(key.as_str());
+            marks::texts(value, &mut texts);
+        }
+        marks::texts(&self.tools, &mut texts);
+        texts.extend(model.template.iter().map(|template| template.source()));
+        marks::choose(texts).ok_or_else(|| {
+            let message = "the messages use every character of Unicode's plane 15; leave one out";
+            ApiError::invalid("messages", message)
+        })
+    }
+}
+
+/// A rendered prompt.
+#[derive(Clone, Debug)]
+pub struct Prompt {
+    marked: String,
+    mark: char,
+}
+
+impl Prompt {
+    /// What the template wrote.
+    pub fn text(&self) -> String {
+        self.marked.replace(self.mark, "")
+    }
+
+    /// Its tokens; BOS comes first where the model expects it and the template wrote none.
+    pub fn tokens(&self, model: &Model) -> Vec<u32> {
+        let tokenizer = &model.served.tokenizer;
+        let mut tokens = model.controls().encode(tokenizer, &self.marked, self.mark);
+        let bos = tokenizer.bos().filter(|_| tokenizer.add_bos());
+        if let Some(bos) = bos.filter(|bos| tokens.first() != Some(bos)) {
+            tokens.insert(0, bos);
+        }
+        tokens
+    }
+}
+
+/// The prompt of a model without a template.
+fn lines(messages: &[Value], add_generation_prompt: bool) -> String {
+    let mut text = String::new();
+    for message in messages {
+        let part = |key: &str| message[key].as_str().unwrap_or_default();
+        text += &format!("{}: {}\n", part("role"), part("content"));
+    }
+    if add_generation_prompt {
+        text += "assistant:";
+    }
+    text
+}
+
+fn messages(asked: &mut Asked) -> Result<Vec<Map<String, Value>>, ApiError> {
+    let Some(list) = asked.fields().list("messages")? else {
+        return Err(ApiError::invalid("messages", "messages is missing; send at least one"));
+    };
+    if list.is_empty() {
+        return Err(ApiError::invalid("messages", "messages is empty; send at least one"));
+    }
+    let source = asked.model.template.as_ref().map(|template| template.source());
+    let knows_developer = source.is_some_and(|source| source.contains("developer"));
+    let mut unknown = Vec::new();
+    let mut messages = Vec::with_capacity(list.len());
+    for (index, value) in list.iter().enumerate() {
+        let path = format!("messages[{index}]");
+        let message = value.as_object().ok_or_else(|| wrong(&path, value, "an object"))?;
+        let new = |key: &&String| !KEYS.contains(&key.as_str()) && !message[key.as_str()].is_null();
+        unknown.extend(message.keys().filter(new).map(|key| format!("{path}.{key}")));
+        messages.push(self::message(&path, message, knows_developer)?);
+    }
+    for path in unknown {
+        let warning = format!("{path} is unknown: the chat template gets it and may ignore it");
+        asked.warn(&path, warning)?;
+    }
+    Ok(messages)
+}
+
+/// A message as templates expect it: its content a text, the arguments of its tool calls objects.
+fn message(
+    path: &str,
+    given: &Map<String, Value>,
+    knows_developer: bool,
+) -> Result<Map<String, Value>, ApiError> {
+    let mut message = given.clone();
+    let role_path = format!("{path}.role");
+    let wanted = ROLES.join(", ");
+    let role = given.get("role").unwrap_or(&Value::Null);
+    let role = role
+        .as_str()
+        .filter(|role| ROLES.contains(role))
+        .ok_or_else(|| wrong(&role_path, role, &format!("one of {wanted}")))?;
+    // OpenAI's newer name of the same role.
+    if role == "developer" && !knows_developer {
+        message.insert("role".into(), "system".into());
+    }
+    let content = content(&format!("{path}.content"), given.get("content"), role)?;
+    message.insert("content".into(), content.into());
+    if given.get("audio").is_some_and(|audio| !audio.is_null()) {
+        let audio_path = format!("{path}.audio");
+        return Err(ApiError::unsupported(audio_path, "this server reads text only"));
+    }
+    if let Some(Value::Array(calls)) = message.get_mut("tool_calls") {
+        calls.iter_mut().for_each(open_arguments);
+    }
+    Ok(message)
+}
+
+/// The text of a message: as it is, or the lines of its text parts.
+fn content(path: &str, content: Option<&Value>, role: &str) -> Result<String, ApiError> {
+    match content {
+        Some(Value::String(text)) => Ok(text.clone()),
+        // An assistant's message may be tool calls alone.
+        None | Some(Value::Null) if role == "assistant" => Ok(String::new()),
+        Some(Value::Array(parts)) => {
+            let part = |(index, part)| text_of(&format!("{path}[{index}]"), part);
+            let texts: Vec<&str> = parts.iter().enumerate().map(part).collect::<Result<_, _>>()?;
+            Ok(texts.join("\n"))
+        }
+        other => {
+            let value = other.unwrap_or(&Value::Null);
+            Err(wrong(path, value, "a text or an array of parts with texts"))
+        }
+    }
+}
+
+fn text_of<'a>(path: &str, part: &'a Value) -> Result<&'a str, ApiError> {
+    if let Value::String(text) = part {
+        return Ok(text);
+    }
+    let part = part.as_object().ok_or_else(|| wrong(path, part, "an object with a type"))?;
+    let kind_path = format!("{path}.type");
+    match part.get("type").unwrap_or(&Value::Null) {
+        Value::String(kind) if kind == "text" => {
+            let text = part.get("text").unwrap_or(&Value::Null);
+            text.as_str().ok_or_else(|| wrong(&format!("{path}.text"), text, "a text"))
+        }
+        Value::String(kind) => {
+            let message = format!("{kind_path} is \"{kind}\"; this server reads text only");
+            Err(ApiError::unsupported(kind_path, message))
+        }
+        other => Err(wrong(&kind_path, other, "text")),
+    }
+}
+
+/// Arguments of a tool call come as JSON text; templates write them as JSON, so they must be
+/// objects then, or they would be written as a text of JSON.
+fn open_arguments(call: &mut Value) {
+    let Some(arguments) = call.pointer_mut("/function/arguments") else { return };
+    let parsed = arguments.as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
+    if let Some(object @ Value::Object(_)) = parsed {
+        *arguments = object;
+    }
+}
+
+/// The tools that a template is shown; none where `tool_choice` is `none`.
+fn tools(asked: &mut Asked) -> Result<Value, ApiError> {
+    let fields = asked.fields();
+    let tools = fields.list("tools")?.unwrap_or_default();
+    for (index, tool) in tools.iter().enumerate() {
+        let path = format!("tools[{index}]");
+        let Some(tool) = tool.as_object() else { return Err(wrong(&path, tool, "an object")) };
+        let kind = Fields(tool).text("type")?;
+        if kind.is_some_and(|kind| kind != "function") {
+            return Err(ApiError::unsupported(path, "only tools of the type function are known"));
+        }
+    }
+    if tools.is_empty() || fields.text("tool_choice")? == Some("none") {
+        return Ok(Value::Null);
+    }
+    let tools = Value::Array(tools.to_vec());
+    let source = asked.model.template.as_ref().map(|template| template.source());
+    if source.is_some_and(|source| source.contains("tools")) {
+        let warning = "tools: calls of tools are not parsed here; they are part of the answer's \
+                       content, as the model writes them";
+        asked.warnings.push(warning.into());
+    } else {
+        let warning = "tools is ignored: this model's chat template shows the model no tools";
+        asked.warn("tools", warning.into())?;
+    }
+    Ok(tools)
+}

@@ -1,0 +1,73 @@
+//! Whether the process lives, and whether its models answer.
+
+use crate::app::App;
+use crate::errors::ApiError;
+use crate::model::Model;
+use crate::running::Running;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use sterna_engine::{Class, EngineError, Output, Request};
+
+/// `GET /health`, `/health/live` and `/ping`: the process answers.
+pub async fn live() -> Json<Value> {
+    Json(json!({ "status": "ok" }))
+}
+
+/// `GET /version`.
+pub async fn version() -> Json<Value> {
+    Json(json!({ "name": "sterna", "version": env!("CARGO_PKG_VERSION") }))
+}
+
+/// `GET /health/ready`: every model generates a token now. It goes through the queue as a request
+/// does, ahead of others.
+pub async fn ready(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
+    let limit = app.options.ready_timeout;
+    let mut ready = Vec::new();
+    for model in &app.models {
+        let name = &model.served.name;
+        let not_ready = |why: String| {
+            let message = format!("model `{name}` does not answer: {why}");
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", message).retry_after(1)
+        };
+        match tokio::time::timeout(limit, one_token(model)).await {
+            Ok(Ok(seconds)) => ready.push(json!({ "model": name, "token_ms": seconds * 1e3 })),
+            Ok(Err(error)) => return Err(not_ready(error.to_string())),
+            Err(_) => {
+                let seconds = limit.as_secs_f64();
+                return Err(not_ready(format!("no token came within {seconds} seconds")));
+            }
+        }
+    }
+    Ok(Json(json!({ "status": "ready", "models": ready })))
+}
+
+/// Generates a token, and says how many seconds that took.
+async fn one_token(model: &Model) -> Result<f64, EngineError> {
+    let tokenizer = &model.served.tokenizer;
+    let mut prompt = tokenizer.encode("a", true);
+    if prompt.is_empty() {
+        prompt.push(0);
+    }
+    let mut request = Request { prompt, max_tokens: 1, ..Request::default() };
+    request.class = Class::Interactive;
+    request.agent = "health".into();
+    request.sampling.temperature = 0.0;
+    request.stop.ignore_eos = true;
+    let mut running = Running::start(model.served.engine.clone(), vec![request])?;
+    while let Some((_, output)) = running.next().await {
+        match output {
+            Output::Finished(end) if end.new_tokens > 0 => {
+                return Ok(end.queue_seconds + end.prefill_seconds);
+            }
+            Output::Finished(_) => {
+                return Err(EngineError::Internal("it ended without a token".into()));
+            }
+            Output::Failed(error) => return Err(error),
+            Output::Prompt(_) | Output::Token { .. } => {}
+        }
+    }
+    Err(EngineError::Internal("it ended without an answer".into()))
+}

@@ -1,0 +1,144 @@
+// The dashboard: asks for /api/v1/stats once a second and draws what changed. No library, no build.
+"use strict";
+
+const SECONDS = 120;
+const COLORS = ["#1f6feb", "#4cc38a", "#e8a33d", "#a371f7", "#8b949e"];
+const history = [];
+let last = null;
+
+const el = (id) => document.getElementById(id);
+const sum = (list, of) => list.reduce((all, item) => all + of(item), 0);
+
+function number(value, digits = 0) {
+  if (value === null || value === undefined || !Number.isFinite(value)) return "–";
+  return value.toLocaleString("en", { maximumFractionDigits: digits, minimumFractionDigits: digits });
+}
+
+function seconds(value) {
+  if (value === null || value === undefined) return "–";
+  return value < 1 ? `${number(1000 * value)} ms` : `${number(value, 1)} s`;
+}
+
+function bytes(value) {
+  const units = ["B", "KB", "MB", "GB", "TB"];
+  let at = 0;
+  while (value >= 1000 && at < units.length - 1) { value /= 1000; at += 1; }
+  return `${number(value, at > 1 ? 1 : 0)} ${units[at]}`;
+}
+
+// A line of the last two minutes; null leaves a gap.
+function sparkline(values) {
+  const most = Math.max(1e-9, ...values.map((v) => v ?? 0));
+  const points = values.map((v, i) => v === null ? null :
+    `${(200 * i / (SECONDS - 1)).toFixed(1)},${(48 - 44 * v / most).toFixed(1)}`);
+  const line = points.filter((p) => p !== null).join(" ");
+  return `<svg viewBox="0 0 200 50" preserveAspectRatio="none" aria-hidden="true">` +
+    `<polyline points="${line}" fill="none" stroke="var(--main)" stroke-width="2" ` +
+    `vector-effect="non-scaling-stroke"/></svg>`;
+}
+
+function tile(name, value, unit, values) {
+  return `<div class="card"><h2>${name}</h2><div class="value">${value} <small>${unit}</small></div>` +
+    `${values ? sparkline(values) : ""}</div>`;
+}
+
+function bar(id, parts) {
+  const all = sum(parts, (part) => part.value) || 1;
+  el(id).innerHTML = parts.map((part, i) =>
+    `<i style="width:${100 * part.value / all}%;background:${part.color ?? COLORS[i]}"></i>`).join("");
+  el(`${id}-legend`).innerHTML = parts.map((part, i) =>
+    `<span style="--of:${part.color ?? COLORS[i]}">${part.name} ${part.text}</span>`).join("");
+}
+
+function table(id, head, rows, empty) {
+  const escape = (text) => String(text).replace(/[&<>"]/g, (c) =>
+    ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
+  const cells = (list, tag) => `<tr>${list.map((c) => `<${tag}>${escape(c)}</${tag}>`).join("")}</tr>`;
+  const body = rows.length ? rows.map((row) => cells(row, "td")).join("") :
+    `<tr><td class="soft">${escape(empty)}</td></tr>`;
+  el(id).innerHTML = cells(head, "th") + body;
+}
+
+function draw(now) {
+  const models = now.models;
+  const total = (key) => sum(models, (m) => m.stats[key]);
+  const gap = last ? now.uptime_seconds - last.uptime_seconds : 0;
+  const rate = (key) => gap > 0 && last ?
+    (total(key) - sum(last.models, (m) => m.stats[key])) / gap : null;
+  const point = { generated: rate("new_tokens"), read: rate("prefilled_tokens"),
+    running: total("running"), waiting: total("waiting") };
+  history.push(point);
+  while (history.length > SECONDS) history.shift();
+  const line = (key) => [...Array(SECONDS - history.length).fill(null), ...history.map((p) => p[key])];
+  const asked = total("prompt_tokens");
+  const hits = asked ? 100 * total("cached_tokens") / asked : null;
+  // Latencies of the model with most requests; the table has each.
+  const busiest = models.reduce((a, b) => b.stats.ttft.count > a.stats.ttft.count ? b : a).stats;
+  el("tiles").innerHTML = [
+    tile("Generated", number(point.generated, 1), "tokens/s", line("generated")),
+    tile("Prompts read", number(point.read, 0), "tokens/s", line("read")),
+    tile("In work", number(point.running), "requests", line("running")),
+    tile("Queue", number(point.waiting), "requests", line("waiting")),
+    tile("First token", seconds(busiest.ttft.p50), `median, 95% ≤ ${seconds(busiest.ttft.p95)}`),
+    tile("Between tokens", seconds(busiest.itl.p50), `median, 95% ≤ ${seconds(busiest.itl.p95)}`),
+    tile("Prefix cache", number(hits, 1), "% of prompt tokens"),
+    tile("Coalesced", number(total("coalesced")), "requests"),
+  ].join("");
+  const held = total("pages_used") - total("pages_cached");
+  bar("pages", [
+    { name: "in work", value: held, text: `${number(held)} pages` },
+    { name: "cached prefixes", value: total("pages_cached"), text: `${number(total("pages_cached"))} pages` },
+    { name: "free", value: total("pages") - total("pages_used"), color: "var(--line)",
+      text: `${number(total("pages") - total("pages_used"))} pages` },
+  ]);
+  const kinds = {};
+  for (const model of models) {
+    for (const [kind, size] of Object.entries(model.memory)) kinds[kind] = (kinds[kind] ?? 0) + size;
+  }
+  bar("memory", Object.entries(kinds).map(([name, value]) => ({ name, value, text: bytes(value) })));
+  table("models",
+    ["Model", "Waiting", "In work", "Prompt tokens", "Cached", "Generated", "TTFT p50", "TTFT p95", "ITL p50", "ITL p95", "Preempted", "Failed"],
+    models.map((m) => [m.name, number(m.stats.waiting), number(m.stats.running),
+      number(m.stats.prompt_tokens), number(m.stats.cached_tokens), number(m.stats.new_tokens),
+      seconds(m.stats.ttft.p50), seconds(m.stats.ttft.p95), seconds(m.stats.itl.p50),
+      seconds(m.stats.itl.p95), number(m.stats.preemptions), number(m.stats.finished.failed)]), "none");
+  const agents = models.flatMap((m) => m.stats.agents);
+  agents.sort((a, b) => b.open - a.open || b.new_tokens - a.new_tokens || a.name.localeCompare(b.name));
+  table("agents", ["Agent", "In flight", "Requests", "Prompt tokens", "Generated"],
+    agents.map((a) => [a.name || "(anonymous)", number(a.open), number(a.requests),
+      number(a.prompt_tokens), number(a.new_tokens)]), "nobody has asked for anything yet");
+  const pss = now.process.pss_bytes ? `, ${bytes(now.process.pss_bytes)} in memory` : "";
+  el("about").textContent = `${models.map((m) => m.name).join(", ")} · up ${uptime(now.uptime_seconds)}${pss}`;
+  el("about").className = "soft";
+  last = now;
+}
+
+function uptime(s) {
+  if (s < 120) return `${number(s)} s`;
+  return s < 7200 ? `${number(s / 60)} min` : `${number(s / 3600, 1)} h`;
+}
+
+async function tick() {
+  try {
+    const answer = await fetch("/api/v1/stats", { headers: key() });
+    if (answer.status === 401) return ask();
+    draw(await answer.json());
+  } catch {
+    el("about").textContent = "the server does not answer";
+    el("about").className = "bad";
+  }
+  setTimeout(tick, 1000);
+}
+
+function key() {
+  const stored = sessionStorage.getItem("sterna-key");
+  return stored ? { Authorization: `Bearer ${stored}` } : {};
+}
+
+function ask() {
+  const given = prompt("This server wants an API key.");
+  if (given) sessionStorage.setItem("sterna-key", given);
+  setTimeout(tick, given ? 0 : 10000);
+}
+
+tick();

@@ -1,0 +1,156 @@
+//! Holds a body against the table of its endpoint, so that nothing in it is passed over in silence.
+//!
+//! In: a body and a table. Out: warnings for the answer, or the error of the first parameter that
+//! is refused.
+
+use crate::errors::ApiError;
+use axum::http::StatusCode;
+use serde_json::{Map, Value};
+
+/// What is done with a parameter.
+#[derive(Clone, Copy, Debug)]
+pub enum Rule {
+    /// The answer follows it.
+    Honoured,
+    /// Accepted: it asks for nothing that an answer could show.
+    NoEffect,
+    /// Accepted with a warning: the answer does not follow it, for this reason.
+    Ignored(&'static str),
+    /// Refused for this reason, unless its value, as JSON, is one of these, which ask for nothing.
+    Refused(&'static [&'static str], &'static str),
+}
+
+/// A parameter of an endpoint.
+#[derive(Clone, Copy, Debug)]
+pub struct Param {
+    /// Its name.
+    pub name: &'static str,
+    /// What is done with it.
+    pub rule: Rule,
+}
+
+/// The parameters of an endpoint, in parts that endpoints share.
+pub type Table = &'static [&'static [Param]];
+
+/// Checks every parameter of a body; `path` is what stands before their names, for objects within
+/// the body. `null` is the same as absent.
+///
+/// # Errors
+/// For a refused parameter; where `is_strict`, also for what would be a warning.
+pub fn check(
+    path: &str,
+    body: &Map<String, Value>,
+    table: Table,
+    is_strict: bool,
+) -> Result<Vec<String>, ApiError> {
+    let mut warnings = Vec::new();
+    for (name, value) in body {
+        let known = table.iter().copied().flatten().find(|param| param.name == name);
+        let path = format!("{path}{name}");
+        let (code, warning) = match known.map(|param| param.rule) {
+            None => ("unknown_parameter", unknown(&path, name, table)),
+            Some(Rule::Honoured | Rule::NoEffect) => continue,
+            Some(_) if value.is_null() => continue,
+            Some(Rule::Ignored(why)) => ("ignored_parameter", format!("{path} is ignored: {why}")),
+            Some(Rule::Refused(harmless, why)) => {
+                if !harmless.contains(&value.to_string().as_str()) {
+                    return Err(ApiError::unsupported(&path, format!("{path}: {why}")));
+                }
+                continue;
+            }
+        };
+        if is_strict {
+            let error = ApiError::new(StatusCode::BAD_REQUEST, code, warning);
+            return Err(error.about(path));
+        }
+        warnings.push(warning);
+    }
+    Ok(warnings)
+}
+
+fn unknown(path: &str, name: &str, table: Table) -> String {
+    let distance = |known: &str| strsim::osa_distance(&cut(name), known);
+    let useful = table.iter().copied().flatten();
+    let useful = useful.filter(|param| !matches!(param.rule, Rule::Refused(..)));
+    let nearest = useful.map(|param| (distance(param.name), param.name)).min();
+    match nearest {
+        Some((n, known)) if n <= known.len() / 3 => {
+            format!("{path} is unknown and was ignored; did you mean {known}?")
+        }
+        _ => format!("{path} is unknown and was ignored"),
+    }
+}
+
+/// Enough of a name to compare: names of clients may be as long as a body.
+fn cut(name: &str) -> String {
+    name.chars().take(40).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tables::{CHAT, COMPLETIONS};
+    use serde_json::json;
+
+    fn checked(body: Value, is_strict: bool) -> Result<Vec<String>, String> {
+        let checked = check("", body.as_object().unwrap(), CHAT, is_strict);
+        checked.map_err(|error| error.json()["error"].to_string())
+    }
+
+    #[test]
+    fn names_are_unique() {
+        for table in [CHAT, COMPLETIONS] {
+            let mut names: Vec<&str> = table.iter().copied().flatten().map(|p| p.name).collect();
+            let n_names = names.len();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), n_names);
+        }
+    }
+
+    #[test]
+    fn harmless_values_are_instances_of_their_json() {
+        for param in [CHAT, COMPLETIONS].concat().iter().copied().flatten() {
+            if let Rule::Refused(harmless, _) = param.rule {
+                for text in harmless {
+                    let value: Value = serde_json::from_str(text).unwrap();
+                    assert_eq!(value.to_string(), *text, "{}", param.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn unknown_names_are_warnings_or_errors() {
+        let body = json!({ "temprature": 1, "zzz": 2, "user": "me", "store": false });
+        let warnings = checked(body.clone(), false).unwrap();
+        let expected = [
+            "temprature is unknown and was ignored; did you mean temperature?",
+            "zzz is unknown and was ignored",
+        ];
+        assert_eq!(warnings, expected);
+        let error = checked(body, true).unwrap_err();
+        assert!(error.contains("\"param\":\"temprature\""), "{error}");
+        assert!(error.contains("\"code\":\"unknown_parameter\""), "{error}");
+    }
+
+    #[test]
+    fn refused_parameters_are_named_unless_they_ask_for_nothing() {
+        let fine =
+            json!({ "response_format": { "type": "text" }, "tool_choice": "auto", "audio": null });
+        assert_eq!(checked(fine, true), Ok(Vec::new()));
+        let refused = [
+            json!({ "response_format": { "type": "json_object" } }),
+            json!({ "tool_choice": "required" }),
+            json!({ "audio": {} }),
+            json!({ "prediction": {} }),
+            json!({ "store": true }),
+        ];
+        for body in refused {
+            let name = body.as_object().unwrap().keys().next().unwrap().clone();
+            let error = checked(body, false).unwrap_err();
+            assert!(error.contains("unsupported_parameter"), "{error}");
+            assert!(error.contains(&format!("\"param\":\"{name}\"")), "{error}");
+        }
+    }
+}

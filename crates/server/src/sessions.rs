@@ -1,0 +1,109 @@
+//! Sessions and caches: `POST /v1/sessions/{id}/fork`, `DELETE /v1/sessions/{id}`, and
+//! `POST /v1/cache/flush`.
+//!
+//! A request with a `session_id` makes a session: its keys and values stay for what follows, until
+//! others need the memory. A fork shares them.
+
+use crate::app::App;
+use crate::asked::Asked;
+use crate::errors::ApiError;
+use crate::fields::Fields;
+use crate::hints::{name, scoped};
+use crate::model::find;
+use crate::tables::{FLUSH, FORK};
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use sterna_engine::{EngineError, Reply, SessionError};
+use tokio::sync::oneshot;
+
+/// Forks a session; without a name for it, the fork gets one.
+pub async fn fork(
+    State(app): State<Arc<App>>,
+    Path(session): Path<String>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Value>, ApiError> {
+    let body = body?;
+    let asked = Asked::read(&app, &headers, or_empty(&body), FORK)?;
+    let child = name(asked.fields(), "session_id")?.map(str::to_owned);
+    let child = child.unwrap_or_else(|| app.fresh.id("session-"));
+    let engine = asked.model.served.engine.clone();
+    let (from, to) = (scoped(&headers, &session), scoped(&headers, &child));
+    let forked = ask(|reply| engine.fork(&from, &to, reply)).await?;
+    let n_tokens = forked.map_err(|why| refused(why, &session, &child))?;
+    let object = "session";
+    let answer = json!({ "id": child, "object": object, "parent": session, "tokens": n_tokens });
+    Ok(Json(asked.with_warnings(answer)))
+}
+
+/// Ends a session, `?model=` of one model where there are several.
+pub async fn end(
+    State(app): State<Arc<App>>,
+    Path(session): Path<String>,
+    Query(query): Query<BTreeMap<String, String>>,
+    headers: HeaderMap,
+) -> Result<Json<Value>, ApiError> {
+    let model = find(&app.models, query.get("model").map(String::as_str))?;
+    let scoped = scoped(&headers, &session);
+    let was_there = ask(|reply| model.served.engine.end_session(&scoped, reply)).await?;
+    if !was_there {
+        return Err(refused(SessionError::Unknown(session.clone()), &session, ""));
+    }
+    Ok(Json(json!({ "id": session, "object": "session", "deleted": true })))
+}
+
+/// Forgets answers and prefixes that nobody uses, of one model or of all.
+pub async fn flush(
+    State(app): State<Arc<App>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Value>, ApiError> {
+    let body = body?;
+    let object = crate::asked::object(or_empty(&body))?;
+    crate::params::check("", &object, FLUSH, true)?;
+    let models = match Fields(&object).text("model")? {
+        Some(name) => vec![find(&app.models, Some(name))?],
+        None => app.models.iter().collect(),
+    };
+    let (mut answers, mut pages) = (0, 0);
+    for model in models {
+        let (more_answers, more_pages) = ask(|reply| model.served.engine.flush(reply)).await?;
+        (answers, pages) = (answers + more_answers, pages + more_pages);
+    }
+    Ok(Json(json!({ "answers": answers, "kv_pages": pages })))
+}
+
+/// A body may be left out where nothing need be said.
+fn or_empty(body: &[u8]) -> &[u8] {
+    if body.is_empty() { b"{}" } else { body }
+}
+
+/// What an engine replies.
+async fn ask<T: Send + 'static>(command: impl FnOnce(Reply<T>)) -> Result<T, ApiError> {
+    let (sender, reply) = oneshot::channel();
+    // Who asked may have gone away meanwhile.
+    command(Box::new(move |answer| drop(sender.send(answer))));
+    reply.await.map_err(|_| EngineError::Draining.into())
+}
+
+/// The error, with the names that the client knows.
+fn refused(error: SessionError, session: &str, child: &str) -> ApiError {
+    match error {
+        SessionError::Unknown(_) => {
+            let message = SessionError::Unknown(session.to_owned()).to_string();
+            ApiError::new(StatusCode::NOT_FOUND, "session_not_found", message)
+        }
+        SessionError::Exists(_) => {
+            let message = SessionError::Exists(child.to_owned()).to_string();
+            ApiError::new(StatusCode::CONFLICT, "session_exists", message).about("session_id")
+        }
+        error @ SessionError::TooMany(_) => {
+            ApiError::new(StatusCode::CONFLICT, "too_many_sessions", error.to_string())
+        }
+    }
+}

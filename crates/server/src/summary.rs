@@ -1,0 +1,115 @@
+//! `GET /api/v1/batch/metrics`: the few numbers of batching, of all models together.
+//!
+//! In: the engines' statistics. Out: an object. What cannot be known from them is `null`, and
+//! `notes` says how the others are meant.
+
+use crate::app::App;
+use axum::Json;
+use axum::extract::State;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+use sterna_engine::{Histogram, Stats};
+
+const NOTES: [&str; 3] = [
+    "p95_latency_ms and p99_latency_ms are upper bounds: the bound of the histogram's bucket that \
+     the percentile is in; null without requests, or beyond the last bound",
+    "throughput_rps is requests that ended per second since the server started",
+    "active_batches counts models with a request in work, since a model computes one batch at a \
+     time",
+];
+
+/// Shows them.
+pub async fn show(State(app): State<Arc<App>>) -> Json<Value> {
+    let stats: Vec<Stats> = app.models.iter().map(|model| model.served.engine.stats()).collect();
+    Json(summary(&stats, app.uptime()))
+}
+
+fn summary(models: &[Stats], uptime: Duration) -> Value {
+    let sum = |count: fn(&Stats) -> u64| models.iter().map(count).sum::<u64>();
+    let ratio = |a: f64, b: f64| (b > 0.0).then(|| a / b);
+    let finished = sum(|s| s.finished.iter().sum());
+    let waiting = sum(|s| s.waiting as u64);
+    let running = sum(|s| s.running as u64);
+    let batches = sum(|s| s.batches);
+    let wait_seconds: f64 = models.iter().map(|s| s.queue.sum()).sum();
+    let wait_ms = ratio(wait_seconds * 1e3, sum(|s| s.queue.count()) as f64);
+    let latencies: Vec<&Histogram> = models.iter().map(|s| &s.e2e).collect();
+    json!({
+        "total_requests": finished + waiting + running,
+        "total_batches": batches,
+        "average_batch_size": ratio(sum(|s| s.rows) as f64, batches as f64),
+        "average_wait_time_ms": wait_ms,
+        "cache_hit_rate": ratio(sum(|s| s.cached_tokens) as f64, sum(|s| s.prompt_tokens) as f64),
+        "throughput_rps": ratio(finished as f64, uptime.as_secs_f64()),
+        "p95_latency_ms": bound_of(&latencies, 0.95).map(|seconds| seconds * 1e3),
+        "p99_latency_ms": bound_of(&latencies, 0.99).map(|seconds| seconds * 1e3),
+        "active_batches": sum(|s| u64::from(s.running > 0)),
+        "pending_requests": waiting,
+        "notes": NOTES,
+    })
+}
+
+/// The bound that a share of all values does not exceed; `None` when it is infinite, or there is no
+/// value. The histograms have the same bounds.
+fn bound_of(histograms: &[&Histogram], share: f64) -> Option<f64> {
+    let total: u64 = histograms.iter().map(|histogram| histogram.count()).sum();
+    let wanted = (total as f64 * share).ceil() as u64;
+    let mut counts: Vec<(f64, u64)> = Vec::new();
+    for histogram in histograms {
+        for (index, (bound, count)) in histogram.cumulative().enumerate() {
+            match counts.get_mut(index) {
+                Some(sum) => sum.1 += count,
+                None => counts.push((bound, count)),
+            }
+        }
+    }
+    let bound = counts.into_iter().find(|&(_, count)| count >= wanted).map(|(bound, _)| bound);
+    bound.filter(|bound| total > 0 && bound.is_finite())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_those_of_all_models() {
+        let mut a = Stats { waiting: 2, running: 1, batches: 4, rows: 10, ..Stats::default() };
+        a.finished = [3, 1, 0, 0];
+        (a.prompt_tokens, a.cached_tokens) = (60, 15);
+        let mut b = Stats { running: 2, prompt_tokens: 40, ..Stats::default() };
+        for _ in 0..19 {
+            a.e2e.add(0.3);
+            b.e2e.add(0.04);
+        }
+        b.e2e.add(3.0);
+        a.queue.add(0.5);
+        b.queue.add(0.25);
+        let shown = summary(&[a, b], Duration::from_secs(8));
+        for (key, value) in [
+            ("total_requests", json!(9)),
+            ("total_batches", json!(4)),
+            ("average_batch_size", json!(2.5)),
+            ("average_wait_time_ms", json!(375.0)),
+            ("cache_hit_rate", json!(0.15)),
+            ("throughput_rps", json!(0.5)),
+            ("p95_latency_ms", json!(500.0)),
+            ("p99_latency_ms", json!(5000.0)),
+            ("active_batches", json!(2)),
+            ("pending_requests", json!(2)),
+        ] {
+            assert_eq!(shown[key], value, "{key}");
+        }
+    }
+
+    #[test]
+    fn what_is_unknown_is_null() {
+        let shown = summary(&[Stats::default()], Duration::ZERO);
+        let null =
+            ["average_batch_size", "average_wait_time_ms", "cache_hit_rate", "p95_latency_ms"];
+        null.iter().for_each(|key| assert_eq!(shown[key], Value::Null, "{key}"));
+        let mut slow = Stats::default();
+        slow.e2e.add(1e6);
+        assert_eq!(summary(&[slow], Duration::ZERO)["p99_latency_ms"], Value::Null);
+    }
+}

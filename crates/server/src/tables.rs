@@ -1,0 +1,175 @@
+//! Every parameter of every endpoint, and what is done with it.
+//!
+//! This is the one place that says so; `params.rs` holds bodies against it. A name that is not here
+//! is a warning in the answer, or an error where the client asked for strictness.
+
+use crate::params::{Param, Rule, Table};
+
+const fn honoured(name: &'static str) -> Param {
+    Param { name, rule: Rule::Honoured }
+}
+
+const fn no_effect(name: &'static str) -> Param {
+    Param { name, rule: Rule::NoEffect }
+}
+
+const fn ignored(name: &'static str, why: &'static str) -> Param {
+    Param { name, rule: Rule::Ignored(why) }
+}
+
+const fn refused(
+    name: &'static str,
+    harmless: &'static [&'static str],
+    why: &'static str,
+) -> Param {
+    Param { name, rule: Rule::Refused(harmless, why) }
+}
+
+/// `POST /v1/completions`.
+pub const COMPLETIONS: Table = &[COMPLETIONS_ONLY, GENERATION, CONSTRAINTS, OTHER_SAMPLERS];
+/// `POST /v1/chat/completions`.
+pub const CHAT: Table = &[CHAT_ONLY, TEMPLATE, GENERATION, CONSTRAINTS, OTHER_SAMPLERS];
+/// `POST /apply-template`.
+pub const APPLY_TEMPLATE: Table = &[TEMPLATE, MODEL];
+/// `POST /tokenize`.
+pub const TOKENIZE: Table = &[TOKENIZE_ONLY, MODEL];
+/// `POST /detokenize`.
+pub const DETOKENIZE: Table = &[&[honoured("tokens")], MODEL];
+/// `stream_options` of both ways of generating.
+pub const STREAM_OPTIONS: Table = &[&[
+    honoured("include_usage"),
+    // Obfuscation hides lengths from who watches the network; TLS is not our part.
+    refused("include_obfuscation", &["false"], "chunks are not padded here"),
+]];
+
+/// `cache` of both ways of generating, as LiteLLM has it.
+pub const CACHE: Table = &[&[
+    honoured("no-cache"),
+    honoured("no-store"),
+    honoured("ttl"),
+    honoured("s-maxage"),
+    honoured("namespace"),
+]];
+/// `POST /v1/sessions/{id}/fork`.
+pub const FORK: Table = &[&[honoured("session_id")], MODEL];
+/// `POST /v1/cache/flush`.
+pub const FLUSH: Table = &[MODEL];
+
+const MODEL: &[Param] = &[honoured("model")];
+
+/// What both ways of generating have.
+const GENERATION: &[Param] = &[
+    honoured("model"),
+    honoured("max_tokens"),
+    honoured("n"),
+    honoured("stop"),
+    honoured("seed"),
+    honoured("temperature"),
+    honoured("top_p"),
+    honoured("top_k"),
+    honoured("min_p"),
+    honoured("frequency_penalty"),
+    honoured("presence_penalty"),
+    honoured("repetition_penalty"),
+    honoured("repeat_penalty"),
+    honoured("repeat_last_n"),
+    honoured("logit_bias"),
+    honoured("logprobs"),
+    honoured("ignore_eos"),
+    honoured("stream"),
+    honoured("stream_options"),
+    honoured("service_tier"),
+    honoured("priority"),
+    honoured("agent_id"),
+    honoured("cache_salt"),
+    honoured("cache_salt_from"),
+    honoured("cache"),
+    honoured("deadline_ms"),
+    honoured("expected_output_tokens"),
+    honoured("session_id"),
+    // Prefixes are found by their tokens.
+    no_effect("prefix_hint"),
+    no_effect("user"),
+    no_effect("metadata"),
+    no_effect("safety_identifier"),
+    // Prefixes are found by their tokens; a key adds nothing.
+    no_effect("prompt_cache_key"),
+    refused("store", &["false"], "this server keeps no answers"),
+];
+
+const COMPLETIONS_ONLY: &[Param] = &[
+    honoured("prompt"),
+    honoured("echo"),
+    // Read beside `n`, which it must equal.
+    honoured("best_of"),
+    refused("suffix", &["\"\""], "text cannot be inserted before a suffix here"),
+];
+
+const CHAT_ONLY: &[Param] = &[
+    honoured("max_completion_tokens"),
+    honoured("top_logprobs"),
+    refused("functions", &["[]"], "this is the old form; send `tools`"),
+    refused("function_call", &["\"none\"", "\"auto\""], "this is the old form; send `tools`"),
+    ignored("reasoning_effort", "what a template knows goes into `chat_template_kwargs`"),
+    ignored("verbosity", "no template is told so"),
+    refused("modalities", &["[\"text\"]"], "this server answers with text only"),
+    refused("audio", &[], "this server answers with text only"),
+    refused("prediction", &[], "predicted outputs are not used here"),
+    refused("web_search_options", &[], "this server does not search"),
+];
+
+/// What the chat template sees.
+const TEMPLATE: &[Param] = &[
+    honoured("messages"),
+    honoured("tools"),
+    refused(
+        "tool_choice",
+        &["\"auto\"", "\"none\""],
+        "a tool call cannot be enforced here; `auto` and `none` are accepted",
+    ),
+    honoured("add_generation_prompt"),
+    honoured("chat_template_kwargs"),
+    refused("parallel_tool_calls", &["true"], "the number of tool calls cannot be limited here"),
+    refused("chat_template", &[], "templates come with the model, not with a request"),
+    refused("continue_final_message", &["false"], "the last message is always complete here"),
+];
+
+const TOKENIZE_ONLY: &[Param] = &[
+    honoured("content"),
+    honoured("add_special"),
+    honoured("parse_special"),
+    honoured("with_pieces"),
+];
+
+const UNCONSTRAINED: &str = "answers cannot be held to a grammar, schema or choice here";
+
+/// Constraints of the answer, none of which is enforced.
+const CONSTRAINTS: &[Param] = &[
+    refused("response_format", &["{\"type\":\"text\"}"], UNCONSTRAINED),
+    refused("structured_outputs", &[], UNCONSTRAINED),
+    refused("guided_json", &[], UNCONSTRAINED),
+    refused("guided_regex", &[], UNCONSTRAINED),
+    refused("guided_choice", &[], UNCONSTRAINED),
+    refused("guided_grammar", &[], UNCONSTRAINED),
+    refused("grammar", &["\"\""], UNCONSTRAINED),
+    refused("json_schema", &[], UNCONSTRAINED),
+    refused("bad_words", &["[]"], UNCONSTRAINED),
+    refused("allowed_token_ids", &[], UNCONSTRAINED),
+];
+
+const NO_SAMPLER: &str = "there is no such sampler here";
+
+/// Sampling of other servers.
+const OTHER_SAMPLERS: &[Param] = &[
+    refused("min_tokens", &["0"], "an answer cannot be made longer here, but see `ignore_eos`"),
+    refused("stop_token_ids", &["[]"], "send the texts of these tokens as `stop`"),
+    refused("include_stop_str_in_output", &["false"], "stop texts are not part of answers here"),
+    refused("skip_special_tokens", &["true"], "control tokens are not part of answers here"),
+    refused("truncate_prompt_tokens", &[], "prompts are not cut here; send what fits"),
+    refused("use_beam_search", &["false"], NO_SAMPLER),
+    refused("length_penalty", &["1", "1.0"], NO_SAMPLER),
+    refused("mirostat", &["0"], NO_SAMPLER),
+    refused("typical_p", &["1", "1.0"], NO_SAMPLER),
+    refused("dry_multiplier", &["0", "0.0"], NO_SAMPLER),
+    refused("xtc_probability", &["0", "0.0"], NO_SAMPLER),
+];

@@ -1,0 +1,254 @@
+//! A server over a scripted engine, and a client that needs no socket.
+#![allow(dead_code, reason = "each test file uses a part")]
+
+pub mod vocabulary;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::response::Response;
+use serde_json::Value;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use sterna_engine::{
+    EngineError, FinishReason, Finished, Output, Reply, Request, RequestId, SessionError, Sink,
+    Stats, TokenLogprob,
+};
+use sterna_server::{Backend, Options, Served, router};
+use tower::ServiceExt;
+use vocabulary::byte;
+
+/// What the engine does with a request.
+pub enum Script {
+    /// Says these, at once.
+    Say(Vec<Output>),
+    /// Does not take it.
+    Refuse(EngineError),
+    /// Takes it and says nothing.
+    Wait,
+    /// Panics.
+    Panic,
+}
+
+type Writer = Box<dyn Fn(&Request) -> Script + Send + Sync>;
+
+/// An engine that follows a script.
+pub struct Fake {
+    script: Writer,
+    next_id: AtomicU64,
+    held: Mutex<Vec<Sink>>,
+    /// What was submitted.
+    pub requests: Mutex<Vec<Request>>,
+    /// What was cancelled.
+    pub cancelled: Mutex<Vec<RequestId>>,
+}
+
+impl Backend for Fake {
+    fn submit(&self, request: Request, mut sink: Sink) -> Result<RequestId, EngineError> {
+        match (self.script)(&request) {
+            Script::Say(outputs) => {
+                for output in outputs {
+                    sink(output);
+                }
+            }
+            Script::Refuse(error) => return Err(error),
+            Script::Wait => self.held.lock().unwrap().push(sink),
+            Script::Panic => panic!("as the script says"),
+        }
+        self.requests.lock().unwrap().push(request);
+        Ok(RequestId(self.next_id.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    fn cancel(&self, id: RequestId) {
+        self.cancelled.lock().unwrap().push(id);
+    }
+
+    fn stats(&self) -> Stats {
+        Stats { waiting: 2, prompt_tokens: 30, ..Stats::default() }
+    }
+
+    fn fork(&self, session: &str, child: &str, reply: Reply<Result<usize, SessionError>>) {
+        reply(match (session.ends_with("/known"), child.ends_with("/taken")) {
+            (_, true) => Err(SessionError::Exists(child.to_owned())),
+            (false, false) => Err(SessionError::Unknown(session.to_owned())),
+            (true, false) => Ok(40),
+        });
+    }
+
+    fn end_session(&self, session: &str, reply: Reply<bool>) {
+        reply(session.ends_with("/known"));
+    }
+
+    fn flush(&self, reply: Reply<(usize, usize)>) {
+        reply((2, 3));
+    }
+}
+
+/// An answer of a token per byte of `text`, as the request limits it.
+pub fn say(request: &Request, text: &str) -> Script {
+    let logprob = |token: u32, n_top: usize| {
+        // The token is the likeliest where it is a letter; `!` is, elsewhere.
+        let best = if token < 256 && (token as u8).is_ascii_alphabetic() { token } else { 33 };
+        let top = [(best, -0.25f32), (35, -2.0)].into_iter().take(n_top).collect();
+        TokenLogprob { token, logprob: if best == token { -0.25 } else { -1.5 }, top }
+    };
+    let mut outputs = Vec::new();
+    if let Some(n_top) = request.prompt_logprobs.filter(|_| request.prompt.len() > 1) {
+        let rest = request.prompt[1..].iter();
+        outputs.push(Output::Prompt(rest.map(|&token| logprob(token, n_top)).collect()));
+    }
+    let new_tokens = text.len().min(request.max_tokens);
+    for &b in &text.as_bytes()[..new_tokens] {
+        let logprob = request.logprobs.map(|n_top| logprob(byte(b), n_top));
+        outputs.push(Output::Token { id: byte(b), text: char::from(b).to_string(), logprob });
+    }
+    let is_whole = new_tokens == text.len();
+    outputs.push(Output::Finished(Finished {
+        reason: if is_whole { FinishReason::Stop } else { FinishReason::Length },
+        text: String::new(),
+        prompt_tokens: request.prompt.len(),
+        cached_tokens: 1,
+        new_tokens,
+        queue_seconds: 0.001,
+        prefill_seconds: 0.01,
+        decode_seconds: 0.1,
+        is_coalesced: false,
+        age: None,
+    }));
+    Script::Say(outputs)
+}
+
+/// A template in the manner of ChatML.
+pub const CHATML: &str = "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content | trim }}<|im_end|>\n{% endfor %}{% if tools %}tools: {{ tools | tojson }}\n{% endif %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+
+/// A clock that stands still.
+pub fn noon() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(1_795_262_400)
+}
+
+/// An engine that follows `script`.
+pub fn fake(script: impl Fn(&Request) -> Script + Send + Sync + 'static) -> Arc<Fake> {
+    Arc::new(Fake {
+        script: Box::new(script),
+        next_id: AtomicU64::new(0),
+        held: Mutex::default(),
+        requests: Mutex::default(),
+        cancelled: Mutex::default(),
+    })
+}
+
+/// A model of this engine.
+pub fn served(name: &str, template: Option<&str>, engine: Arc<Fake>) -> Served {
+    Served {
+        name: name.into(),
+        aliases: Vec::new(),
+        tokenizer: Arc::new(vocabulary::tokenizer()),
+        context_len: 100,
+        chat_template: template.map(str::to_owned),
+        bos: Some("<s>".into()),
+        eos: None,
+        fingerprint: "plan-build".into(),
+        created: 7,
+        engine,
+        describe: "a fake".into(),
+        memory: vec![("weights", 1_000)],
+    }
+}
+
+/// A server and its engine.
+pub struct Client {
+    pub router: Router,
+    pub fake: Arc<Fake>,
+}
+
+impl Client {
+    /// A server of one model, `tiny`, with CHATML.
+    pub fn new(script: impl Fn(&Request) -> Script + Send + Sync + 'static) -> Self {
+        Self::with(Options::default(), Some(CHATML), script)
+    }
+
+    /// The same with options and another template.
+    pub fn with(
+        options: Options,
+        template: Option<&str>,
+        script: impl Fn(&Request) -> Script + Send + Sync + 'static,
+    ) -> Self {
+        let fake = fake(script);
+        let mut served = served("tiny", template, fake.clone());
+        served.aliases.push("org/tiny".into());
+        let options = Options { now: noon, ..options };
+        Self { router: router(vec![served], options).unwrap(), fake }
+    }
+
+    /// Sends a request; the response's body is not read yet.
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: String,
+    ) -> Response {
+        let mut request = axum::http::Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.router.clone().oneshot(request.body(Body::from(body)).unwrap()).await.unwrap()
+    }
+
+    /// Posts JSON with headers; the answer's status, headers and JSON.
+    pub async fn post_with(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Value,
+    ) -> (StatusCode, HeaderMap, Value) {
+        let response = self.send(Method::POST, path, headers, body.to_string()).await;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let text = text(response).await;
+        (status, headers, serde_json::from_str(&text).unwrap())
+    }
+
+    /// Posts JSON that is answered.
+    pub async fn post(&self, path: &str, body: Value) -> Value {
+        let (status, _, answer) = self.post_with(path, &[], body).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        answer
+    }
+
+    /// Posts JSON that is refused: the status and the error object.
+    pub async fn refused(&self, path: &str, body: Value) -> (u16, Value) {
+        let (status, _, mut answer) = self.post_with(path, &[], body).await;
+        (status.as_u16(), answer["error"].take())
+    }
+
+    /// Gets a path: the status and the text.
+    pub async fn get(&self, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
+        let response = self.send(Method::GET, path, headers, String::new()).await;
+        (response.status().as_u16(), text(response).await)
+    }
+
+    /// Posts JSON and reads the chunks of the stream; the last line of data must be `[DONE]`.
+    pub async fn stream(&self, path: &str, body: Value) -> Vec<Value> {
+        let response = self.send(Method::POST, path, &[], body.to_string()).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        let text = text(response).await;
+        let mut events: Vec<&str> = text.split_terminator("\n\n").collect();
+        assert_eq!(events.pop(), Some("data: [DONE]"));
+        let chunk = |event: &str| serde_json::from_str(event.strip_prefix("data: ").unwrap());
+        events.into_iter().map(|event| chunk(event).unwrap()).collect()
+    }
+
+    /// The only request that the engine got.
+    pub fn only_request(&self) -> Request {
+        let requests = self.fake.requests.lock().unwrap();
+        assert_eq!(requests.len(), 1);
+        requests[0].clone()
+    }
+}
+
+/// A response's body.
+pub async fn text(response: Response) -> String {
+    let bytes = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
