@@ -31,6 +31,7 @@ use std::process::ExitCode;
   sterna                                    the main job on the embedded model, about a minute
   sterna inspect model.gguf                 what is in the file
   sterna run model.gguf \"Once upon a time\"  text from a model
+  sterna serve model.gguf                   an OpenAI-compatible API for many agents
   sterna quantize in.gguf out.gguf Q4_K_M   direct encoding, no search
   sterna optimize ./model-dir --calib text.txt --max-drop 1%
                                             search, build, prove; writes report.html

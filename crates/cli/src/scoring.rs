@@ -43,6 +43,60 @@ pub fn prepare(
         .with_context(|| format!("preparing {}", model.path().display()))
 }
 
+/// Opens a model and compiles it, with notes on standard error about what could not be as asked.
+/// `kv_positions` says how many positions all sequences need together; at least one context is
+/// there.
+///
+/// # Errors
+/// When it cannot be read or run.
+pub fn compiled(
+    path: &Path,
+    compute: &ComputeArgs,
+    kv_positions: &dyn Fn(&Model, &Settings) -> usize,
+) -> anyhow::Result<(Model, Arc<Program>)> {
+    let options = OpenOptions { tokenizer: compute.tokenizer.clone() };
+    let model = Model::open_with(path, &options)?;
+    for warning in &model.warnings {
+        eprintln!("warning: {warning}");
+    }
+    let cache = compute.program_cache(&model)?;
+    let mut compute = compute.clone();
+    let settings = compute.settings(model.config.context_len)?;
+    for effect in ablation::auto(&model, &compute, cache.as_ref())? {
+        if !effect.keeps() {
+            eprintln!("note: {}", effect.line());
+            let flag = FLAGS.iter().find(|flag| flag.name == effect.name);
+            compute = compute.with_flag(flag.expect("it was measured"), false);
+        }
+    }
+    let mut settings = match compute.optimizations()?.auto.is_empty() {
+        true => compute.quiet_settings(model.config.context_len)?,
+        false => settings,
+    };
+    let wanted = kv_positions(&model, &settings);
+    settings.kv_positions = Some(settings.context_len.max(wanted));
+    let program = compile(&model, &settings, cache.as_ref())?;
+    Ok((model, program))
+}
+
+/// Compiles an opened model, and says what there is to say about it.
+fn compile(
+    model: &Model,
+    settings: &Settings,
+    cache: Option<&Cache>,
+) -> anyhow::Result<Arc<Program>> {
+    let program = std::thread::scope(|scope| {
+        // A prompt needs the tokenizer as soon as the program is there. What is wrong with it
+        // is said when it is asked for.
+        scope.spawn(|| model.tokenizer().is_ok());
+        prepare(model, settings, cache, None)
+    })?;
+    for line in report(&program) {
+        eprintln!("{line}");
+    }
+    Ok(Arc::new(program))
+}
+
 /// What there is to say about how a program was made.
 fn report(program: &Program) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
@@ -104,27 +158,8 @@ impl Scorer {
         compute: &ComputeArgs,
         kv_positions: usize,
     ) -> anyhow::Result<Self> {
-        let options = OpenOptions { tokenizer: compute.tokenizer.clone() };
-        let model = Model::open_with(path, &options)?;
-        for warning in &model.warnings {
-            eprintln!("warning: {warning}");
-        }
-        let cache = compute.program_cache(&model)?;
-        let mut compute = compute.clone();
-        let settings = compute.settings(model.config.context_len)?;
-        for effect in ablation::auto(&model, &compute, cache.as_ref())? {
-            if !effect.keeps() {
-                eprintln!("note: {}", effect.line());
-                let flag = FLAGS.iter().find(|flag| flag.name == effect.name);
-                compute = compute.with_flag(flag.expect("it was measured"), false);
-            }
-        }
-        let mut settings = match compute.optimizations()?.auto.is_empty() {
-            true => compute.quiet_settings(model.config.context_len)?,
-            false => settings,
-        };
-        settings.kv_positions = Some(settings.context_len.max(kv_positions));
-        Self::of(model, &settings, cache.as_ref())
+        let (model, program) = compiled(path, compute, &|_, _| kv_positions)?;
+        Self::on(model, program)
     }
 
     /// Prepares an opened model.
@@ -132,16 +167,11 @@ impl Scorer {
     /// # Errors
     /// When it cannot be run.
     pub fn of(model: Model, settings: &Settings, cache: Option<&Cache>) -> anyhow::Result<Self> {
-        let program = std::thread::scope(|scope| {
-            // A prompt needs the tokenizer as soon as the program is there. What is wrong with it
-            // is said when it is asked for.
-            scope.spawn(|| model.tokenizer().is_ok());
-            prepare(&model, settings, cache, None)
-        })?;
-        for line in report(&program) {
-            eprintln!("{line}");
-        }
-        let program = Arc::new(program);
+        let program = compile(&model, settings, cache)?;
+        Self::on(model, program)
+    }
+
+    fn on(model: Model, program: Arc<Program>) -> anyhow::Result<Self> {
         let running = Running::new(Runner::new(program.clone())?);
         Ok(Self { model, program, running })
     }

@@ -23,6 +23,7 @@ pub mod ablation;
 pub mod search;
 
 pub mod latency;
+pub mod load;
 pub mod memory;
 pub mod profile;
 pub mod start;

@@ -11,7 +11,15 @@ const EDGES: &[(&str, &[&str])] = &[
     ("measure", &[]),
     ("optimize", &["formats", "model", "runtime", "measure"]),
     ("train", &["formats", "model", "runtime", "measure"]),
-    ("cli", &["formats", "kernels", "model", "runtime", "measure", "optimize", "train"]),
+    ("engine", &["formats", "model", "runtime"]),
+    ("server", &["model", "runtime", "engine"]),
+    (
+        "cli",
+        &[
+            "formats", "kernels", "model", "runtime", "measure", "optimize", "train", "engine",
+            "server",
+        ],
+    ),
 ];
 
 /// Reports crates without a line in [`EDGES`] and dependencies it does not allow.

@@ -21,6 +21,7 @@ const SPINE: &[&str] = &[
     "crates/kernels/src/table.rs",
     "crates/runtime/src/lower.rs",
     "crates/runtime/src/exec.rs",
+    "crates/engine/src/schedule.rs",
     "crates/cli/src/main.rs",
 ];
 

@@ -12,6 +12,7 @@ mod profile;
 mod quantize;
 mod report;
 mod run;
+mod serve;
 mod tokenizer;
 mod train;
 mod tune;
@@ -33,6 +34,8 @@ pub enum Command {
     Quantize(quantize::Args),
     /// Generate text.
     Run(run::Args),
+    /// Serve models to many agents at once: an OpenAI-compatible API, a dashboard, a playground.
+    Serve(Box<serve::Args>),
     /// Score a text: perplexity, nats per token and byte, divergence from a baseline.
     Eval(eval::Args),
     /// Measure speed: prompt processing and generation, as llama-bench does.
@@ -71,6 +74,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Convert(args) => convert::run(args),
         Command::Quantize(args) => quantize::run(args),
         Command::Run(args) => run::run(args),
+        Command::Serve(args) => serve::run(*args),
         Command::Eval(args) => eval::run(args),
         Command::Bench(args) => bench::run(*args),
         Command::Profile(args) => profile::run(args),

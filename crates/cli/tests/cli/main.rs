@@ -5,6 +5,7 @@ mod errors;
 mod levels;
 mod programs;
 mod race;
+mod serve;
 mod speed;
 mod tiny;
 mod tokenizer;

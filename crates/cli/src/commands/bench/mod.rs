@@ -1,12 +1,13 @@
 //! `sterna bench`: speed, in llama-bench's terms ([`speed`]); beside other engines' ([`against`]);
 //! with and without each optimization ([`ablate`]); of starting ([`start`]), training ([`train`])
-//! and single kernels ([`kernels`]).
+//! and single kernels ([`kernels`]); of servers under load ([`serve`]).
 
 mod ablate;
 mod against;
 mod ceiling;
 mod cold;
 mod kernels;
+mod serve;
 mod speed;
 mod start;
 mod train;
@@ -29,7 +30,8 @@ use std::process::ExitCode;
   sterna bench kernels --encodings Q4_0,Q4_K --rows 1,16,512
   sterna bench --ablate model.gguf          what each optimization brings, and costs
   sterna bench model.gguf --against llama.cpp,openvino --html race.html
-  sterna bench train --preset llama-4m --set schedule.batch=8")]
+  sterna bench train --preset llama-4m --set schedule.batch=8
+  sterna bench serve --url http://127.0.0.1:8000 --agents 16")]
 pub struct Args {
     #[command(subcommand)]
     other: Option<Other>,
@@ -42,6 +44,8 @@ pub struct Args {
 enum Other {
     /// Measure the kernels of linear layers, each against its ceiling.
     Kernels(kernels::Args),
+    /// Measure servers under the load of many agents: tokens/s, time to first token, goodput.
+    Serve(Box<serve::Args>),
     /// Measure fresh processes: time to first token, cold and warm, and memory of two at once.
     Start(start::Args),
     /// Measure training: tokens/s, CPU time and peak memory, with and without checkpointing.
@@ -55,6 +59,7 @@ enum Other {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.other {
         Some(Other::Kernels(args)) => kernels::run(&args),
+        Some(Other::Serve(args)) => serve::run(&args),
         Some(Other::Start(args)) => start::run(args),
         Some(Other::Train(args)) => train::run(args),
         None => speed::run(&args.speed),
