@@ -15,6 +15,8 @@ pub struct AgentStats {
     pub name: String,
     /// Requests of it that have not ended.
     pub open: usize,
+    /// Those of them that are in work; the others wait.
+    pub running: usize,
     /// All its requests.
     pub requests: u64,
     /// Tokens of its prompts.
@@ -38,9 +40,17 @@ impl Agents {
         self.by_name.entry(name.to_owned()).or_insert_with(new)
     }
 
-    /// All of them, by name.
-    pub fn all(&self) -> Vec<AgentStats> {
-        self.by_name.values().cloned().collect()
+    /// All of them, by name; `running` has the agent of each request in work.
+    pub fn all<'a>(&self, running: impl Iterator<Item = &'a str>) -> Vec<AgentStats> {
+        let mut all: Vec<AgentStats> = self.by_name.values().cloned().collect();
+        for agent in running {
+            let name = if self.by_name.contains_key(agent) { agent } else { OTHERS };
+            // `by_name` is ordered, and so are they.
+            if let Ok(at) = all.binary_search_by(|stats| stats.name.as_str().cmp(name)) {
+                all[at].running += 1;
+            }
+        }
+        all
     }
 }
 
@@ -55,7 +65,9 @@ mod tests {
             agents.of(&format!("agent-{i}")).requests += 1;
         }
         agents.of("agent-7").requests += 1;
-        let all = agents.all();
+        let all = agents.all(["agent-7", "agent-999", "agent-7"].into_iter());
+        let running = |name: &str| all.iter().find(|agent| agent.name == name).unwrap().running;
+        assert_eq!((running("agent-7"), running(OTHERS), running("agent-1")), (2, 1, 0));
         assert_eq!(all.len(), MOST + 1);
         assert_eq!(all.iter().map(|agent| agent.requests).sum::<u64>(), 1_001);
         assert_eq!(agents.of("agent-7").requests, 2);

@@ -22,6 +22,8 @@ impl AnswerKey {
             sampling,
             is_seeded,
             stop,
+            constraint,
+            visible,
             logprobs,
             prompt_logprobs,
             agent: _,
@@ -45,6 +47,9 @@ impl AnswerKey {
         bytes.number(strings.len());
         strings.iter().for_each(|text| bytes.text(text));
         bytes.number(usize::from(*ignore_eos));
+        bytes.choice(constraint.as_ref().map(|c| move |bytes: &mut Bytes| bytes.text(c.source())));
+        bytes.number(visible.len());
+        visible.iter().for_each(|&token| bytes.bits(token));
         bytes.choice(logprobs.map(|n| move |bytes: &mut Bytes| bytes.number(n)));
         bytes.choice(prompt_logprobs.map(|n| move |bytes: &mut Bytes| bytes.number(n)));
         bytes.choice(cache_salt.as_deref().map(|text| move |bytes: &mut Bytes| bytes.text(text)));

@@ -12,8 +12,8 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How much is kept, and for how long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How much is kept, and for how long. Nothing is, unless it is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AnswerLimits {
     /// Bytes of all entries; 0 keeps none.
     pub bytes: usize,

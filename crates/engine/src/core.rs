@@ -9,6 +9,7 @@ use crate::agents::Agents;
 use crate::answer_key::AnswerKey;
 use crate::answers::{AnswerLimits, Answers, Kept};
 use crate::batch::{Batch, Part};
+use crate::constraint::Held;
 use crate::forecast::Forecast;
 use crate::request::{FinishReason, Finished, Output, Request, RequestId};
 use crate::schedule::Schedule;
@@ -49,6 +50,11 @@ impl Limits {
         self.context_len.min(self.n_pages * PAGE_LEN)
     }
 
+    /// Requests that may be there at once, in work or waiting.
+    pub fn most_open(&self) -> usize {
+        self.max_running + self.max_queue
+    }
+
     /// Checks that a request can be served at all.
     ///
     /// # Errors
@@ -61,6 +67,11 @@ impl Limits {
         let context_len = self.longest();
         if prompt_tokens.saturating_add(max_tokens) > context_len {
             return Err(EngineError::ContextLength { prompt_tokens, max_tokens, context_len });
+        }
+        if request.constraint.is_some() && request.stop.ignore_eos {
+            let why = "an answer that is held to a grammar ends with it, so it cannot go on past \
+                       its end: leave out ignore_eos";
+            return Err(EngineError::Invalid(why.into()));
         }
         let biased = request.sampling.logit_bias.iter().map(|&(token, _)| token);
         let mut tokens = request.prompt.iter().copied().chain(biased);
@@ -254,6 +265,27 @@ impl Core {
         batch.parts.iter().map(chunk).collect()
     }
 
+    /// The places in their grammars of a batch's sequences that get a token, so that what may come
+    /// next can be found while the batch is computed; [`Core::give_back`] takes them again. Without
+    /// this it is found when the batch is complete, and is the same.
+    pub fn take_held(&mut self, batch: &Batch) -> Vec<(u64, Held)> {
+        let running = &mut self.schedule.running;
+        let ends = |part: &&Part| part.logits != Logits::None;
+        let take = |part: &Part| {
+            let sequence = running.iter_mut().find(|s| s.key == part.key)?;
+            Some((part.key, sequence.held.take()?))
+        };
+        batch.parts.iter().filter(ends).filter_map(take).collect()
+    }
+
+    /// Puts back what [`Core::take_held`] took.
+    pub fn give_back(&mut self, held: Vec<(u64, Held)>) {
+        for (key, held) in held {
+            let at = self.schedule.at(key).expect("nobody leaves while a batch is computed");
+            self.schedule.running[at].held = Some(held);
+        }
+    }
+
     /// Takes the logits of a batch, `[rows, vocabulary]` for the rows whose logits it wanted, and
     /// what it took to compute them; chooses the next tokens.
     pub fn complete(
@@ -311,15 +343,15 @@ impl Core {
             pages_cached: pool.n_cached(),
             preemptions: *n_preempted,
             cached_tokens: *n_cached,
-            agents: self.agents.all(),
             answers: self.answers.stats(),
             sessions: sessions.len(),
+            max_running: self.schedule.limits.max_running,
+            agents: self.agents.all(running.iter().flat_map(in_work)),
             ..self.counters.clone()
         }
     }
 
-    /// The schedule, for tests that check what always holds.
-    #[cfg(test)]
+    /// The schedule: what a rehearsal measures, and tests check.
     pub(crate) fn schedule(&self) -> &Schedule {
         &self.schedule
     }
@@ -351,12 +383,9 @@ impl Core {
             return self.finish(now, part.key, FinishReason::Length, said);
         }
         let row = &logits[logits.len() - logits.len() / rows_of(part)..];
-        match sequence.sampler.sample_after(row, &sequence.tokens, sequence.n_prompt) {
+        match sequence.choose(row) {
             Ok(token) => self.say(now, part.key, token, row, said),
-            Err(error) => {
-                let why = EngineError::Internal(error.to_string());
-                self.fail_one(part.key, &why, said);
-            }
+            Err(why) => self.fail_one(part.key, &why, said),
         }
     }
 
@@ -380,11 +409,15 @@ impl Core {
             self.agents.of(&listener.agent).new_tokens += 1;
         }
         sequence.tokens.push(token);
+        let accepted = sequence.held.as_mut().map_or(Ok(()), |held| held.accept(token));
         self.counters.new_tokens += 1;
         let piece = sequence.text.push(token);
         let logprob = sequence.request.logprobs.map(|n_top| logprobs::of(row, token, n_top));
         tell(sequence, Output::Token { id: token, text: piece.text, logprob }, said);
-        if piece.is_stopped {
+        let is_over = sequence.held.as_ref().is_some_and(Held::is_over);
+        if let Err(why) = accepted {
+            self.fail_one(key, &why, said);
+        } else if piece.is_stopped || is_over {
             self.finish(now, key, FinishReason::Stop, said);
         } else if sequence.n_new() >= sequence.request.max_tokens {
             self.finish(now, key, FinishReason::Length, said);
@@ -426,6 +459,11 @@ impl Core {
         self.schedule.shares.leave(&sequence.request.agent);
         Some(sequence)
     }
+}
+
+/// The agents who listen to a sequence.
+fn in_work(sequence: &Sequence) -> impl Iterator<Item = &str> {
+    sequence.listeners.iter().map(|listener| listener.agent.as_str())
 }
 
 fn rows_of(part: &Part) -> usize {

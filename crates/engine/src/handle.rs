@@ -43,7 +43,11 @@ impl Shared {
             limits,
             open: AtomicUsize::new(0),
             is_draining: Mutex::new(false),
-            stats: Mutex::new(Stats { pages: limits.n_pages, ..Stats::default() }),
+            stats: Mutex::new(Stats {
+                pages: limits.n_pages,
+                max_running: limits.max_running,
+                ..Stats::default()
+            }),
             next_id: AtomicU64::new(0),
         }
     }
@@ -79,7 +83,7 @@ impl Handle {
         if *is_draining {
             return Err(EngineError::Draining);
         }
-        let most = shared.limits.max_running + shared.limits.max_queue;
+        let most = shared.limits.most_open();
         let one_more = |open: usize| (open < most).then_some(open + 1);
         let (order, load) = (Ordering::AcqRel, Ordering::Acquire);
         if shared.open.fetch_update(order, load, one_more).is_err() {

@@ -6,8 +6,8 @@
 //! [`sterna_runtime::Runner`]. It knows no HTTP and no files.
 //!
 //! Reading order: [`request`] is what clients see; [`pages`] and [`prefix`] are the memory;
-//! [`sequence`] is a request in work; [`schedule`] plans a batch; [`core`] goes from events to
-//! outputs.
+//! [`constraint`] is what answers are held to; [`sequence`] is a request in work; [`schedule`]
+//! plans a batch; [`core`] goes from events to outputs.
 #![forbid(unsafe_code)]
 
 pub mod agents;
@@ -20,6 +20,8 @@ pub mod prefix;
 pub mod salt;
 pub mod sessions;
 
+pub mod constraint;
+pub mod grammar;
 pub mod logprobs;
 pub mod text;
 
@@ -42,14 +44,19 @@ pub mod core;
 pub mod handle;
 pub mod worker;
 
+pub mod rehearse;
+
 #[cfg(test)]
 mod sim;
 
 pub use crate::core::{Core, Limits};
 pub use agents::AgentStats;
 pub use answers::{AnswerLimits, AnswerStats};
+pub use constraint::Constraint;
 pub use error::EngineError;
+pub use grammar::{Grammars, Wanted};
 pub use handle::{Handle, Reply, Sink};
+pub use rehearse::{Due, Played, Rehearsal, Run, Spent, Work};
 pub use request::{
     CacheControl, Class, FinishReason, Finished, Output, Request, RequestId, Stop, TokenLogprob,
 };

@@ -1,6 +1,6 @@
 //! What a client asks of the engine, and what it gets back, piece by piece.
 
-use crate::EngineError;
+use crate::{Constraint, EngineError};
 use std::time::Duration;
 use sterna_runtime::SamplerSettings;
 
@@ -63,6 +63,10 @@ pub struct Request {
     pub is_seeded: bool,
     /// When to stop.
     pub stop: Stop,
+    /// What the answer is held to.
+    pub constraint: Option<Constraint>,
+    /// Control tokens whose spelling is part of the answer's text; that of others is not.
+    pub visible: Vec<u32>,
     /// With each generated token, its log probability and those of so many likeliest tokens.
     pub logprobs: Option<usize>,
     /// The same for each token of the prompt but the first, which follows nothing.
@@ -115,6 +119,8 @@ impl Default for Request {
             sampling: SamplerSettings::default(),
             is_seeded: false,
             stop: Stop::default(),
+            constraint: None,
+            visible: Vec::new(),
             logprobs: None,
             prompt_logprobs: None,
             agent: String::new(),
@@ -196,4 +202,6 @@ pub struct Finished {
     pub is_coalesced: bool,
     /// Where the response cache had it: how old it is.
     pub age: Option<Duration>,
+    /// The stop text that ended it, if one did.
+    pub stop_text: Option<String>,
 }

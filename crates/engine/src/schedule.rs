@@ -17,7 +17,7 @@ use crate::prefix::{Match, PrefixTree};
 use crate::request::Class;
 use crate::sequence::Sequence;
 use crate::sessions::Sessions;
-use crate::turn::{Place, Turn, earlier, is_patient, place};
+use crate::turn::{Place, Short, Turn, earlier, is_patient, place};
 use std::time::Duration;
 use sterna_runtime::settings::PAGE_LEN;
 
@@ -49,6 +49,8 @@ pub struct Schedule {
     pub n_preempted: u64,
     /// Tokens of prompts that the tree had.
     pub n_cached: u64,
+    /// What the last batch lacked, where somebody had to wait for it.
+    pub short: Option<Short>,
     n_pauses: usize,
 }
 
@@ -67,6 +69,7 @@ impl Schedule {
             pacing: Pacing::new(limits.itl_target, limits.max_rows),
             n_preempted: 0,
             n_cached: 0,
+            short: None,
             n_pauses: 0,
             limits,
         }
@@ -76,6 +79,7 @@ impl Schedule {
     pub fn plan(&mut self, now: Duration) -> Batch {
         let is_paused = self.pauses_batch();
         let mut batch = Batch::default();
+        self.short = None;
         self.admit(now, is_paused, &mut batch);
         let stands_back = |s: &Sequence| is_paused && is_patient(s, now);
         let active = self.running.iter().filter(|s| !stands_back(s));
@@ -121,7 +125,11 @@ impl Schedule {
         let is_decode = sequence.is_decoding();
         let most = if is_decode { 1 } else { sequence.most_rows().min(*prompt_rows) };
         let n_tokens = sequence.n_left().min(most);
-        if n_tokens == 0 || !self.reserve(key, n_tokens, now, batch) {
+        if n_tokens == 0 {
+            return;
+        }
+        if !self.reserve(key, n_tokens, now, batch) {
+            self.short = Some(Short::Pages);
             return;
         }
         let sequence = &self.running[self.at(key).expect("it is no victim of its own")];
@@ -188,6 +196,7 @@ impl Schedule {
             }
             let at = self.queue.iter().position(|s| s.key == key).expect("it still waits");
             if !self.has_place(&turn, now) {
+                self.short = Some(Short::Places);
                 return;
             }
             let found = self.queue[at].find(&mut self.tree);
@@ -195,6 +204,7 @@ impl Schedule {
                 continue;
             }
             if !self.make_place(at, &found, now) {
+                self.short = Some(Short::Pages);
                 return;
             }
             self.start(at, &found, now, batch);

@@ -1,6 +1,8 @@
 //! A request in work: its tokens, its pages, and those who wait for its answer.
 
+use crate::EngineError;
 use crate::answer_key::AnswerKey;
+use crate::constraint::Held;
 use crate::pages::PagePool;
 use crate::prefix::{Match, NodeId, PrefixTree, common};
 use crate::request::{Class, FinishReason, Finished, Output, Request, RequestId, TokenLogprob};
@@ -80,6 +82,8 @@ pub struct Sequence {
     pub started: Option<Duration>,
     /// Chooses its tokens.
     pub sampler: Sampler,
+    /// Where its answer is in the grammar that it is held to.
+    pub held: Option<Held>,
     /// What was generated, as text.
     pub text: Text,
     /// All pieces of the answer so far, for those who come late.
@@ -111,7 +115,8 @@ impl Sequence {
             leaf: None,
             started: None,
             sampler: Sampler::new(request.sampling.clone()),
-            text: Text::new(tokenizer, &request.stop.strings),
+            held: request.constraint.as_ref().map(Held::new),
+            text: Text::new(tokenizer, &request.stop.strings, &request.visible),
             said: Vec::new(),
             next_told: 1,
             listeners: vec![listener],
@@ -228,6 +233,16 @@ impl Sequence {
         (self.node, self.n_noted, self.leaf, self.n_computed) = (NodeId::ROOT, 0, None, 0);
     }
 
+    /// The next token, by the logits of the last one.
+    ///
+    /// # Errors
+    /// When a logit is not a number, or its grammar cannot be followed.
+    pub fn choose(&mut self, row: &[f32]) -> Result<u32, EngineError> {
+        let allowed = self.held.as_mut().map(Held::allowed).transpose()?;
+        let chosen = self.sampler.sample_allowed(row, &self.tokens, self.n_prompt, allowed);
+        chosen.map_err(|error| EngineError::Internal(error.to_string()))
+    }
+
     /// The next `n_tokens` of it, for a batch.
     pub fn chunk(&self, n_tokens: usize, logits: Logits) -> PagedChunk<'_> {
         let position = self.n_computed;
@@ -282,6 +297,7 @@ impl Sequence {
             decode_seconds: seconds(first, now),
             is_coalesced: listener.is_late,
             age: None,
+            stop_text: self.text.stopped_by().map(str::to_owned),
         }
     }
 }

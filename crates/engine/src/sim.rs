@@ -373,7 +373,7 @@ fn roomy() -> Limits {
         max_queue: 1000,
         vocabulary: VOCABULARY,
         itl_target: None,
-        answers: AnswerLimits { bytes: 0, ttl: Duration::ZERO },
+        answers: AnswerLimits::default(),
     }
 }
 

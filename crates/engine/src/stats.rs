@@ -62,6 +62,8 @@ pub struct Stats {
     pub waiting: usize,
     /// Requests in work.
     pub running: usize,
+    /// Requests that may be in work at once.
+    pub max_running: usize,
     /// Pages of the KV cache that hold something, and all of them.
     pub pages_used: usize,
     /// All pages.
@@ -110,6 +112,7 @@ impl Default for Stats {
         Self {
             waiting: 0,
             running: 0,
+            max_running: 0,
             pages_used: 0,
             pages: 0,
             pages_cached: 0,

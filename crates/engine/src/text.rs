@@ -7,10 +7,12 @@ use sterna_model::tokenizer::Decoder;
 /// The text of a generation as it grows.
 pub struct Text {
     decoder: Decoder<Arc<Tokenizer>>,
+    /// Control tokens that are part of the text, and their spellings.
+    visible: Vec<(u32, String)>,
     stops: Vec<String>,
     /// Text that may be the beginning of a stop text.
     held: String,
-    is_stopped: bool,
+    stopped_by: Option<String>,
 }
 
 /// What a token adds.
@@ -23,20 +25,26 @@ pub struct Piece {
 }
 
 impl Text {
-    /// A text that follows a prompt.
-    pub fn new(tokenizer: Arc<Tokenizer>, stops: &[String]) -> Self {
+    /// A text that follows a prompt; the spellings of the control tokens `visible` are part of it.
+    pub fn new(tokenizer: Arc<Tokenizer>, stops: &[String], visible: &[u32]) -> Self {
+        let spelled = |&id: &u32| Some((id, tokenizer.token(id)?.to_owned()));
+        let visible = visible.iter().filter_map(spelled).collect();
         let stops = stops.iter().filter(|stop| !stop.is_empty()).cloned().collect();
         Self {
             decoder: Decoder::continuing(tokenizer),
+            visible,
             stops,
             held: String::new(),
-            is_stopped: false,
+            stopped_by: None,
         }
     }
 
     /// Adds a token.
     pub fn push(&mut self, token: u32) -> Piece {
-        let new = self.decoder.push(token);
+        let new = match self.visible.iter().find(|&&(id, _)| id == token) {
+            Some((_, spelling)) => self.decoder.take_rest() + spelling,
+            None => self.decoder.push(token),
+        };
         self.add(&new)
     }
 
@@ -45,9 +53,10 @@ impl Text {
             return Piece { text: new.to_owned(), is_stopped: false };
         }
         self.held += new;
-        if let Some(at) = self.stops.iter().filter_map(|stop| self.held.find(stop)).min() {
+        let found = |stop: &String| self.held.find(stop).map(|at| (at, stop.clone()));
+        if let Some((at, stop)) = self.stops.iter().filter_map(found).min_by_key(|&(at, _)| at) {
             self.held.truncate(at);
-            self.is_stopped = true;
+            self.stopped_by = Some(stop);
             return Piece { text: std::mem::take(&mut self.held), is_stopped: true };
         }
         let n_held = self.stops.iter().map(|stop| overlap(&self.held, stop)).max().unwrap_or(0);
@@ -55,10 +64,15 @@ impl Text {
         Piece { text: std::mem::replace(&mut self.held, rest), is_stopped: false }
     }
 
+    /// The stop text that came, if one did.
+    pub fn stopped_by(&self) -> Option<&str> {
+        self.stopped_by.as_deref()
+    }
+
     /// What is left when no token follows; nothing after a stop text. A character that never became
     /// complete shows as U+FFFD.
     pub fn finish(&mut self) -> String {
-        if self.is_stopped {
+        if self.stopped_by.is_some() {
             return String::new();
         }
         let last = self.decoder.take_rest();
@@ -85,7 +99,7 @@ mod tests {
         let json = include_str!("../../../models/tokenizer.json");
         let tokenizer = Arc::new(Tokenizer::from_json_text(json).unwrap());
         let stops: Vec<String> = stops.iter().map(|&stop| stop.to_owned()).collect();
-        let mut text = Text::new(tokenizer, &stops);
+        let mut text = Text::new(tokenizer, &stops, &[]);
         let mut all = String::new();
         for part in new {
             let piece = text.add(part);

@@ -6,6 +6,15 @@ use crate::sequence::Sequence;
 use std::cmp::Ordering;
 use std::time::Duration;
 
+/// What somebody waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Short {
+    /// As many are in work as may be.
+    Places,
+    /// There are no pages for the next tokens.
+    Pages,
+}
+
 /// Where a sequence stands in line, the first first: its rank after waiting, and the order of
 /// arrival. Who has waited long enough is as good as who is urgent, and gives way to nobody.
 pub type Place = (usize, u64);

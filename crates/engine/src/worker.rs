@@ -2,6 +2,7 @@
 
 use crate::EngineError;
 use crate::batch::Batch;
+use crate::constraint::Held;
 use crate::core::{Core, Limits, Said};
 use crate::handle::{Command, Handle, Shared, Sink};
 use crate::request::{Output, RequestId};
@@ -96,11 +97,13 @@ impl Worker {
         if batch.parts.is_empty() {
             return self.hand_out(Vec::new());
         }
+        let mut held = self.core.take_held(&batch);
         let Self { runner, core, clock, .. } = self;
         let computed = catch_unwind(AssertUnwindSafe(|| {
             let runner = runner;
-            forward(runner, core, &batch)
+            forward(runner, core, &batch, &mut held)
         }));
+        core.give_back(held);
         let said = match computed {
             Ok(Ok(logits)) => {
                 let now = clock();
@@ -154,14 +157,21 @@ fn bug() -> EngineError {
     EngineError::Internal(why.into())
 }
 
+/// Computes a batch, and on another thread what may come next where grammars say so.
 fn forward<'r>(
     runner: &'r mut Runner,
     core: &Core,
     batch: &Batch,
+    held: &mut [(u64, Held)],
 ) -> Result<&'r [f32], EngineError> {
     for &(from, to) in &batch.copies {
         runner.copy_page(from, to);
     }
-    let logits = runner.forward_paged(&core.chunks(batch));
+    let logits = std::thread::scope(|scope| {
+        if !held.is_empty() {
+            scope.spawn(|| held.iter_mut().for_each(|(_, held)| held.prepare()));
+        }
+        runner.forward_paged(&core.chunks(batch))
+    });
     logits.map_err(|error| EngineError::Internal(error.to_string()))
 }

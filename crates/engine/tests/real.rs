@@ -48,7 +48,7 @@ impl Machine {
             max_queue: 100,
             vocabulary: self.program.vocabulary(),
             itl_target: None,
-            answers: AnswerLimits { bytes: 0, ttl: Duration::ZERO },
+            answers: AnswerLimits::default(),
         };
         let ticks = AtomicU64::new(0);
         let clock = move || Duration::from_millis(ticks.fetch_add(1, Ordering::Relaxed));

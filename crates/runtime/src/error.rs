@@ -44,6 +44,8 @@ pub enum RuntimeError {
     Sampler { field: &'static str, value: f64, range: &'static str },
     #[error("logit {index} is not a number, so no token can be chosen; the model is damaged")]
     Logits { index: usize },
+    #[error("of the tokens that may come next, none has a logit that can be chosen")]
+    NoToken,
     #[error("packing was stopped by the failure of another thread")]
     Stopped,
     #[error("the precision budget is {0}, but must be a share between 0 and 1, such as 0.01")]

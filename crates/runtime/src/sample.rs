@@ -1,5 +1,5 @@
 //! Choosing the next token from logits: penalties, bias, top-k, top-p, min-p, temperature, in this
-//! order.
+//! order. Tokens that may not come next are left out before all of them.
 //!
 //! In: logits, the tokens so far and how many of them were given. Out: a token. The same seed,
 //! settings and logits give the same tokens on every machine and in every version: the generator is
@@ -88,6 +88,38 @@ impl SamplerSettings {
     }
 }
 
+/// A set of tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenSet {
+    bits: Vec<u32>,
+}
+
+impl TokenSet {
+    /// Those of the first `n_tokens` tokens whose bit is set, 32 to a word, the lowest first.
+    pub fn new(mut bits: Vec<u32>, n_tokens: usize) -> Self {
+        bits.resize(n_tokens.div_ceil(32), 0);
+        if let Some(last) = bits.last_mut().filter(|_| !n_tokens.is_multiple_of(32)) {
+            *last &= (1 << (n_tokens % 32)) - 1;
+        }
+        Self { bits }
+    }
+
+    /// Whether a token is in it.
+    pub fn has(&self, token: u32) -> bool {
+        self.bits.get(token as usize / 32).is_some_and(|bits| bits >> (token % 32) & 1 == 1)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.bits.iter().map(|bits| bits.count_ones() as usize).sum()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.bits.iter().all(|&bits| bits == 0)
+    }
+}
+
 /// Chooses tokens; keeps the state of its random numbers and its memory.
 #[derive(Clone, Debug)]
 pub struct Sampler {
@@ -132,11 +164,31 @@ impl Sampler {
         tokens: &[u32],
         n_prompt: usize,
     ) -> Result<u32, RuntimeError> {
+        self.sample_allowed(logits, tokens, n_prompt, None)
+    }
+
+    /// The same where only some tokens are allowed, if that is given.
+    ///
+    /// # Errors
+    /// As [`Sampler::sample_after`], and when no token is allowed.
+    pub fn sample_allowed(
+        &mut self,
+        logits: &[f32],
+        tokens: &[u32],
+        n_prompt: usize,
+        allowed: Option<&TokenSet>,
+    ) -> Result<u32, RuntimeError> {
         if let Some(index) = logits.iter().position(|x| x.is_nan()) {
             return Err(RuntimeError::Logits { index });
         }
         self.logits.clear();
         self.logits.extend_from_slice(logits);
+        if let Some(allowed) = allowed {
+            for (logit, token) in self.logits.iter_mut().zip(0..) {
+                // Nothing that is added to it later makes it likelier.
+                *logit = if allowed.has(token) { *logit } else { f32::NEG_INFINITY };
+            }
+        }
         self.penalize(tokens);
         self.penalize_generated(&tokens[n_prompt..]);
         for &(token, bias) in &self.settings.logit_bias {
@@ -145,6 +197,9 @@ impl Sampler {
             }
         }
         let best = argmax(&self.logits).ok_or(RuntimeError::Logits { index: 0 })?;
+        if allowed.is_some() && self.logits[best] == f32::NEG_INFINITY {
+            return Err(RuntimeError::NoToken);
+        }
         if self.settings.temperature == 0.0 || self.logits[best].is_infinite() {
             return Ok(best as u32);
         }
@@ -190,7 +245,8 @@ impl Sampler {
         let SamplerSettings { top_k, top_p, min_p, .. } = self.settings;
         let kept = &mut self.candidates;
         kept.clear();
-        kept.extend(self.logits.iter().zip(0..).map(|(&logit, token)| (logit, token)));
+        let candidates = self.logits.iter().zip(0..).map(|(&logit, token)| (logit, token));
+        kept.extend(candidates.filter(|&(logit, _)| logit > f32::NEG_INFINITY));
         if top_k > 0 && top_k < kept.len() {
             kept.select_nth_unstable_by(top_k - 1, likelier);
             kept.truncate(top_k);
@@ -388,6 +444,32 @@ mod tests {
         assert_eq!(greedy.sample(&[0.0, 3.0, 3.0], &[]).unwrap(), 1);
         // The same tokens in every version.
         assert_eq!(draw(7)[..4], [19, 0, 45, 29]);
+    }
+
+    #[test]
+    fn what_is_not_allowed_never_comes_and_the_rest_keeps_its_shares() {
+        let logits = [5.0f32, 1.0, 9.0, 0.0, 2.0];
+        // Tokens 1, 3 and 4; bits beyond the vocabulary say nothing.
+        let allowed = TokenSet::new(vec![0b11_1010], 5);
+        assert_eq!((allowed.len(), allowed.has(3), allowed.has(5)), (3, true, false));
+        let mut greedy = Sampler::new(SamplerSettings {
+            logit_bias: vec![(2, 100.0)],
+            repetition_penalty: 2.0,
+            ..SamplerSettings::greedy()
+        });
+        let chosen = greedy.sample_allowed(&logits, &[0, 2], 2, Some(&allowed)).unwrap();
+        assert_eq!(chosen, 4);
+        // As if the others did not exist.
+        let mut sampler = Sampler::new(open());
+        let mut alone = Sampler::new(open());
+        for _ in 0..200 {
+            let token = sampler.sample_allowed(&logits, &[], 0, Some(&allowed)).unwrap();
+            let index = alone.sample(&[1.0, 0.0, 2.0], &[]).unwrap();
+            assert_eq!(token, [1, 3, 4][index as usize]);
+        }
+        let none = TokenSet::new(Vec::new(), 5);
+        assert!(none.is_empty());
+        assert!(sampler.sample_allowed(&logits, &[], 0, Some(&none)).is_err());
     }
 
     #[test]

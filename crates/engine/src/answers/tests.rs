@@ -38,6 +38,7 @@ fn end(text: &str) -> Finished {
         decode_seconds: 0.0,
         is_coalesced: false,
         age: None,
+        stop_text: None,
     }
 }
 
