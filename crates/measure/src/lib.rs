@@ -30,6 +30,8 @@ pub mod start;
 
 pub mod machine;
 
+pub mod capacity;
+
 // Quality.
 pub mod workload;
 

@@ -41,6 +41,33 @@ pub enum Traffic {
     },
 }
 
+impl Traffic {
+    /// The same with another number of agents, each of which asks as often as one does now: a rate
+    /// of all together, or the pace of a trace, grows with them.
+    #[must_use]
+    pub fn with_agents(&self, n_agents: usize) -> Self {
+        let more = n_agents as f64 / self.n_agents() as f64;
+        match self.clone() {
+            Self::Closed(shape) => Self::Closed(Shape { n_agents, ..shape }),
+            Self::Poisson { shape, rate } => {
+                Self::Poisson { shape: Shape { n_agents, ..shape }, rate: rate * more }
+            }
+            Self::Replay { records, replay } => {
+                let time_scale = replay.time_scale / more;
+                Self::Replay { records, replay: Replay { n_agents, time_scale, ..replay } }
+            }
+        }
+    }
+
+    /// How many agents there are.
+    pub fn n_agents(&self) -> usize {
+        match self {
+            Self::Closed(shape) | Self::Poisson { shape, .. } => shape.n_agents,
+            Self::Replay { replay, .. } => replay.n_agents,
+        }
+    }
+}
+
 /// Requests that are all alike: a prefix that all agents share, then tokens of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {

@@ -30,6 +30,16 @@ mod slo;
 
 pub use slo::Slo;
 
+mod memory;
+
+pub use memory::Memory;
+
 mod summary;
+
+/// Numbers drawn from a seed, for tests of other modules.
+#[cfg(test)]
+pub(crate) fn draw_for_tests(seed: u64) -> draw::Draw {
+    draw::Draw::new(seed, &[])
+}
 
 pub use summary::{ErrorCount, Goodput, Latency, Ratios, Summary};

@@ -3,6 +3,7 @@
 //! In: [`Outcome`]s, run by run. Out: a [`Summary`], and how two of them compare. Latencies are of
 //! answered requests only, so they never stand without the count of those that failed.
 
+use super::memory::Memory;
 use super::outcome::{Answer, Outcome};
 use super::slo::Slo;
 use crate::Samples;
@@ -39,6 +40,8 @@ pub struct Summary {
     pub prompt_tokens: usize,
     /// Those of them that the server had computed before, where it says.
     pub cached_prompt_tokens: Option<usize>,
+    /// The server's memory, where it was watched; of several runs, the one in which it grew most.
+    pub memory: Option<Memory>,
     /// The longest by which a request was sent later than it was due: the fault of this side.
     pub late_seconds_max: f64,
     /// Failures by kind, the most frequent first.
@@ -134,6 +137,7 @@ impl Summary {
             }),
             prompt_tokens: all().filter_map(prompt_tokens).sum(),
             cached_prompt_tokens: (!cached.is_empty()).then(|| cached.iter().sum()),
+            memory: None,
             late_seconds_max: all().map(|outcome| outcome.late).fold(0.0, f64::max),
             errors: errors(all()),
         }

@@ -60,7 +60,7 @@ impl Profile {
 }
 
 /// A file's JSON; `None` if there is no file. `fix` says what to do about a damaged one.
-fn read_json<T: serde::de::DeserializeOwned>(
+pub(crate) fn read_json<T: serde::de::DeserializeOwned>(
     path: &Path,
     fix: &str,
 ) -> Result<Option<T>, MeasureError> {
@@ -73,7 +73,7 @@ fn read_json<T: serde::de::DeserializeOwned>(
 }
 
 /// Writes JSON beside its place and renames it into it.
-fn write_json(path: &Path, value: &impl Serialize) -> Result<(), MeasureError> {
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), MeasureError> {
     let text = serde_json::to_string_pretty(value).expect("plain data") + "\n";
     let beside = path.with_extension(format!("tmp{}", std::process::id()));
     let folder = path.parent().unwrap_or(Path::new("."));

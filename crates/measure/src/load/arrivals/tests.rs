@@ -119,3 +119,25 @@ fn warming_up_shares_nothing_with_the_run() {
     assert_eq!(arrivals.warm_up(40).len(), 40);
     assert!(arrivals.warm_up(0).is_empty());
 }
+
+// proves A22
+#[test]
+fn more_agents_ask_as_often_each() {
+    let (shape, rate) = (SHAPE, 3.0);
+    let double = 2 * SHAPE.n_agents;
+    let closed = Traffic::Closed(shape).with_agents(double);
+    assert_eq!(closed, Traffic::Closed(Shape { n_agents: double, ..shape }));
+    let Traffic::Poisson { shape, rate } = Traffic::Poisson { shape, rate }.with_agents(double)
+    else {
+        panic!("it stays random")
+    };
+    assert_eq!((shape.n_agents, rate), (double, 6.0));
+    let trace = Traffic::Replay { records: records(), replay: REPLAY };
+    let times = |traffic: Traffic| {
+        let arrivals = of(traffic, 1);
+        let at = arrivals.lanes.iter().flatten().map(|r| r.at.unwrap().as_secs_f64());
+        at.collect::<Vec<_>>()
+    };
+    let (once, twice) = (times(trace.clone()), times(trace.with_agents(2 * REPLAY.n_agents)));
+    assert!(once.iter().zip(&twice).all(|(a, b)| *a == 2.0 * b), "{once:?} {twice:?}");
+}
