@@ -2,13 +2,14 @@
 
 use crate::app::App;
 use crate::asked::Asked;
+use crate::calls::Call;
 use crate::cost::Cost;
 use crate::errors::ApiError;
 use crate::generation::Generation;
 use crate::running::Running;
 use crate::sse;
 use axum::Json;
-use axum::http::{HeaderValue, header};
+use axum::http::HeaderValue;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 use sterna_engine::{Class, FinishReason, Finished, Output, Request, TokenLogprob};
@@ -18,6 +19,8 @@ use sterna_engine::{Class, FinishReason, Finished, Output, Request, TokenLogprob
 pub struct Piece {
     /// New text.
     pub text: String,
+    /// New calls of tools.
+    pub calls: Vec<Call>,
     /// Log probabilities of the prompt, where they were asked for; with the first piece.
     pub prompt: Vec<TokenLogprob>,
     /// Those of the new tokens.
@@ -45,6 +48,12 @@ pub trait Shape: Send {
 
     /// The answer's `object`.
     fn object(&self, is_chunk: bool) -> &'static str;
+
+    /// Takes what belongs together out of what came; `None` where nothing is to be shown yet, which
+    /// is not so at the end.
+    fn digest(&mut self, _index: usize, piece: Piece) -> Option<Piece> {
+        Some(piece)
+    }
 
     /// A choice, or in a chunk what is new of it.
     fn entry(&mut self, index: usize, piece: &Piece, is_chunk: bool) -> Value;
@@ -137,20 +146,16 @@ impl Answer {
             }
         }
         let cost = self.cost(&finished);
-        let entries = pieces.iter().enumerate();
-        let choices = entries.map(|(index, piece)| self.shape.entry(index, piece, false)).collect();
+        let mut choices = Vec::with_capacity(pieces.len());
+        for (index, piece) in pieces.into_iter().enumerate() {
+            let piece = self.shape.digest(index, piece).unwrap_or_default();
+            choices.push(self.shape.entry(index, &piece, false));
+        }
         let mut object = self.object(choices, false);
         object.insert("usage".into(), cost.usage());
         object.insert("timings".into(), cost.timings());
         let mut response = Json(Value::Object(object)).into_response();
-        let timing = HeaderValue::from_str(&cost.server_timing()).expect("numbers are a header");
-        response.headers_mut().insert("server-timing", timing);
-        if let Some(cache) = cost.cache() {
-            response.headers_mut().insert("x-cache", HeaderValue::from_static(cache));
-        }
-        if let Some(age) = cost.age() {
-            response.headers_mut().insert(header::AGE, HeaderValue::from(age.as_secs()));
-        }
+        cost.show_in(response.headers_mut());
         Ok(response)
     }
 

@@ -1,23 +1,19 @@
-//! The map of routes, and the settings that hold for all of them.
+//! The router, and the settings that hold for all routes; `routes.rs` is the map of them.
 //!
-//! In: models and [`Options`]. Out: a [`Router`], and [`serve`], which puts it on a socket.
+//! In: models and [`Options`]. Out: a [`Router`], which [`crate::serve`] puts on a socket.
 
 use crate::fresh::Fresh;
 use crate::keys::Keys;
 use crate::model::{Model, Served};
-use crate::{
-    chat, completions, edge, health, metrics, model, pages, sessions, stats, summary, tokens,
-};
+use crate::responses::Store;
+use crate::{calls, edge, routes};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{delete, get, post};
-use axum::serve::ListenerExt;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use thiserror::Error;
-use tokio::net::TcpListener;
 
 /// Settings of a server.
 #[derive(Clone, Debug)]
@@ -31,6 +27,15 @@ pub struct Options {
     pub strict: bool,
     /// Answers that one request may ask for: prompts times `n`.
     pub max_choices: usize,
+    /// How long a client may take to send a body, from the end of its head.
+    pub body_timeout: Duration,
+    /// Responses of `/v1/responses` that are kept at once.
+    pub max_stored_responses: usize,
+    /// Bytes that they may have together.
+    pub max_stored_bytes: usize,
+    /// The form in which models call tools, by its name in [`crate::calls::FORMATS`]; otherwise
+    /// each model's chat template says which.
+    pub tool_call_parser: Option<String>,
     /// How long `/health/ready` waits for its token.
     pub ready_timeout: Duration,
     /// The time of day.
@@ -44,6 +49,10 @@ impl Default for Options {
             max_body_bytes: 32 << 20,
             strict: false,
             max_choices: 512,
+            body_timeout: Duration::from_secs(60),
+            max_stored_responses: 1_000,
+            max_stored_bytes: 64 << 20,
+            tool_call_parser: None,
             ready_timeout: Duration::from_secs(30),
             now: system_time,
         }
@@ -64,6 +73,9 @@ pub enum SetupError {
     /// A name twice.
     #[error("two models are called `{0}`; give one of them another name or alias")]
     SameName(String),
+    /// A form of calls that is not known.
+    #[error("there is no tool call parser `{0}`; there are {known}", known = known_parsers())]
+    ToolCallParser(String),
     /// A chat template that is not one.
     #[error("model `{model}`: its chat template is not valid: {why}; give another one")]
     Template {
@@ -74,6 +86,10 @@ pub enum SetupError {
     },
 }
 
+fn known_parsers() -> String {
+    calls::FORMATS.iter().map(|format| format.name()).collect::<Vec<_>>().join(", ")
+}
+
 /// What handlers share.
 pub struct App {
     /// In the order in which they are listed.
@@ -82,6 +98,8 @@ pub struct App {
     pub keys: Keys,
     /// As they were given.
     pub options: Options,
+    /// Responses that were kept.
+    pub responses: Store,
     /// Numbers that do not repeat.
     pub fresh: Fresh,
     /// When serving began.
@@ -92,6 +110,11 @@ impl App {
     fn new(models: Vec<Served>, options: Options) -> Result<Self, SetupError> {
         if models.is_empty() {
             return Err(SetupError::NoModel);
+        }
+        if let Some(name) = &options.tool_call_parser
+            && calls::by_name(name).is_none()
+        {
+            return Err(SetupError::ToolCallParser(name.clone()));
         }
         let mut names = HashSet::new();
         for name in models.iter().flat_map(|m| std::iter::once(&m.name).chain(&m.aliases)) {
@@ -107,7 +130,15 @@ impl App {
         let models = models.into_iter().map(model).collect::<Result<_, _>>()?;
         let started = (options.now)();
         let (keys, fresh) = (Keys::new(&options.api_keys), Fresh::new(started));
-        Ok(Self { models, keys, options, fresh, started })
+        let responses = Store::new(options.max_stored_responses, options.max_stored_bytes);
+        Ok(Self { models, keys, options, responses, fresh, started })
+    }
+
+    /// The form in which a model calls tools.
+    pub fn call_format(&self, model: &Model) -> &'static dyn calls::Format {
+        let named = self.options.tool_call_parser.as_deref().and_then(calls::by_name);
+        let template = model.template.as_ref().map_or("", |template| template.source());
+        named.unwrap_or_else(|| calls::of_template(template))
     }
 
     /// Seconds since 1970.
@@ -128,50 +159,13 @@ impl App {
 pub fn router(models: Vec<Served>, options: Options) -> Result<Router, SetupError> {
     let max_body_bytes = options.max_body_bytes;
     let app = Arc::new(App::new(models, options)?);
-    Ok(Router::new()
-        .route("/v1/completions", post(completions::create))
-        .route("/v1/chat/completions", post(chat::create))
-        .route("/v1/models", get(model::list))
-        .route("/v1/models/{*id}", get(model::one))
-        .route("/v1/sessions/{id}/fork", post(sessions::fork))
-        .route("/v1/sessions/{id}", delete(sessions::end))
-        .route("/v1/cache/flush", post(sessions::flush))
-        .route("/tokenize", post(tokens::tokenize))
-        .route("/detokenize", post(tokens::detokenize))
-        .route("/apply-template", post(chat::apply_template))
-        .route("/health", get(health::live))
-        .route("/health/live", get(health::live))
-        .route("/health/ready", get(health::ready))
-        .route("/ping", get(health::live))
-        .route("/version", get(health::version))
-        .route("/metrics", get(metrics::show))
-        .route("/api/v1/stats", get(stats::show))
-        .route("/api/v1/batch/metrics", get(summary::show))
-        .route("/", get(pages::dashboard))
-        .route("/dashboard.js", get(pages::dashboard_script))
-        .route("/chat", get(pages::chat))
-        .route("/chat.js", get(pages::chat_script))
-        .route("/style.css", get(pages::style))
+    let add =
+        |router: Router<_>, route: &routes::Route| router.route(route.path, (route.handler)());
+    Ok(routes::all()
+        .fold(Router::new(), add)
         .fallback(edge::no_route)
         .method_not_allowed_fallback(edge::no_method)
         .layer(DefaultBodyLimit::max(max_body_bytes))
         .layer(from_fn_with_state(app.clone(), edge::guard))
         .with_state(app))
-}
-
-/// Serves until `shutdown`; then takes no connections, and returns when those that are open have
-/// their answers. [`sterna_engine::Handle::drain`] makes the engines refuse what still comes
-/// through them.
-///
-/// # Errors
-/// When the socket fails.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
-    // A token is a small packet that must not wait for the next one. A socket that cannot be told
-    // so still works.
-    let listener = listener.tap_io(|socket| drop(socket.set_nodelay(true)));
-    axum::serve(listener, router).with_graceful_shutdown(shutdown).await
 }

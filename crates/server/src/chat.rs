@@ -3,14 +3,17 @@
 use crate::answer::{Answer, Piece, Shape};
 use crate::app::App;
 use crate::asked::Asked;
+use crate::calls::Reader;
 use crate::conversation::Conversation;
-use crate::edge::off_thread;
+use crate::edge::{off_thread, weight};
 use crate::errors::ApiError;
 use crate::fields::Fields;
+use crate::fresh::Fresh;
 use crate::generation::{Generation, Limit};
 use crate::hints::{PrivateFrom, private_from};
 use crate::logprobs;
 use crate::tables::{APPLY_TEMPLATE, CHAT};
+use crate::tools::Tools;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -19,6 +22,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
+use sterna_engine::{Constraint, FinishReason, Request, TokenLogprob};
 use sterna_model::Tokenizer;
 
 /// The likeliest tokens that may be listed with each.
@@ -31,33 +35,128 @@ pub async fn create(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
     let body = body?;
-    let answer = off_thread(body.len(), move || prepare(&app, &headers, &body)).await?;
+    let answer = off_thread(weight(&body), move || prepare(&app, &headers, &body)).await?;
     answer.respond().await
 }
 
 fn prepare(app: &App, headers: &HeaderMap, body: &[u8]) -> Result<Answer, ApiError> {
     let mut asked = Asked::read(app, headers, body, CHAT)?;
-    let mut generation = Generation::read(&mut asked, headers)?;
-    generation.request.logprobs = top_logprobs(asked.fields())?;
-    let limit = Limit {
-        max_tokens: max_tokens(asked.fields())?,
-        // As long as the model goes on and the context reaches.
-        default: usize::MAX,
-        context_len: asked.model.served.context_len,
+    let limit = limit(&asked)?;
+    let (generation, requests, tools) = plan(app, &mut asked, headers, limit)?;
+    let (format, names) = (app.call_format(&asked.model), tools.names());
+    let reader = || (!names.is_empty()).then(|| Reader::new(format, names.clone()));
+    let shape = ChatShape {
+        tokenizer: asked.model.served.tokenizer.clone(),
+        has_logprobs: generation.request.logprobs.is_some(),
+        most_calls: tools.most_calls(),
+        ids: app.fresh.fork(),
+        choices: requests
+            .iter()
+            .map(|_| Choice { reader: reader(), ..Choice::default() })
+            .collect(),
     };
-    let conversation = Conversation::read(&mut asked)?;
+    Answer::start(app, asked, &generation, requests, Box::new(shape))
+}
+
+/// How long the answer of a conversation may be.
+///
+/// # Errors
+/// When it is not a number of tokens.
+pub fn limit(asked: &Asked) -> Result<Limit, ApiError> {
+    let max_tokens = max_tokens(asked.fields())?;
+    // As long as the model goes on and the context reaches.
+    Ok(Limit { max_tokens, default: usize::MAX, context_len: asked.model.served.context_len })
+}
+
+/// What a conversation asks of the engine, through APIs that have no tools.
+///
+/// # Errors
+/// For the first parameter that is wrong.
+pub fn requests(
+    app: &App,
+    asked: &mut Asked,
+    headers: &HeaderMap,
+    limit: Limit,
+) -> Result<(Generation, Vec<Request>), ApiError> {
+    plan(app, asked, headers, limit).map(|(generation, requests, _)| (generation, requests))
+}
+
+/// What a conversation asks of the engine, and the tools that the answer may call.
+fn plan(
+    app: &App,
+    asked: &mut Asked,
+    headers: &HeaderMap,
+    limit: Limit,
+) -> Result<(Generation, Vec<Request>, Tools), ApiError> {
+    let mut generation = generation(asked, headers)?;
+    let conversation = Conversation::read(asked)?;
+    may_call(app, asked, &conversation.tools, &mut generation)?;
     let prompt = conversation.render(&asked.model)?.tokens(&asked.model);
     generation.request.public_tokens = match private_from(asked.fields())? {
         PrivateFrom::Token(n) => n,
         PrivateFrom::System => conversation.system_tokens(&asked.model, &prompt),
     };
     let requests = generation.requests(app, &[prompt], limit)?;
-    let shape = ChatShape {
-        tokenizer: asked.model.served.tokenizer.clone(),
-        has_logprobs: generation.request.logprobs.is_some(),
-        has_begun: vec![false; requests.len()],
+    Ok((generation, requests, conversation.tools))
+}
+
+/// What is asked of a prompt that is tokens already.
+///
+/// # Errors
+/// For the first parameter that is wrong.
+pub fn requests_of(
+    app: &App,
+    asked: &mut Asked,
+    headers: &HeaderMap,
+    limit: Limit,
+    prompt: Vec<u32>,
+) -> Result<(Generation, Vec<Request>), ApiError> {
+    let generation = generation(asked, headers)?;
+    let requests = generation.requests(app, &[prompt], limit)?;
+    Ok((generation, requests))
+}
+
+/// The tokens of a conversation's prompt.
+///
+/// # Errors
+/// For what is wrong in the messages.
+pub fn prompt(asked: &mut Asked) -> Result<Vec<u32>, ApiError> {
+    let conversation = Conversation::read(asked)?;
+    Ok(conversation.render(&asked.model)?.tokens(&asked.model))
+}
+
+fn generation(asked: &mut Asked, headers: &HeaderMap) -> Result<Generation, ApiError> {
+    let mut generation = Generation::read(asked, headers)?;
+    generation.request.logprobs = top_logprobs(asked.fields())?;
+    Ok(generation)
+}
+
+/// Lets an answer call tools, or holds it to calls if it must be some.
+fn may_call(
+    app: &App,
+    asked: &Asked,
+    tools: &Tools,
+    generation: &mut Generation,
+) -> Result<(), ApiError> {
+    if tools.names().is_empty() {
+        return Ok(());
+    }
+    let format = app.call_format(&asked.model);
+    let tokenizer = &asked.model.served.tokenizer;
+    let control = |spelling: &&str| match *tokenizer.encode_special(spelling, false, true) {
+        [token] if tokenizer.token_bytes(token).is_empty() => Some(token),
+        _ => None,
     };
-    Answer::start(app, asked, &generation, requests, Box::new(shape))
+    generation.request.visible = format.controls().iter().filter_map(control).collect();
+    let calls: Option<Constraint> = tools.constraint(&asked.model, format)?;
+    let constraint = &mut generation.request.constraint;
+    if constraint.is_some() {
+        let message = "an answer is held to a format or grammar, or may be calls of tools: send \
+                       one of them, or the tool_choice `none`";
+        return Err(ApiError::invalid("tools", message));
+    }
+    *constraint = calls;
+    Ok(())
 }
 
 /// How many of the likeliest tokens to list, if log probabilities are wanted.
@@ -87,9 +186,45 @@ fn max_tokens(fields: Fields<'_>) -> Result<Option<usize>, ApiError> {
 struct ChatShape {
     tokenizer: Arc<Tokenizer>,
     has_logprobs: bool,
+    /// Calls that an answer may have; further ones are left out.
+    most_calls: usize,
+    /// Ids of calls.
+    ids: Fresh,
+    choices: Vec<Choice>,
+}
+
+/// A choice as far as it came.
+#[derive(Default)]
+struct Choice {
     /// The first chunk of a choice names the role. It waits for the first text: clients measure
     /// the time to the first token by it.
-    has_begun: Vec<bool>,
+    has_begun: bool,
+    /// Where tools may be called.
+    reader: Option<Reader>,
+    /// Log probabilities of text that waits to be known as a call or not.
+    held: Vec<TokenLogprob>,
+    /// Calls that were shown.
+    n_calls: usize,
+}
+
+impl ChatShape {
+    /// New calls of a choice, as OpenAI has them.
+    fn calls(&mut self, index: usize, piece: &Piece, is_chunk: bool) -> Vec<Value> {
+        let choice = &mut self.choices[index];
+        let mut calls = Vec::new();
+        for call in &piece.calls {
+            // Nine letters and digits: templates of Mistral refuse any others.
+            let id = format!("{:09x}", self.ids.draw() >> 28);
+            let function = json!({ "name": call.name, "arguments": call.arguments });
+            let mut object = json!({ "id": id, "type": "function", "function": function });
+            if is_chunk {
+                object["index"] = choice.n_calls.into();
+            }
+            choice.n_calls += 1;
+            calls.push(object);
+        }
+        calls
+    }
 }
 
 impl Shape for ChatShape {
@@ -101,19 +236,50 @@ impl Shape for ChatShape {
         if is_chunk { "chat.completion.chunk" } else { "chat.completion" }
     }
 
+    fn digest(&mut self, index: usize, mut piece: Piece) -> Option<Piece> {
+        let choice = &mut self.choices[index];
+        let Some(reader) = &mut choice.reader else { return Some(piece) };
+        let n_before = reader.n_calls();
+        let mut said = reader.push(&piece.text);
+        if piece.reason.is_some() {
+            let last = reader.finish();
+            said.text += &last.text;
+            said.calls.extend(last.calls);
+        }
+        said.calls.truncate(self.most_calls.saturating_sub(n_before));
+        choice.held.append(&mut piece.tokens);
+        if said.text.is_empty() && said.calls.is_empty() && piece.reason.is_none() {
+            return None;
+        }
+        piece.tokens = std::mem::take(&mut choice.held);
+        (piece.text, piece.calls) = (said.text, said.calls);
+        Some(piece)
+    }
+
     fn entry(&mut self, index: usize, piece: &Piece, is_chunk: bool) -> Value {
         let mut message = Map::new();
-        let is_first = !std::mem::replace(&mut self.has_begun[index], true);
+        let calls = self.calls(index, piece, is_chunk);
+        let choice = &mut self.choices[index];
+        let is_first = !std::mem::replace(&mut choice.has_begun, true);
         if is_first {
             message.insert("role".into(), "assistant".into());
         }
         // The last chunk has nothing new to say, unless it is the only one.
-        if is_first || !piece.text.is_empty() {
+        if !piece.text.is_empty() || is_first && calls.is_empty() {
             message.insert("content".into(), piece.text.clone().into());
+        } else if is_first {
+            message.insert("content".into(), Value::Null);
+        }
+        if !calls.is_empty() {
+            message.insert("tool_calls".into(), calls.into());
         }
         if !is_chunk {
             message.insert("refusal".into(), Value::Null);
         }
+        let finish_reason = match piece.reason {
+            Some(FinishReason::Stop) if choice.n_calls > 0 => Some("tool_calls"),
+            _ => piece.finish_reason(),
+        };
         // A chunk without tokens has no log probabilities; an answer has them, if none.
         let is_shown = self.has_logprobs && !(is_chunk && piece.tokens.is_empty());
         let logprobs = match is_shown {
@@ -125,7 +291,7 @@ impl Shape for ChatShape {
             "index": index,
             key: message,
             "logprobs": logprobs,
-            "finish_reason": piece.finish_reason(),
+            "finish_reason": finish_reason,
         })
     }
 }

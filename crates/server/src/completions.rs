@@ -6,7 +6,7 @@
 use crate::answer::{Answer, Piece, Shape};
 use crate::app::App;
 use crate::asked::Asked;
-use crate::edge::off_thread;
+use crate::edge::{off_thread, weight};
 use crate::errors::ApiError;
 use crate::fields::{Fields, integer, wrong};
 use crate::generation::{Generation, Limit};
@@ -34,7 +34,7 @@ pub async fn create(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
     let body = body?;
-    let answer = off_thread(body.len(), move || prepare(&app, &headers, &body)).await?;
+    let answer = off_thread(weight(&body), move || prepare(&app, &headers, &body)).await?;
     answer.respond().await
 }
 

@@ -7,9 +7,10 @@
 
 use crate::asked::Asked;
 use crate::errors::ApiError;
-use crate::fields::{Fields, wrong};
+use crate::fields::wrong;
 use crate::marks;
 use crate::model::Model;
+use crate::tools::Tools;
 use axum::http::StatusCode;
 use serde_json::{Map, Value};
 
@@ -36,7 +37,8 @@ const RESERVED: [&str; 6] =
 #[derive(Clone, Debug)]
 pub struct Conversation {
     messages: Vec<Map<String, Value>>,
-    tools: Value,
+    /// What may be called.
+    pub tools: Tools,
     variables: Map<String, Value>,
     add_generation_prompt: bool,
 }
@@ -48,7 +50,7 @@ impl Conversation {
     /// For what is wrong in them, by path, as `messages[2].content[0].type`.
     pub fn read(asked: &mut Asked) -> Result<Self, ApiError> {
         let messages = messages(asked)?;
-        let tools = tools(asked)?;
+        let tools = Tools::read(asked)?;
         let fields = asked.fields();
         let variables = fields.object("chat_template_kwargs")?.cloned().unwrap_or_default();
         if let Some(name) = variables.keys().find(|name| RESERVED.contains(&name.as_str())) {
@@ -81,7 +83,7 @@ impl Conversation {
         let text = |text: &Option<String>| Value::from(text.clone().unwrap_or_default());
         let mut variables = vec![
             ("messages", Value::Array(messages)),
-            ("tools", marks::guard(controls, &self.tools, mark)),
+            ("tools", marks::guard(controls, &self.tools.shown, mark)),
             ("documents", Value::Null),
             ("add_generation_prompt", self.add_generation_prompt.into()),
             ("bos_token", text(&model.served.bos)),
@@ -120,7 +122,7 @@ impl Conversation {
             texts.push(key.as_str());
             marks::texts(value, &mut texts);
         }
-        marks::texts(&self.tools, &mut texts);
+        marks::texts(&self.tools.shown, &mut texts);
         texts.extend(model.template.iter().map(|template| template.source()));
         marks::choose(texts).ok_or_else(|| {
             let message = "the messages use every character of Unicode's plane 15; leave one out";
@@ -216,10 +218,23 @@ fn message(
         let audio_path = format!("{path}.audio");
         return Err(ApiError::unsupported(audio_path, "this server reads text only"));
     }
-    if let Some(Value::Array(calls)) = message.get_mut("tool_calls") {
-        calls.iter_mut().for_each(open_arguments);
+    if let Some(calls) = message.get_mut("tool_calls").filter(|calls| !calls.is_null()) {
+        open_calls(&format!("{path}.tool_calls"), calls)?;
     }
     Ok(message)
+}
+
+/// Calls that the model made before, with their arguments opened.
+fn open_calls(path: &str, calls: &mut Value) -> Result<(), ApiError> {
+    let wanted = "an array of calls, each with a function that has a name and arguments";
+    let Value::Array(calls) = calls else { return Err(wrong(path, calls, wanted)) };
+    for (index, call) in calls.iter_mut().enumerate() {
+        if call.pointer("/function/name").is_none_or(|name| !name.is_string()) {
+            return Err(wrong(&format!("{path}[{index}]"), call, "a call of a function by name"));
+        }
+        open_arguments(call);
+    }
+    Ok(())
 }
 
 /// The text of a message: as it is, or the lines of its text parts.
@@ -267,32 +282,4 @@ fn open_arguments(call: &mut Value) {
     if let Some(object @ Value::Object(_)) = parsed {
         *arguments = object;
     }
-}
-
-/// The tools that a template is shown; none where `tool_choice` is `none`.
-fn tools(asked: &mut Asked) -> Result<Value, ApiError> {
-    let fields = asked.fields();
-    let tools = fields.list("tools")?.unwrap_or_default();
-    for (index, tool) in tools.iter().enumerate() {
-        let path = format!("tools[{index}]");
-        let Some(tool) = tool.as_object() else { return Err(wrong(&path, tool, "an object")) };
-        let kind = Fields(tool).text("type")?;
-        if kind.is_some_and(|kind| kind != "function") {
-            return Err(ApiError::unsupported(path, "only tools of the type function are known"));
-        }
-    }
-    if tools.is_empty() || fields.text("tool_choice")? == Some("none") {
-        return Ok(Value::Null);
-    }
-    let tools = Value::Array(tools.to_vec());
-    let source = asked.model.template.as_ref().map(|template| template.source());
-    if source.is_some_and(|source| source.contains("tools")) {
-        let warning = "tools: calls of tools are not parsed here; they are part of the answer's \
-                       content, as the model writes them";
-        asked.warnings.push(warning.into());
-    } else {
-        let warning = "tools is ignored: this model's chat template shows the model no tools";
-        asked.warn("tools", warning.into())?;
-    }
-    Ok(tools)
 }

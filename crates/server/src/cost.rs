@@ -1,5 +1,6 @@
 //! What an answer cost, as `usage`, `timings` and the `Server-Timing` header show it.
 
+use axum::http::{HeaderMap, HeaderValue, header};
 use serde_json::{Value, json};
 use std::time::Duration;
 use sterna_engine::Finished;
@@ -71,8 +72,20 @@ impl Cost {
         })
     }
 
+    /// Shows it in an answer's headers.
+    pub fn show_in(&self, headers: &mut HeaderMap) {
+        let timing = HeaderValue::from_str(&self.server_timing()).expect("numbers are a header");
+        headers.insert("server-timing", timing);
+        if let Some(cache) = self.cache() {
+            headers.insert("x-cache", HeaderValue::from_static(cache));
+        }
+        if let Some(age) = self.age {
+            headers.insert(header::AGE, HeaderValue::from(age.as_secs()));
+        }
+    }
+
     /// The header, in milliseconds.
-    pub fn server_timing(&self) -> String {
+    fn server_timing(&self) -> String {
         let Self { queue_seconds, prefill_seconds, decode_seconds, .. } = self;
         let [queue, prefill, decode] =
             [queue_seconds, prefill_seconds, decode_seconds].map(|seconds| seconds * 1e3);
@@ -81,16 +94,11 @@ impl Cost {
 
     /// Where the answer came from, if it was not computed for this request alone: the value of
     /// `X-Cache`.
-    pub fn cache(&self) -> Option<&'static str> {
+    fn cache(&self) -> Option<&'static str> {
         match self.age {
             Some(_) => Some("HIT"),
             None => self.is_coalesced.then_some("COALESCED"),
         }
-    }
-
-    /// How old the answer is, where it was kept.
-    pub fn age(&self) -> Option<Duration> {
-        self.age
     }
 }
 
@@ -115,6 +123,7 @@ mod tests {
             decode_seconds,
             is_coalesced: false,
             age: None,
+            stop_text: None,
         }
     }
 

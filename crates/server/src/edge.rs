@@ -1,6 +1,8 @@
-//! What every request passes: its id, the key, and a net under panics.
+//! What every request passes: its id, the key, the time for its body, and a net under panics.
 
 use crate::app::App;
+use crate::body;
+use crate::dialect::Dialect;
 use crate::errors::ApiError;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
@@ -21,15 +23,19 @@ const LARGE_BODY: usize = 16 << 10;
 /// Around every handler.
 pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let id = request_id(&app, request.headers());
+    let dialect = Dialect::of(request.uri().path());
     let mut response = match app.keys.check(request.uri().path(), request.headers()) {
         Err(error) => error.into_response(),
         Ok(()) => {
             // A handler shares nothing that a panic could leave half-changed: what it submitted is
             // cancelled while the stack unwinds.
+            let within = app.options.body_timeout;
+            let request = request.map(|body| body::within(body, within));
             let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;
             answer.unwrap_or_else(|_| panicked().into_response())
         }
     };
+    dialect.put(&mut response, &id);
     response.headers_mut().insert(REQUEST_ID, id);
     response
 }
@@ -58,8 +64,18 @@ pub async fn no_route(method: Method, uri: Uri) -> ApiError {
 
 /// The answer to methods that a path does not have.
 pub async fn no_method(method: Method, uri: Uri) -> ApiError {
-    let message = format!("{} takes no {method}; use the other of GET and POST", uri.path());
+    let message = format!("{} takes no {method}; the header Allow says what it takes", uri.path());
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+}
+
+/// What work on a body is as long as, in bytes: compiling a grammar or schema takes milliseconds,
+/// however short it is.
+pub fn weight(body: &[u8]) -> usize {
+    const SLOW: [&str; 6] =
+        ["\"tools\"", "\"response_format\"", "structured_outputs", "guided_", "grammar", "schema"];
+    let text = std::str::from_utf8(body).unwrap_or_default();
+    let is_slow = body.len() < LARGE_BODY && SLOW.iter().any(|word| text.contains(word));
+    if is_slow { LARGE_BODY } else { body.len() }
 }
 
 /// Does work of a size that grows with the body's, on another thread where that is long.

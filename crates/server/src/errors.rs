@@ -1,5 +1,6 @@
 //! What goes wrong, as OpenAI's error object with its status.
 
+use crate::body;
 use axum::Json;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -46,6 +47,33 @@ impl ApiError {
         self
     }
 
+    /// Its status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Its sentence.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The same error of a client that calls the parameter otherwise: `ours`, which its name begins
+    /// with, is `theirs`.
+    pub fn renamed(mut self, ours: &str, theirs: &str) -> Self {
+        let Some(rest) = self.param.as_deref().and_then(|param| param.strip_prefix(ours)) else {
+            return self;
+        };
+        let (old, new) = (format!("{ours}{rest}"), format!("{theirs}{rest}"));
+        self.message = self.message.replacen(&old, &new, 1);
+        self.param = Some(new);
+        self
+    }
+
+    /// The parameter that it is about.
+    pub fn param(&self) -> Option<&str> {
+        self.param.as_deref()
+    }
+
     /// The object that answers carry.
     pub fn json(&self) -> Value {
         let kind = match self.status {
@@ -69,6 +97,8 @@ impl IntoResponse for ApiError {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        // For `dialect.rs`, where the route's API writes errors otherwise.
+        response.extensions_mut().insert(self);
         response
     }
 }
@@ -101,6 +131,12 @@ impl From<EngineError> for ApiError {
 impl From<BytesRejection> for ApiError {
     fn from(rejection: BytesRejection) -> Self {
         match rejection.status() {
+            _ if body::is_late(&rejection) => Self::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "request_timeout",
+                "the request's body took longer to come than this server waits; send it faster, or \
+                 less at once",
+            ),
             StatusCode::PAYLOAD_TOO_LARGE => Self::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "request_too_large",

@@ -25,6 +25,11 @@ impl Fresh {
         Self { state: AtomicU64::new(hasher.finish()) }
     }
 
+    /// A source of its own, for somebody who outlives this one.
+    pub fn fork(&self) -> Self {
+        Self { state: AtomicU64::new(self.draw()) }
+    }
+
     /// The next number.
     pub fn draw(&self) -> u64 {
         let z = self.state.fetch_add(STEP, Ordering::Relaxed);

@@ -5,6 +5,7 @@
 
 use crate::app::App;
 use crate::asked::Asked;
+use crate::constraints;
 use crate::errors::ApiError;
 use crate::fields::{Fields, integer, wrong};
 use crate::hints::{self, MAX_NAME_LEN, name};
@@ -62,12 +63,14 @@ impl Generation {
     /// For the first parameter that is wrong.
     pub fn read(asked: &mut Asked, headers: &HeaderMap) -> Result<Self, ApiError> {
         let (is_streamed, includes_usage) = streaming(asked)?;
+        let constraint = constraints::read(asked)?;
         let fields = asked.fields();
         let mut request = Request::default();
         sampling(fields, &mut request)?;
         request.sampling.logit_bias = logit_bias(fields)?;
         request.stop.strings = stops(fields)?;
         request.stop.ignore_eos = fields.flag("ignore_eos")?.unwrap_or(false);
+        request.constraint = constraint;
         request.class = class(fields)?;
         request.agent = agent(fields, headers)?;
         let warnings = hints::read(fields, headers, asked.is_strict, &mut request)?;

@@ -7,6 +7,9 @@ use axum::http::{HeaderMap, StatusCode, header};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
+/// A key's hash; `None` is everybody.
+pub type Owner = Option<[u8; 32]>;
+
 /// The keys that may ask, as hashes.
 #[derive(Debug)]
 pub struct Keys {
@@ -20,12 +23,13 @@ impl Keys {
     }
 
     /// Checks the key of a request, from `Authorization: Bearer KEY` or `X-Api-Key: KEY`. What only
-    /// says that the process lives needs none, nor do the pages, which ask with the reader's key.
+    /// says that the process lives or what it can be asked needs none, nor do the pages, which ask
+    /// with the reader's key.
     ///
     /// # Errors
     /// When a key is needed and missing or wrong.
     pub fn check(&self, path: &str, headers: &HeaderMap) -> Result<(), ApiError> {
-        let is_open = matches!(path, "/ping" | "/version" | "/health")
+        let is_open = matches!(path, "/ping" | "/version" | "/health" | "/openapi.json")
             || pages::PATHS.contains(&path)
             || path.strip_prefix("/health").is_some_and(|rest| rest.starts_with('/'));
         if self.hashes.is_empty() || is_open {
@@ -40,6 +44,11 @@ impl Keys {
         }
         let fix = "the key is not one of this server's; check the client's settings";
         Err(ApiError::new(StatusCode::UNAUTHORIZED, "invalid_api_key", fix))
+    }
+
+    /// Whose what a request leaves here is: the key's. Where anybody may ask it is everybody's.
+    pub fn owner(&self, headers: &HeaderMap) -> Owner {
+        if self.hashes.is_empty() { None } else { given(headers).map(hash) }
     }
 
     /// Compares with every key, whichever fits.

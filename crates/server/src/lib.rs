@@ -1,17 +1,23 @@
-//! Speaks HTTP: OpenAI's routes and llama.cpp's, health and metrics. Knows no tensors.
+//! Speaks HTTP: the routes of OpenAI, Anthropic, Ollama and llama.cpp, health and metrics. Knows no
+//! tensors.
 //!
 //! In: models, each an engine with its tokenizer and chat template ([`Served`]). Out: a router
 //! ([`router`]) that [`serve`] puts on a socket. What a request asks for is honoured, refused with
 //! the parameter's name, or listed in the answer's `warnings`; `tables.rs` says which, per
 //! parameter. A client that goes away takes its requests with it.
 //!
-//! Reading order: `app` is the map of routes; `tables` and `params` what may be asked; `generation`
-//! what both ways of generating share; `completions` and `chat` the two ways; `answer` and `sse`
-//! how pieces of an engine's answer become a response.
+//! Reading order: `routes` is the map of routes; `tables` and `params` what may be asked;
+//! `generation` what both ways of generating share; `completions` and `chat` the two ways; `answer`
+//! and `sse` how pieces of an engine's answer become a response. `translation` puts what other APIs
+//! are asked into a chat's words, and `telling` says the answer in theirs: `responses`, `messages`,
+//! `ollama`.
 #![forbid(unsafe_code)]
 
 mod app;
+mod routes;
 
+mod body;
+mod dialect;
 mod edge;
 mod errors;
 mod fresh;
@@ -26,36 +32,51 @@ mod backend;
 mod running;
 
 mod asked;
+mod constraints;
+mod gbnf;
 mod generation;
 mod hints;
 
 mod completions;
 
+pub mod calls;
 mod chat;
 mod controls;
 mod conversation;
 mod date;
 mod marks;
+mod messages;
+mod ollama;
 mod python;
+mod responses;
 mod template;
+mod tools;
+mod translation;
 
 mod answer;
 mod cost;
 mod logprobs;
 mod sse;
+mod telling;
 
 mod health;
 mod metrics;
+mod openapi;
+mod ops;
 mod pages;
 mod sessions;
 mod stats;
 mod summary;
 mod tokens;
 
+mod patient;
+mod serve;
+
 #[cfg(test)]
 #[path = "../tests/common/vocabulary.rs"]
 mod vocabulary;
 
-pub use app::{Options, SetupError, router, serve};
+pub use app::{Options, SetupError, router};
 pub use backend::Backend;
 pub use model::Served;
+pub use serve::serve;

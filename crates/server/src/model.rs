@@ -11,6 +11,7 @@ use axum::http::StatusCode;
 use serde_json::{Value, json};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
+use sterna_engine::Grammars;
 use sterna_model::Tokenizer;
 
 /// A model to serve: an engine, and what is needed to talk to it in text.
@@ -48,6 +49,7 @@ pub struct Model {
     /// The parsed template.
     pub template: Option<ChatTemplate>,
     controls: OnceLock<Controls>,
+    grammars: OnceLock<Result<Grammars, String>>,
 }
 
 impl Model {
@@ -58,12 +60,22 @@ impl Model {
     pub fn new(served: Served, now: fn() -> SystemTime) -> Result<Self, String> {
         let source = served.chat_template.as_deref();
         let template = source.map(|source| ChatTemplate::new(source, now)).transpose()?;
-        Ok(Self { served, template, controls: OnceLock::new() })
+        let (controls, grammars) = Default::default();
+        Ok(Self { served, template, controls, grammars })
     }
 
     /// The control tokens; found when first asked for, since that goes over the whole vocabulary.
     pub fn controls(&self) -> &Controls {
         self.controls.get_or_init(|| Controls::of(&self.served.tokenizer))
+    }
+
+    /// What compiles grammars for it; made when first asked for, for the same reason.
+    ///
+    /// # Errors
+    /// When its vocabulary serves no grammars: a sentence.
+    pub fn grammars(&self) -> Result<&Grammars, String> {
+        let made = self.grammars.get_or_init(|| Grammars::new(&self.served.tokenizer));
+        made.as_ref().map_err(Clone::clone)
     }
 
     fn names(&self) -> impl Iterator<Item = &String> {

@@ -2,8 +2,14 @@
 
 use crate::backend::Backend;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use sterna_engine::{EngineError, Output, Request, RequestId, Sink};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+
+/// Pieces of an answer that wait for its client, at most. One that reads, but more slowly than they
+/// come, would otherwise make the server keep all that its request can generate.
+const MOST_WAITING: usize = 1 << 16;
 
 /// The generations of one HTTP request. Dropping it cancels those that have not ended: a client
 /// that goes away drops its response, streamed or not, and with it this.
@@ -11,7 +17,9 @@ pub struct Running {
     backend: Arc<dyn Backend>,
     /// The generations, `None` when they have ended.
     open: Vec<Option<RequestId>>,
-    outputs: mpsc::UnboundedReceiver<(usize, Output)>,
+    outputs: mpsc::Receiver<(usize, Output)>,
+    /// So many pieces waited that one was dropped, and its generation with it.
+    is_behind: Arc<AtomicBool>,
     /// The first piece, where it was waited for already.
     first: Option<(usize, Output)>,
 }
@@ -22,13 +30,19 @@ impl Running {
     /// # Errors
     /// Of the first that the engine does not take.
     pub fn start(backend: Arc<dyn Backend>, requests: Vec<Request>) -> Result<Self, EngineError> {
-        let (sender, outputs) = mpsc::unbounded_channel();
-        let mut running =
-            Self { backend, open: Vec::with_capacity(requests.len()), outputs, first: None };
+        let (sender, outputs) = mpsc::channel(MOST_WAITING);
+        let (open, is_behind) = (Vec::with_capacity(requests.len()), Arc::default());
+        let mut running = Self { backend, open, outputs, is_behind, first: None };
         for (index, request) in requests.into_iter().enumerate() {
-            let sender = sender.clone();
-            // Sending to somebody who is gone fails, which tells the engine so.
-            let sink: Sink = Box::new(move |output| sender.send((index, output)).is_ok());
+            let (sender, is_behind) = (sender.clone(), running.is_behind.clone());
+            // Sending to somebody who is gone, or far behind, fails, which tells the engine so.
+            let sink: Sink = Box::new(move |output| match sender.try_send((index, output)) {
+                Ok(()) => true,
+                Err(error) => {
+                    is_behind.fetch_or(matches!(error, TrySendError::Full(_)), Ordering::Relaxed);
+                    false
+                }
+            });
             let id = running.backend.submit(request, sink)?;
             running.open.push(Some(id));
         }
@@ -57,8 +71,11 @@ impl Running {
         }
         let first_open = self.open.iter().position(Option::is_some)?;
         let (index, output) = self.outputs.recv().await.unwrap_or_else(|| {
-            let why = EngineError::Internal("the engine ended before the answer did".into());
-            (first_open, Output::Failed(why))
+            let why = match self.is_behind.load(Ordering::Relaxed) {
+                true => "the answer came faster than its client read it, and too much of it waited",
+                false => "the engine ended before the answer did",
+            };
+            (first_open, Output::Failed(EngineError::Internal(why.into())))
         });
         if matches!(output, Output::Finished(_) | Output::Failed(_)) {
             self.open[index] = None;
@@ -66,9 +83,30 @@ impl Running {
         Some((index, output))
     }
 
+    /// Ends them from elsewhere.
+    pub fn canceller(&self) -> Canceller {
+        Canceller {
+            backend: self.backend.clone(),
+            ids: self.open.iter().flatten().copied().collect(),
+        }
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.open.len()
+    }
+}
+
+/// Ends generations that somebody else listens to.
+pub struct Canceller {
+    backend: Arc<dyn Backend>,
+    ids: Vec<RequestId>,
+}
+
+impl Canceller {
+    /// Ends them; who listens is told so.
+    pub fn cancel(&self) {
+        self.ids.iter().for_each(|&id| self.backend.cancel(id));
     }
 }
 

@@ -5,11 +5,12 @@
 //! others need the memory. A fork shares them.
 
 use crate::app::App;
-use crate::asked::Asked;
+use crate::asked::{self, Asked};
 use crate::errors::ApiError;
 use crate::fields::Fields;
 use crate::hints::{name, scoped};
 use crate::model::find;
+use crate::params::check;
 use crate::tables::{FLUSH, FORK};
 use axum::Json;
 use axum::body::Bytes;
@@ -61,11 +62,13 @@ pub async fn end(
 /// Forgets answers and prefixes that nobody uses, of one model or of all.
 pub async fn flush(
     State(app): State<Arc<App>>,
+    headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, ApiError> {
     let body = body?;
-    let object = crate::asked::object(or_empty(&body))?;
-    crate::params::check("", &object, FLUSH, true)?;
+    let object = asked::object(or_empty(&body))?;
+    let is_strict = app.options.strict || asked::asks_strictness(&headers);
+    let warnings = check("", &object, FLUSH, is_strict)?;
     let models = match Fields(&object).text("model")? {
         Some(name) => vec![find(&app.models, Some(name))?],
         None => app.models.iter().collect(),
@@ -75,7 +78,11 @@ pub async fn flush(
         let (more_answers, more_pages) = ask(|reply| model.served.engine.flush(reply)).await?;
         (answers, pages) = (answers + more_answers, pages + more_pages);
     }
-    Ok(Json(json!({ "answers": answers, "kv_pages": pages })))
+    let mut answer = json!({ "answers": answers, "kv_pages": pages });
+    if !warnings.is_empty() {
+        answer["warnings"] = warnings.into();
+    }
+    Ok(Json(answer))
 }
 
 /// A body may be left out where nothing need be said.

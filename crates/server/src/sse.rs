@@ -5,7 +5,7 @@ use crate::errors::ApiError;
 use axum::http::HeaderValue;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream;
+use futures_util::{Stream, stream};
 use serde_json::{Map, Value};
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -22,7 +22,15 @@ pub fn respond(answer: Answer) -> Response {
         let event = events.next().await?;
         Some((Ok::<_, Infallible>(event), events))
     });
-    let keep_alive = KeepAlive::new().interval(KEEP_ALIVE).text("keep-alive");
+    stream_of(events, Event::default().comment("keep-alive"))
+}
+
+/// A stream of events; `idle` is sent where none comes for long.
+pub fn stream_of(
+    events: impl Stream<Item = Result<Event, Infallible>> + Send + 'static,
+    idle: Event,
+) -> Response {
+    let keep_alive = KeepAlive::new().interval(KEEP_ALIVE).event(idle);
     let mut response = Sse::new(events).keep_alive(keep_alive).into_response();
     // Or nginx collects tokens before it passes them on.
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
@@ -68,12 +76,17 @@ impl Events {
             Output::Token { text, logprob: None, .. } if text.is_empty() => {}
             Output::Token { text, logprob, .. } => {
                 let tokens = logprob.into_iter().collect();
-                let chunk = self.chunk(index, Piece { text, tokens, ..Piece::default() });
-                self.push(chunk);
+                let piece = Piece { text, tokens, ..Piece::default() };
+                if let Some(piece) = self.answer.shape.digest(index, piece) {
+                    let chunk = self.chunk(index, piece);
+                    self.push(chunk);
+                }
             }
             Output::Finished(end) => {
                 let (text, reason) = (end.text.clone(), Some(end.reason));
-                let mut chunk = self.chunk(index, Piece { text, reason, ..Piece::default() });
+                let piece = Piece { text, reason, ..Piece::default() };
+                let piece = self.answer.shape.digest(index, piece).unwrap_or_default();
+                let mut chunk = self.chunk(index, piece);
                 self.finished[index] = Some(end);
                 if self.finished.iter().all(Option::is_some) {
                     let cost = self.answer.cost(&self.finished);

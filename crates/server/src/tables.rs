@@ -3,10 +3,23 @@
 //! This is the one place that says so; `params.rs` holds bodies against it. A name that is not here
 //! is a warning in the answer, or an error where the client asked for strictness.
 
+mod messages;
+mod ollama;
+mod responses;
+
+pub use messages::*;
+pub use ollama::*;
+pub use responses::*;
+
 use crate::params::{Param, Rule, Table};
 
 const fn honoured(name: &'static str) -> Param {
     Param { name, rule: Rule::Honoured }
+}
+
+/// Honoured as the chat API's parameter of this name.
+const fn means(name: &'static str, ours: &'static str) -> Param {
+    Param { name, rule: Rule::Means(ours) }
 }
 
 const fn no_effect(name: &'static str) -> Param {
@@ -52,6 +65,8 @@ pub const CACHE: Table = &[&[
 ]];
 /// `POST /v1/sessions/{id}/fork`.
 pub const FORK: Table = &[&[honoured("session_id")], MODEL];
+/// The query of `DELETE /v1/sessions/{id}`.
+pub const MODEL_QUERY: Table = &[MODEL];
 /// `POST /v1/cache/flush`.
 pub const FLUSH: Table = &[MODEL];
 
@@ -97,6 +112,23 @@ const GENERATION: &[Param] = &[
     refused("store", &["false"], "this server keeps no answers"),
 ];
 
+/// What the chat API has beyond OpenAI's newer API and Anthropic's, which take it too.
+const OWN: &[Param] = &[
+    honoured("seed"),
+    honoured("stop"),
+    honoured("top_k"),
+    honoured("min_p"),
+    honoured("frequency_penalty"),
+    honoured("presence_penalty"),
+    honoured("repetition_penalty"),
+    honoured("logit_bias"),
+    honoured("ignore_eos"),
+    honoured("priority"),
+    honoured("agent_id"),
+    honoured("cache_salt"),
+    honoured("chat_template_kwargs"),
+];
+
 const COMPLETIONS_ONLY: &[Param] = &[
     honoured("prompt"),
     honoured("echo"),
@@ -104,6 +136,32 @@ const COMPLETIONS_ONLY: &[Param] = &[
     honoured("best_of"),
     refused("suffix", &["\"\""], "text cannot be inserted before a suffix here"),
 ];
+
+/// `response_format`.
+pub const RESPONSE_FORMAT: Table =
+    &[&[honoured("type"), honoured("json_schema"), honoured("schema")]];
+/// `json_schema` in it.
+pub const JSON_SCHEMA: Table = &[&[
+    honoured("schema"),
+    no_effect("name"),
+    no_effect("description"),
+    // Every schema is kept to.
+    no_effect("strict"),
+]];
+/// `structured_outputs`, vLLM's.
+pub const STRUCTURED_OUTPUTS: Table = &[&[
+    honoured("json"),
+    honoured("regex"),
+    honoured("choice"),
+    honoured("grammar"),
+    honoured("json_object"),
+    refused("structural_tag", &[], "parts of an answer cannot be constrained here"),
+    refused("disable_any_whitespace", &["false"], WHITE_SPACE),
+    refused("disable_additional_properties", &["false"], "say so in the schema"),
+    refused("whitespace_pattern", &[], WHITE_SPACE),
+]];
+
+const WHITE_SPACE: &str = "the white space of JSON is set by the schema's own `x-guidance` here";
 
 const CHAT_ONLY: &[Param] = &[
     honoured("max_completion_tokens"),
@@ -122,14 +180,10 @@ const CHAT_ONLY: &[Param] = &[
 const TEMPLATE: &[Param] = &[
     honoured("messages"),
     honoured("tools"),
-    refused(
-        "tool_choice",
-        &["\"auto\"", "\"none\""],
-        "a tool call cannot be enforced here; `auto` and `none` are accepted",
-    ),
+    honoured("tool_choice"),
     honoured("add_generation_prompt"),
     honoured("chat_template_kwargs"),
-    refused("parallel_tool_calls", &["true"], "the number of tool calls cannot be limited here"),
+    honoured("parallel_tool_calls"),
     refused("chat_template", &[], "templates come with the model, not with a request"),
     refused("continue_final_message", &["false"], "the last message is always complete here"),
 ];
@@ -141,20 +195,19 @@ const TOKENIZE_ONLY: &[Param] = &[
     honoured("with_pieces"),
 ];
 
-const UNCONSTRAINED: &str = "answers cannot be held to a grammar, schema or choice here";
-
-/// Constraints of the answer, none of which is enforced.
+/// Constraints of the answer.
 const CONSTRAINTS: &[Param] = &[
-    refused("response_format", &["{\"type\":\"text\"}"], UNCONSTRAINED),
-    refused("structured_outputs", &[], UNCONSTRAINED),
-    refused("guided_json", &[], UNCONSTRAINED),
-    refused("guided_regex", &[], UNCONSTRAINED),
-    refused("guided_choice", &[], UNCONSTRAINED),
-    refused("guided_grammar", &[], UNCONSTRAINED),
-    refused("grammar", &["\"\""], UNCONSTRAINED),
-    refused("json_schema", &[], UNCONSTRAINED),
-    refused("bad_words", &["[]"], UNCONSTRAINED),
-    refused("allowed_token_ids", &[], UNCONSTRAINED),
+    honoured("response_format"),
+    honoured("structured_outputs"),
+    honoured("guided_json"),
+    honoured("guided_regex"),
+    honoured("guided_choice"),
+    honoured("guided_grammar"),
+    honoured("grammar"),
+    honoured("json_schema"),
+    refused("guided_whitespace_pattern", &[], WHITE_SPACE),
+    refused("bad_words", &["[]"], "say what an answer may be with `guided_grammar`"),
+    refused("allowed_token_ids", &[], "say what an answer may be with `guided_grammar`"),
 ];
 
 const NO_SAMPLER: &str = "there is no such sampler here";

@@ -140,3 +140,14 @@ async fn a_request_that_is_not_taken_takes_the_others_with_it() {
     assert_eq!(client.refused(COMPLETIONS, body).await.0, 503);
     assert_eq!(*client.fake.cancelled.lock().unwrap(), [RequestId(0)]);
 }
+
+#[tokio::test]
+async fn what_waits_for_a_slow_reader_is_bounded() {
+    // All of it comes before anybody reads.
+    let token = Output::Token { id: 97, text: "a".into(), logprob: None };
+    let client = Client::new(move |_| Script::Say(vec![token.clone(); 70_000]));
+    let chunks = client.stream(CHAT, chat(json!({}))).await;
+    assert_eq!(chunks.len(), 65_536 + 1);
+    let message = chunks.last().unwrap()["error"]["message"].as_str().unwrap();
+    assert!(message.contains("faster than its client read it"), "{message}");
+}

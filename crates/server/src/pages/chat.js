@@ -19,7 +19,7 @@ function show(role, text) {
   const note = document.createElement("small");
   box.append(body, note);
   el("chat").append(box);
-  box.scrollIntoView({ block: "end" });
+  scrollTo(0, document.body.scrollHeight);
   return { body, note };
 }
 
@@ -64,13 +64,17 @@ async function send(text) {
       const piece = (isChat ? choice?.delta?.content : choice?.text) ?? "";
       if (piece && first === null) first = performance.now();
       said += piece;
-      shown.body.textContent = said;
+      // Chats begin with a word; a text goes on as it must.
+      shown.body.textContent = isChat ? said.trimStart() : said;
+      follow();
       usage = chunk.usage ?? usage;
     }
   } catch (error) {
     if (error.name !== "AbortError") { shown.note.className = "bad"; shown.note.textContent = error.message; }
   }
+  // What was not answered was not said.
   if (said) turns.push({ role: "assistant", content: said });
+  else turns.pop();
   if (usage && first !== null) {
     const cached = usage.prompt_tokens_details?.cached_tokens ?? 0;
     const rate = usage.completion_tokens / ((performance.now() - first) / 1000);
@@ -78,6 +82,12 @@ async function send(text) {
       `${((first - start) / 1000).toFixed(2)} s, ${usage.completion_tokens} generated at ${rate.toFixed(1)}/s`;
   }
   busy(false);
+}
+
+// Keeps the end in view, unless the reader went up to read.
+function follow() {
+  const below = document.body.scrollHeight - innerHeight - scrollY;
+  if (below < 160) scrollTo(0, document.body.scrollHeight);
 }
 
 function busy(is) {

@@ -3,6 +3,7 @@
 
 const SECONDS = 120;
 const COLORS = ["#1f6feb", "#4cc38a", "#e8a33d", "#a371f7", "#8b949e"];
+const KINDS = { kv: "keys and values" };
 const history = [];
 let last = null;
 
@@ -14,9 +15,19 @@ function number(value, digits = 0) {
   return value.toLocaleString("en", { maximumFractionDigits: digits, minimumFractionDigits: digits });
 }
 
+// As many digits as say something.
+function rounded(value) {
+  return number(value, value !== null && Math.abs(value) < 100 ? 1 : 0);
+}
+
 function seconds(value) {
   if (value === null || value === undefined) return "–";
   return value < 1 ? `${number(1000 * value)} ms` : `${number(value, 1)} s`;
+}
+
+// Percentiles are bounds of a histogram's buckets.
+function within(value) {
+  return value === null || value === undefined ? "–" : `≤ ${seconds(value)}`;
 }
 
 function bytes(value) {
@@ -38,8 +49,8 @@ function sparkline(values) {
 }
 
 function tile(name, value, unit, values) {
-  return `<div class="card"><h2>${name}</h2><div class="value">${value} <small>${unit}</small></div>` +
-    `${values ? sparkline(values) : ""}</div>`;
+  return `<div class="card"><h2>${name}</h2><div class="value">${value}</div>` +
+    `<div class="unit">${unit}</div>${values ? sparkline(values) : ""}</div>`;
 }
 
 function bar(id, parts) {
@@ -55,7 +66,7 @@ function table(id, head, rows, empty) {
     ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
   const cells = (list, tag) => `<tr>${list.map((c) => `<${tag}>${escape(c)}</${tag}>`).join("")}</tr>`;
   const body = rows.length ? rows.map((row) => cells(row, "td")).join("") :
-    `<tr><td class="soft">${escape(empty)}</td></tr>`;
+    `<tr><td class="soft" colspan="${head.length}">${escape(empty)}</td></tr>`;
   el(id).innerHTML = cells(head, "th") + body;
 }
 
@@ -73,16 +84,17 @@ function draw(now) {
   const asked = total("prompt_tokens");
   const hits = asked ? 100 * total("cached_tokens") / asked : null;
   // Latencies of the model with most requests; the table has each.
-  const busiest = models.reduce((a, b) => b.stats.ttft.count > a.stats.ttft.count ? b : a).stats;
+  const busiest = models.reduce((a, b) => a && a.ttft.count >= b.stats.ttft.count ? a : b.stats, null);
+  const tail = (spread) => spread?.p95 ? `median; 95% ${within(spread.p95)}` : "median";
   el("tiles").innerHTML = [
-    tile("Generated", number(point.generated, 1), "tokens/s", line("generated")),
-    tile("Prompts read", number(point.read, 0), "tokens/s", line("read")),
+    tile("Generated", rounded(point.generated), "tokens/s", line("generated")),
+    tile("Prompts read", rounded(point.read), "tokens/s", line("read")),
     tile("In work", number(point.running), "requests", line("running")),
     tile("Queue", number(point.waiting), "requests", line("waiting")),
-    tile("First token", seconds(busiest.ttft.p50), `median, 95% ≤ ${seconds(busiest.ttft.p95)}`),
-    tile("Between tokens", seconds(busiest.itl.p50), `median, 95% ≤ ${seconds(busiest.itl.p95)}`),
-    tile("Prefix cache", number(hits, 1), "% of prompt tokens"),
-    tile("Coalesced", number(total("coalesced")), "requests"),
+    tile("First token", within(busiest?.ttft.p50), tail(busiest?.ttft)),
+    tile("Between tokens", within(busiest?.itl.p50), tail(busiest?.itl)),
+    tile("Prefix cache", hits === null ? "–" : `${number(hits, 1)}%`, "of prompt tokens"),
+    tile("Coalesced", number(total("coalesced")), "requests answered with another's work"),
   ].join("");
   const held = total("pages_used") - total("pages_cached");
   bar("pages", [
@@ -95,13 +107,14 @@ function draw(now) {
   for (const model of models) {
     for (const [kind, size] of Object.entries(model.memory)) kinds[kind] = (kinds[kind] ?? 0) + size;
   }
-  bar("memory", Object.entries(kinds).map(([name, value]) => ({ name, value, text: bytes(value) })));
+  bar("memory", Object.entries(kinds).map(([kind, value]) =>
+    ({ name: KINDS[kind] ?? kind, value, text: bytes(value) })));
   table("models",
     ["Model", "Waiting", "In work", "Prompt tokens", "Cached", "Generated", "TTFT p50", "TTFT p95", "ITL p50", "ITL p95", "Preempted", "Failed"],
     models.map((m) => [m.name, number(m.stats.waiting), number(m.stats.running),
       number(m.stats.prompt_tokens), number(m.stats.cached_tokens), number(m.stats.new_tokens),
-      seconds(m.stats.ttft.p50), seconds(m.stats.ttft.p95), seconds(m.stats.itl.p50),
-      seconds(m.stats.itl.p95), number(m.stats.preemptions), number(m.stats.finished.failed)]), "none");
+      within(m.stats.ttft.p50), within(m.stats.ttft.p95), within(m.stats.itl.p50),
+      within(m.stats.itl.p95), number(m.stats.preemptions), number(m.stats.finished.failed)]), "none");
   const agents = models.flatMap((m) => m.stats.agents);
   agents.sort((a, b) => b.open - a.open || b.new_tokens - a.new_tokens || a.name.localeCompare(b.name));
   table("agents", ["Agent", "In flight", "Requests", "Prompt tokens", "Generated"],

@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use sterna_engine::{
-    EngineError, FinishReason, Finished, Output, Reply, Request, RequestId, SessionError, Sink,
-    Stats, TokenLogprob,
+    AgentStats, EngineError, FinishReason, Finished, Output, Reply, Request, RequestId,
+    SessionError, Sink, Stats, TokenLogprob,
 };
 use sterna_server::{Backend, Options, Served, router};
 use tower::ServiceExt;
@@ -23,6 +23,8 @@ use vocabulary::byte;
 pub enum Script {
     /// Says these, at once.
     Say(Vec<Output>),
+    /// Says these, and then nothing until it is cancelled.
+    SayThenWait(Vec<Output>),
     /// Does not take it.
     Refuse(EngineError),
     /// Takes it and says nothing.
@@ -37,7 +39,7 @@ type Writer = Box<dyn Fn(&Request) -> Script + Send + Sync>;
 pub struct Fake {
     script: Writer,
     next_id: AtomicU64,
-    held: Mutex<Vec<Sink>>,
+    held: Mutex<Vec<(RequestId, Sink)>>,
     /// What was submitted.
     pub requests: Mutex<Vec<Request>>,
     /// What was cancelled.
@@ -46,26 +48,53 @@ pub struct Fake {
 
 impl Backend for Fake {
     fn submit(&self, request: Request, mut sink: Sink) -> Result<RequestId, EngineError> {
+        let id = RequestId(self.next_id.fetch_add(1, Ordering::Relaxed));
         match (self.script)(&request) {
             Script::Say(outputs) => {
                 for output in outputs {
                     sink(output);
                 }
             }
+            Script::SayThenWait(outputs) => {
+                for output in outputs {
+                    sink(output);
+                }
+                self.held.lock().unwrap().push((id, sink));
+            }
             Script::Refuse(error) => return Err(error),
-            Script::Wait => self.held.lock().unwrap().push(sink),
+            Script::Wait => self.held.lock().unwrap().push((id, sink)),
             Script::Panic => panic!("as the script says"),
         }
         self.requests.lock().unwrap().push(request);
-        Ok(RequestId(self.next_id.fetch_add(1, Ordering::Relaxed)))
+        Ok(id)
     }
 
     fn cancel(&self, id: RequestId) {
         self.cancelled.lock().unwrap().push(id);
+        let mut held = self.held.lock().unwrap();
+        if let Some(at) = held.iter().position(|(of, _)| *of == id) {
+            let mut end = finished();
+            end.reason = FinishReason::Cancelled;
+            held.remove(at).1(Output::Finished(end));
+        }
     }
 
     fn stats(&self) -> Stats {
-        Stats { waiting: 2, prompt_tokens: 30, ..Stats::default() }
+        let agent = |name: &str, open, running| AgentStats {
+            name: name.into(),
+            open,
+            running,
+            ..AgentStats::default()
+        };
+        let agents = vec![agent("", 0, 0), agent("scout", 3, 1)];
+        Stats {
+            waiting: 2,
+            running: 1,
+            max_running: 8,
+            prompt_tokens: 30,
+            agents,
+            ..Stats::default()
+        }
     }
 
     fn fork(&self, session: &str, child: &str, reply: Reply<Result<usize, SessionError>>) {
@@ -106,17 +135,28 @@ pub fn say(request: &Request, text: &str) -> Script {
     let is_whole = new_tokens == text.len();
     outputs.push(Output::Finished(Finished {
         reason: if is_whole { FinishReason::Stop } else { FinishReason::Length },
-        text: String::new(),
         prompt_tokens: request.prompt.len(),
-        cached_tokens: 1,
         new_tokens,
+        ..finished()
+    }));
+    Script::Say(outputs)
+}
+
+/// An end with some costs.
+pub fn finished() -> Finished {
+    Finished {
+        reason: FinishReason::Stop,
+        text: String::new(),
+        prompt_tokens: 1,
+        cached_tokens: 1,
+        new_tokens: 0,
         queue_seconds: 0.001,
         prefill_seconds: 0.01,
         decode_seconds: 0.1,
         is_coalesced: false,
         age: None,
-    }));
-    Script::Say(outputs)
+        stop_text: None,
+    }
 }
 
 /// A template in the manner of ChatML.
@@ -237,6 +277,30 @@ impl Client {
         assert_eq!(events.pop(), Some("data: [DONE]"));
         let chunk = |event: &str| serde_json::from_str(event.strip_prefix("data: ").unwrap());
         events.into_iter().map(|event| chunk(event).unwrap()).collect()
+    }
+
+    /// Posts JSON and reads the events of the stream: their names and data. The name is in the data
+    /// too, and there is no `[DONE]`.
+    pub async fn events(&self, path: &str, body: Value) -> Vec<(String, Value)> {
+        let response = self.send(Method::POST, path, &[], body.to_string()).await;
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        let text = text(response).await;
+        let event = |event: &str| {
+            let (name, data) = event.split_once('\n').unwrap();
+            let name = name.strip_prefix("event: ").unwrap().to_owned();
+            let data: Value = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
+            assert_eq!(data["type"], name.as_str());
+            (name, data)
+        };
+        text.split_terminator("\n\n").map(event).collect()
+    }
+
+    /// Posts JSON and reads lines of JSON.
+    pub async fn lines(&self, path: &str, body: Value) -> Vec<Value> {
+        let response = self.send(Method::POST, path, &[], body.to_string()).await;
+        assert_eq!(response.headers()["content-type"], "application/x-ndjson");
+        let text = text(response).await;
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// The only request that the engine got.

@@ -1,0 +1,279 @@
+//! Ollama's routes, for its many clients: `POST /api/chat` and `/api/generate`.
+//!
+//! In: messages or a prompt, and `options`, which are the chat API's parameters with Ollama's own
+//! values where nothing is said. Out: lines of JSON (`ollama/voice.rs`); `ollama/models.rs` has the
+//! routes that list models.
+
+mod models;
+mod voice;
+
+pub use models::{ps, show, tags, version};
+
+use crate::app::App;
+use crate::asked::{Asked, object};
+use crate::chat;
+use crate::edge::off_thread;
+use crate::errors::ApiError;
+use crate::fields::{Fields, wrong};
+use crate::generation::Generation;
+use crate::params::{Table, check};
+use crate::running::Running;
+use crate::tables::{
+    OLLAMA_CHAT, OLLAMA_DEFAULTS, OLLAMA_GENERATE, OLLAMA_MESSAGE, OLLAMA_OPTIONS,
+};
+use crate::telling::Telling;
+use crate::translation::Translation;
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+use sterna_engine::Request;
+use voice::{Form, OllamaVoice};
+
+/// Answers a conversation.
+pub async fn chat(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, ApiError> {
+    respond(app, headers, body?, Form::Chat).await
+}
+
+/// Answers a prompt.
+pub async fn generate(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, ApiError> {
+    respond(app, headers, body?, Form::Generate).await
+}
+
+async fn respond(
+    app: Arc<App>,
+    headers: HeaderMap,
+    body: Bytes,
+    form: Form,
+) -> Result<Response, ApiError> {
+    let n_bytes = body.len();
+    match off_thread(n_bytes, move || prepare(&app, &headers, &body, form)).await? {
+        Prepared::Telling(telling) => telling.respond().await,
+        Prepared::Loaded(loaded) => Ok(Json(loaded).into_response()),
+    }
+}
+
+/// What comes of a request.
+enum Prepared {
+    Telling(Telling),
+    /// It had nothing to answer: so clients ask that a model be loaded.
+    Loaded(Value),
+}
+
+/// A request's body with a model's name as it is called here: Ollama's clients add a tag.
+fn body_of(app: &App, body: &[u8]) -> Result<Map<String, Value>, ApiError> {
+    let mut body = object(body)?;
+    if let Some(Value::String(name)) = body.get_mut("model") {
+        models::untag(app, name);
+    }
+    Ok(body)
+}
+
+fn prepare(
+    app: &Arc<App>,
+    headers: &HeaderMap,
+    body: &[u8],
+    form: Form,
+) -> Result<Prepared, ApiError> {
+    let table = match form {
+        Form::Chat => OLLAMA_CHAT,
+        Form::Generate => OLLAMA_GENERATE,
+    };
+    let mut asked = Asked::of(app, headers, body_of(app, body)?, table)?;
+    let content = match form {
+        Form::Chat => chat_content(&mut asked)?,
+        Form::Generate => generate_content(asked.fields())?,
+    };
+    let window = translate(&mut asked, table, content.clone())?;
+    let voice = OllamaVoice::new(app.clone(), form, &asked);
+    let is_empty = matches!(&content, Content::Messages(messages) if messages.is_empty());
+    if is_empty || matches!(&content, Content::Raw(text) if text.is_empty()) {
+        return Ok(Prepared::Loaded(voice.loaded(asked.warnings)));
+    }
+    let planned = plan(app, &mut asked, headers, &content, window);
+    let (generation, requests) = planned.map_err(|error| asked.in_their_words(error))?;
+    let running = Running::start(asked.model.served.engine.clone(), requests)?;
+    let Generation { is_streamed, ref request, .. } = generation;
+    let voice = Box::new(voice.says(asked.warnings, request.logprobs.is_some()));
+    Ok(Prepared::Telling(Telling { running, voice, class: request.class, is_streamed }))
+}
+
+/// What is to be answered.
+#[derive(Clone)]
+enum Content {
+    /// Messages, and what the client calls each.
+    Messages(Vec<(Map<String, Value>, String)>),
+    /// A text that no template is put around.
+    Raw(String),
+}
+
+fn chat_content(asked: &mut Asked) -> Result<Content, ApiError> {
+    let mut messages = Vec::new();
+    let mut warnings = Vec::new();
+    for (index, message) in asked.fields().list("messages")?.unwrap_or_default().iter().enumerate()
+    {
+        let path = format!("messages[{index}]");
+        let given = message.as_object().ok_or_else(|| wrong(&path, message, "an object"))?;
+        let prefix = format!("{path}.");
+        warnings.extend(check(&prefix, given, OLLAMA_MESSAGE, asked.is_strict)?);
+        let mut said = Translation::default();
+        said.take(&prefix, given, OLLAMA_MESSAGE);
+        messages.push((said.chat, path));
+    }
+    asked.warnings.extend(warnings);
+    Ok(Content::Messages(messages))
+}
+
+fn generate_content(fields: Fields<'_>) -> Result<Content, ApiError> {
+    let (prompt, system) = (fields.text("prompt")?.unwrap_or_default(), fields.text("system")?);
+    if fields.flag("raw")?.unwrap_or(false) {
+        if system.is_some_and(|system| !system.is_empty()) {
+            let message = "system goes into a template, which `raw` leaves out; send one of them";
+            return Err(ApiError::invalid("system", message));
+        }
+        return Ok(Content::Raw(prompt.to_owned()));
+    }
+    if prompt.is_empty() {
+        return Ok(Content::Messages(Vec::new()));
+    }
+    let system = system.filter(|system| !system.is_empty()).map(|text| ("system", text, "system"));
+    let turns = system.into_iter().chain([("user", prompt, "prompt")]);
+    let message = |(role, text, theirs): (&str, &str, &str)| {
+        let message = [("role", role), ("content", text)];
+        let message = message.map(|(key, value)| (key.to_owned(), Value::from(value)));
+        (Map::from_iter(message), theirs.to_owned())
+    };
+    Ok(Content::Messages(turns.map(message).collect()))
+}
+
+/// Puts the request into a chat's words. Returns `num_ctx`, where it was given.
+fn translate(asked: &mut Asked, table: Table, content: Content) -> Result<Option<usize>, ApiError> {
+    let mut said = Translation::default();
+    for (name, value) in OLLAMA_DEFAULTS {
+        let value: Value = serde_json::from_str(value).expect("the defaults are JSON");
+        said.chat.insert((*name).to_owned(), value);
+    }
+    said.take("", asked.fields().0, table);
+    said.chat.entry("stream").or_insert(Value::Bool(true));
+    if said.chat["stream"].is_null() {
+        said.chat.insert("stream".into(), true.into());
+    }
+    let mut window = None;
+    if let Some(options) = asked.fields().object("options")? {
+        let options: Map<String, Value> =
+            options.iter().filter(|(_, value)| !value.is_null()).map(owned).collect();
+        let warnings = check("options.", &options, OLLAMA_OPTIONS, asked.is_strict)?;
+        said.take("options.", &options, OLLAMA_OPTIONS);
+        asked.warnings.extend(warnings);
+        window = self::window(asked, &options)?;
+    }
+    // As long as the model goes on, and whichever seed there is.
+    let is_open = |value: Option<&Value>, least: i64| {
+        value.and_then(Value::as_i64).is_some_and(|n| (least..0).contains(&n))
+    };
+    if is_open(said.chat.get("max_tokens"), -2) {
+        said.chat.remove("max_tokens");
+    }
+    if is_open(said.chat.get("seed"), -1) {
+        said.chat.remove("seed");
+    }
+    think(asked, &mut said)?;
+    if let Content::Messages(messages) = content {
+        for (message, theirs) in messages {
+            said.message(message, theirs);
+        }
+    }
+    asked.translated(said.done("messages"));
+    Ok(window)
+}
+
+fn owned((name, value): (&String, &Value)) -> (String, Value) {
+    (name.clone(), value.clone())
+}
+
+/// `num_ctx`: tokens of prompt and answer together. There cannot be more than the model is served
+/// with.
+fn window(asked: &mut Asked, options: &Map<String, Value>) -> Result<Option<usize>, ApiError> {
+    let num_ctx = Fields(options).integer("num_ctx", 1, i64::MAX);
+    let num_ctx = num_ctx.map_err(|error| error.renamed("num_ctx", "options.num_ctx"))?;
+    let Some(num_ctx) = num_ctx.map(|n| n as usize) else { return Ok(None) };
+    let most = asked.model.served.context_len;
+    if num_ctx > most {
+        let warning = format!(
+            "options.num_ctx is {num_ctx}, but this model is served with a context of {most} tokens"
+        );
+        asked.warn("options.num_ctx", warning)?;
+    }
+    Ok(Some(num_ctx.min(most)))
+}
+
+/// Whether the model should think, for templates that know.
+fn think(asked: &mut Asked, said: &mut Translation) -> Result<(), ApiError> {
+    let Some(is_thinking) = asked.fields().flag("think")? else { return Ok(()) };
+    said.set("chat_template_kwargs", json!({ "enable_thinking": is_thinking }), "think");
+    let source = asked.model.template.as_ref().map(|template| template.source());
+    let knows = source.is_some_and(|source| source.contains("enable_thinking"));
+    if !knows {
+        let warning = "think is ignored: this model's chat template does not know of it";
+        return asked.warn("think", warning.into());
+    }
+    if is_thinking {
+        let warning = "think: thoughts are part of the answer's text, as the model writes them";
+        asked.warnings.push(warning.into());
+    }
+    Ok(())
+}
+
+/// What is asked of the engine.
+fn plan(
+    app: &App,
+    asked: &mut Asked,
+    headers: &HeaderMap,
+    content: &Content,
+    window: Option<usize>,
+) -> Result<(Generation, Vec<Request>), ApiError> {
+    let mut limit = chat::limit(asked)?;
+    limit.context_len = window.unwrap_or(limit.context_len);
+    let (generation, mut requests) = match content {
+        Content::Messages(_) => chat::requests(app, asked, headers, limit)?,
+        Content::Raw(text) => {
+            let prompt = raw(asked, text);
+            chat::requests_of(app, asked, headers, limit, prompt)?
+        }
+    };
+    if let (Some(window), Some(request)) = (window, requests.first_mut()) {
+        let n_prompt = request.prompt.len();
+        if n_prompt >= window {
+            let message = format!(
+                "the prompt has {n_prompt} tokens and num_ctx is {window}; nothing is left for an \
+                 answer, and prompts are not cut here"
+            );
+            return Err(ApiError::invalid("num_ctx", message));
+        }
+        request.max_tokens = request.max_tokens.min(window - n_prompt);
+    }
+    Ok((generation, requests))
+}
+
+/// The tokens of a text that spells its control tokens itself; BOS comes once.
+fn raw(asked: &Asked, text: &str) -> Vec<u32> {
+    let tokenizer = &asked.model.served.tokenizer;
+    let mut tokens = tokenizer.encode_special(text, true, true);
+    let is_twice = tokenizer.bos().is_some_and(|bos| tokens.starts_with(&[bos, bos]));
+    if is_twice {
+        tokens.remove(0);
+    }
+    tokens
+}

@@ -1,0 +1,109 @@
+//! What operators ask: `GET /props`, `/slots` and `/load`, under llama.cpp's and vLLM's names.
+//!
+//! In: the models and their engines' statistics. Out: objects. An engine has no fixed slots, so
+//! `/slots` shows who is served: a line for each agent with open requests.
+
+use crate::app::App;
+use crate::errors::ApiError;
+use crate::model::{Model, find};
+use axum::Json;
+use axum::extract::{RawQuery, State};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use sterna_engine::{Request, Stats};
+
+/// `GET /props`: what the server serves and how it answers where nothing is asked for. With several
+/// models `?model=` names one; otherwise it is the first.
+pub async fn props(
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Value>, ApiError> {
+    let model = asked(&app, query.as_deref())?.unwrap_or(&app.models[0]);
+    let served = &model.served;
+    let Request { sampling, .. } = Request::default();
+    Ok(Json(json!({
+        "model_alias": served.name,
+        "models": app.models.iter().map(|model| &model.served.name).collect::<Vec<_>>(),
+        "total_slots": served.engine.stats().max_running,
+        "default_generation_settings": {
+            "n_ctx": served.context_len,
+            // As `generation.rs` reads a body without parameters.
+            "params": {
+                "temperature": 1.0,
+                "top_p": 1.0,
+                "top_k": 0,
+                "min_p": 0.0,
+                "repeat_penalty": 1.0,
+                "repeat_last_n": sampling.repetition_window,
+                "frequency_penalty": 0.0,
+                "presence_penalty": 0.0,
+            },
+        },
+        "chat_template": served.chat_template,
+        "bos_token": served.bos,
+        "eos_token": served.eos,
+        "modalities": { "vision": false, "audio": false },
+        "build_info": served.fingerprint,
+        "is_sleeping": false,
+    })))
+}
+
+/// `GET /slots`: who is served, and who waits.
+pub async fn slots(
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Value>, ApiError> {
+    let only = asked(&app, query.as_deref())?.map(|model| model.served.name.as_str());
+    let mut slots = Vec::new();
+    for model in &app.models {
+        let served = &model.served;
+        if only.is_some_and(|name| name != served.name) {
+            continue;
+        }
+        for agent in served.engine.stats().agents.iter().filter(|agent| agent.open > 0) {
+            slots.push(json!({
+                "id": slots.len(),
+                "model": served.name,
+                "agent": agent.name,
+                "is_processing": agent.running > 0,
+                "running": agent.running,
+                "waiting": agent.open.saturating_sub(agent.running),
+                "n_ctx": served.context_len,
+                "requests": agent.requests,
+                "prompt_tokens": agent.prompt_tokens,
+                "new_tokens": agent.new_tokens,
+            }));
+        }
+    }
+    Ok(Json(slots.into()))
+}
+
+/// `GET /load`: how much the server has to do; `server_load` is vLLM's number.
+pub async fn load(State(app): State<Arc<App>>) -> Json<Value> {
+    let of = |stats: &Stats, name: &str| {
+        json!({
+            "model": name,
+            "running": stats.running,
+            "max_running": stats.max_running,
+            "waiting": stats.waiting,
+            "kv_pages_used": stats.pages_used,
+            "kv_pages_cached": stats.pages_cached,
+            "kv_pages": stats.pages,
+        })
+    };
+    let mut models = Vec::new();
+    let mut server_load = 0;
+    for model in &app.models {
+        let stats = model.served.engine.stats();
+        server_load += stats.running + stats.waiting;
+        models.push(of(&stats, &model.served.name));
+    }
+    Json(json!({ "server_load": server_load, "models": models }))
+}
+
+/// The model that a query names.
+fn asked<'a>(app: &'a App, query: Option<&str>) -> Result<Option<&'a Arc<Model>>, ApiError> {
+    let mut pairs = query.unwrap_or_default().split('&');
+    let Some(name) = pairs.find_map(|pair| pair.strip_prefix("model=")) else { return Ok(None) };
+    find(&app.models, Some(&name.replace("%2F", "/"))).map(Some)
+}

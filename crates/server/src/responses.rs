@@ -1,0 +1,202 @@
+//! `POST /v1/responses`, OpenAI's newer API, and the responses that it keeps.
+//!
+//! In: an input, and perhaps a response that it continues. Out: a response, whole or as events
+//! (`responses/voice.rs`), kept for its key (`responses/store.rs`) unless `store` is false.
+
+mod input;
+mod store;
+mod voice;
+
+pub use store::Store;
+
+use crate::app::App;
+use crate::asked::Asked;
+use crate::chat;
+use crate::edge::off_thread;
+use crate::errors::ApiError;
+use crate::fields::{Fields, wrong};
+use crate::generation::Generation;
+use crate::keys::Owner;
+use crate::params::check;
+use crate::running::Running;
+use crate::tables::{INPUT_TOKENS, RESPONSE_QUERY, RESPONSES};
+use crate::telling::Telling;
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+use sterna_engine::{Class, Request};
+use voice::{ResponseVoice, Setting};
+
+/// Answers an input.
+pub async fn create(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, ApiError> {
+    let body = body?;
+    let telling = off_thread(body.len(), move || prepare(&app, &headers, &body)).await?;
+    telling.respond().await
+}
+
+fn prepare(app: &Arc<App>, headers: &HeaderMap, body: &[u8]) -> Result<Telling, ApiError> {
+    let mut asked = Asked::read(app, headers, body, RESPONSES)?;
+    let owner = app.keys.owner(headers);
+    let mut shown = echo(asked.fields())?;
+    let is_stored = asked.fields().flag("store")?.unwrap_or(true);
+    let previous = asked.fields().text("previous_response_id")?.map(str::to_owned);
+    let messages = input::translate(app, &mut asked, owner)?;
+    let planned = plan(app, &mut asked, headers);
+    let (generation, requests) = planned.map_err(|error| asked.in_their_words(error))?;
+    let served = &asked.model.served;
+    let has_logprobs = generation.request.logprobs.is_some();
+    let running = Running::start(served.engine.clone(), requests)?;
+    shown.insert("id".into(), app.fresh.id("resp_").into());
+    shown.insert("created_at".into(), app.unix_seconds().into());
+    shown.insert("model".into(), served.name.clone().into());
+    shown.insert("service_tier".into(), tier(generation.request.class).into());
+    if !asked.warnings.is_empty() {
+        shown.insert("warnings".into(), asked.warnings.into());
+    }
+    let setting = Setting {
+        app: app.clone(),
+        owner,
+        previous,
+        messages,
+        canceller: is_stored.then(|| running.canceller()),
+        tokenizer: served.tokenizer.clone(),
+        has_logprobs,
+    };
+    let voice = Box::new(ResponseVoice::new(setting, shown));
+    let Generation { is_streamed, ref request, .. } = generation;
+    Ok(Telling { running, voice, class: request.class, is_streamed })
+}
+
+fn plan(
+    app: &App,
+    asked: &mut Asked,
+    headers: &HeaderMap,
+) -> Result<(Generation, Vec<Request>), ApiError> {
+    let limit = chat::limit(asked)?;
+    chat::requests(app, asked, headers, limit)
+}
+
+/// OpenAI's name of a class.
+fn tier(class: Class) -> &'static str {
+    match class {
+        Class::Interactive => "priority",
+        Class::Default => "default",
+        Class::Batch => "flex",
+    }
+}
+
+/// A response before its answer: what it repeats of the request.
+fn echo(fields: Fields<'_>) -> Result<Map<String, Value>, ApiError> {
+    let metadata = fields.object("metadata")?.cloned().unwrap_or_default();
+    if let Some((key, value)) = metadata.iter().find(|(_, value)| !value.is_string()) {
+        return Err(wrong(&format!("metadata.{key}"), value, "a string"));
+    }
+    let given = |name: &str| fields.get(name).cloned().unwrap_or_default();
+    let or = |name: &str, default: Value| fields.get(name).cloned().unwrap_or(default);
+    let object = json!({
+        "id": null,
+        "object": "response",
+        "created_at": null,
+        "status": "in_progress",
+        "background": false,
+        "completed_at": null,
+        "error": null,
+        "incomplete_details": null,
+        "instructions": given("instructions"),
+        "max_output_tokens": given("max_output_tokens"),
+        "max_tool_calls": given("max_tool_calls"),
+        "metadata": metadata,
+        "model": null,
+        "output": [],
+        "parallel_tool_calls": or("parallel_tool_calls", true.into()),
+        "previous_response_id": given("previous_response_id"),
+        "prompt_cache_key": given("prompt_cache_key"),
+        "reasoning": { "effort": null, "summary": null },
+        "safety_identifier": given("safety_identifier"),
+        "service_tier": null,
+        "store": or("store", true.into()),
+        "temperature": or("temperature", 1.0.into()),
+        "text": { "format": { "type": "text" } },
+        "tool_choice": or("tool_choice", "auto".into()),
+        "tools": [],
+        "top_logprobs": or("top_logprobs", 0.into()),
+        "top_p": or("top_p", 1.0.into()),
+        "truncation": "disabled",
+        "usage": null,
+        "user": given("user"),
+    });
+    let Value::Object(object) = object else { unreachable!("it is written as an object") };
+    Ok(object)
+}
+
+/// How many tokens an input has.
+pub async fn input_tokens(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Value>, ApiError> {
+    let body = body?;
+    let n_bytes = body.len();
+    let count = move || -> Result<Json<Value>, ApiError> {
+        let mut asked = Asked::read(&app, &headers, &body, INPUT_TOKENS)?;
+        input::translate(&app, &mut asked, app.keys.owner(&headers))?;
+        let prompt = chat::prompt(&mut asked).map_err(|error| asked.in_their_words(error))?;
+        let counted = json!({ "object": "response.input_tokens", "input_tokens": prompt.len() });
+        Ok(Json(asked.with_warnings(counted)))
+    };
+    off_thread(n_bytes, count).await
+}
+
+/// A response that was kept.
+pub async fn get(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Value>, ApiError> {
+    let query: Map<String, Value> = query.as_deref().map(pairs).unwrap_or_default();
+    let warnings = check("", &query, RESPONSE_QUERY, app.options.strict)?;
+    let mut shown = app.responses.get(app.keys.owner(&headers), &id)?;
+    if !warnings.is_empty() {
+        shown["warnings"] = warnings.into();
+    }
+    Ok(Json(shown))
+}
+
+/// The parameters of a query, as texts. Those that are known here need no decoding.
+fn pairs(query: &str) -> Map<String, Value> {
+    let pair = |pair: &str| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (name.replace("%5B%5D", "[]"), Value::from(value))
+    };
+    query.split('&').filter(|text| !text.is_empty()).map(pair).collect()
+}
+
+/// Forgets a response.
+pub async fn delete(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    app.responses.delete(app.keys.owner(&headers), &id)?;
+    Ok(Json(json!({ "id": id, "object": "response", "deleted": true })))
+}
+
+/// Ends a response that is being made.
+pub async fn cancel(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let owner: Owner = app.keys.owner(&headers);
+    app.responses.cancel(owner, &id).map(Json)
+}
