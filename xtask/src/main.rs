@@ -4,7 +4,9 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod clients;
 mod experiment;
+mod faults;
 mod new;
 mod peers;
 mod readme;
@@ -32,6 +34,10 @@ enum Chore {
     Peers(peers::Args),
     /// Race peers on files made for it, or measure every target (minutes to hours; opt-in)
     Bench(bench::Args),
+    /// Let clients that others wrote talk to the server (downloads 1 GB of them; opt-in)
+    Clients(clients::Args),
+    /// Kill, starve and confuse the server for some minutes, and see that it gets over it (opt-in)
+    Faults(faults::Args),
     /// Put the results of races into README.md
     ReadmeTable(readme::Args),
     /// Train every arm of a file in models/experiments with every seed, and compare (opt-in)
@@ -46,6 +52,8 @@ fn main() -> ExitCode {
         Chore::Tidy => tidy::run(),
         Chore::Peers(args) => peers::run(&args),
         Chore::Bench(args) => bench::run(&args),
+        Chore::Clients(args) => clients::run(&args),
+        Chore::Faults(args) => faults::run(&args),
         Chore::ReadmeTable(args) => readme::run(&args),
         Chore::Experiment(args) => experiment::run(&args),
         Chore::New(args) => new::run(&args),

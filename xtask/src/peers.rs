@@ -6,7 +6,7 @@
 
 mod llama_cpp;
 mod progress;
-mod python;
+pub mod python;
 
 use crate::root;
 use anyhow::{Result, bail};

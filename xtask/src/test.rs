@@ -3,7 +3,7 @@
 //! In: the working tree; Rust and a C compiler (the tokenizer's regular expressions are C). Out:
 //! the tests' own output, then one line per stage and the reasons of all skipped tests.
 
-use crate::{new, peers, root, tidy};
+use crate::{clients, new, peers, root, tidy};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -22,6 +22,9 @@ pub struct Args {
     /// With --peers: download and build them (from PyPI, about 15 minutes) if they are not there
     #[arg(long, requires = "peers")]
     fetch: bool,
+    /// Also let clients that others wrote talk to the server: `cargo xtask clients`
+    #[arg(long)]
+    clients: bool,
     /// Also build training for Vulkan and test it, on a GPU or on lavapipe (Debian:
     /// mesa-vulkan-drivers); minutes more to build
     #[arg(long)]
@@ -56,6 +59,9 @@ pub fn run(args: &Args) -> Result<bool> {
     time_stage("tests", &mut stages, || run_cargo_test(args, &mut summary))?;
     if args.sanitize {
         time_stage("sanitizer", &mut stages, run_sanitized)?;
+    }
+    if args.clients {
+        time_stage("clients", &mut stages, || clients::run(&clients::Args::default()))?;
     }
     if !args.quick {
         time_stage("templates", &mut stages, new::try_all)?;

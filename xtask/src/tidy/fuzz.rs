@@ -5,7 +5,8 @@ use super::{Findings, Tree};
 const MANIFEST: &str = "fuzz/Cargo.toml";
 const FOLDER: &str = "fuzz/fuzz_targets/";
 /// What must be fuzzed.
-const REQUIRED: &[&str] = &["gguf", "safetensors", "llama2c", "tokenizer_json", "plan"];
+const REQUIRED: &[&str] =
+    &["gguf", "safetensors", "llama2c", "tokenizer_json", "plan", "tool_calls"];
 
 /// Reports parsers without a target, and targets and `[[bin]]` entries without each other.
 pub fn check(tree: &Tree, found: &mut Findings) {
@@ -42,9 +43,10 @@ mod tests {
     #[test]
     fn missing_targets_and_strays_are_found() {
         let bin = |n: &str| format!("[[bin]]\nname = \"{n}\"\n");
-        let manifest: String = ["gguf", "safetensors", "llama2c", "plan"].map(bin).concat();
+        let names = ["gguf", "safetensors", "llama2c", "plan", "tool_calls"];
+        let manifest: String = names.map(bin).concat();
         let mut files = vec![(MANIFEST.to_owned(), manifest)];
-        for name in ["gguf", "safetensors", "llama2c", "stray"] {
+        for name in ["gguf", "safetensors", "llama2c", "tool_calls", "stray"] {
             files.push((format!("{FOLDER}{name}.rs"), "//! F.\n".into()));
         }
         let files: Vec<_> = files.iter().map(|(p, t)| (p.as_str(), t.as_str())).collect();

@@ -1,6 +1,7 @@
 //! The commands, one file each: a `struct Args` with its help, and a `run`.
 
 mod bench;
+mod capacity;
 mod convert;
 mod demo;
 mod distill;
@@ -40,6 +41,8 @@ pub enum Command {
     Eval(eval::Args),
     /// Measure speed: prompt processing and generation, as llama-bench does.
     Bench(Box<bench::Args>),
+    /// Say how many agents this machine serves in time, and what the bottleneck is.
+    Capacity(Box<capacity::Args>),
     /// Show where the time goes, per op and per layer, against the roofline.
     Profile(profile::Args),
     /// Search for the best plan within a budget, build it, and prove it.
@@ -77,6 +80,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Serve(args) => serve::run(*args),
         Command::Eval(args) => eval::run(args),
         Command::Bench(args) => bench::run(*args),
+        Command::Capacity(args) => capacity::run(&args),
         Command::Profile(args) => profile::run(args),
         Command::Optimize(args) => optimize::run(args),
         Command::Tokenizer(args) => tokenizer::run(args),

@@ -1,19 +1,22 @@
 //! `sterna serve`: models behind an OpenAI-compatible API, for many agents at once.
 //!
-//! [`keys`] reads who may ask; [`open`] makes an engine of a model.
+//! [`keys`] reads who may ask; [`sizes`] what an engine may use; [`open`] makes one of a model;
+//! [`sockets`] lets many connect.
 
 mod keys;
 mod open;
+pub(super) mod sizes;
+mod sockets;
 
 use crate::compute::ComputeArgs;
 use crate::show::bad_input;
 use anyhow::Context;
-use clap::builder::TypedValueParser;
+use sizes::SizeArgs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use sterna_engine::{AnswerLimits, Handle};
+use sterna_engine::Handle;
 use sterna_server::{Options, Served};
 use tokio::net::TcpListener;
 
@@ -53,40 +56,24 @@ pub struct Args {
     /// A file of keys, one per line.
     #[arg(long, value_name = "FILE")]
     api_key_file: Option<PathBuf>,
-    /// Sequences computed at once; further requests wait.
-    #[arg(long, visible_aliases = ["np", "max-num-seqs"], default_value_t = 128, value_name = "N",
-          value_parser = at_least_one())]
-    parallel: usize,
-    /// Requests that may wait; further ones get 503.
-    #[arg(long, default_value_t = 1000, value_name = "N")]
-    max_queue: usize,
-    /// Memory for keys and values of each model, of sequences and of prefixes that are kept
-    /// [default: a quarter of the machine's, and no more than all sequences can use].
-    #[arg(long, visible_alias = "cache-ram", value_name = "SIZE")]
-    kv_size: Option<String>,
-    /// How long a step may take while somebody waits for the next token: longer prompts are read in
-    /// smaller parts then. 0s sets no target.
-    #[arg(long, default_value = "0.5s", value_name = "TIME")]
-    itl_target: String,
-    /// Memory for answers of each model that would be the same again: of requests at temperature 0
-    /// or with a seed. 0 keeps none.
-    #[arg(long, default_value = "64MB", value_name = "SIZE")]
-    response_cache: String,
-    /// How long an answer is kept, where its request says nothing else.
-    #[arg(long, default_value = "5m", value_name = "TIME")]
-    response_cache_ttl: String,
     /// A file with a Jinja chat template, instead of the model's own.
     #[arg(long, value_name = "FILE")]
     chat_template_file: Option<PathBuf>,
+    /// The form in which the models call tools: hermes, mistral, llama3_json or json [default: what
+    /// each model's chat template shows].
+    #[arg(long, value_name = "NAME")]
+    tool_call_parser: Option<String>,
     /// Refuse requests with unknown parameters, instead of listing them under `warnings`.
     #[arg(long)]
     strict: bool,
+    /// How long a client may take to send a request, and to read some of its answer; then its
+    /// connection is closed. Connections that wait for a next request are kept for as long.
+    #[arg(long, default_value = "60s", value_name = "TIME")]
+    client_timeout: String,
+    #[command(flatten)]
+    sizes: SizeArgs,
     #[command(flatten)]
     compute: ComputeArgs,
-}
-
-fn at_least_one() -> impl TypedValueParser<Value = usize> {
-    clap::value_parser!(u32).range(1..=4096).map(|n| n as usize)
 }
 
 /// An engine that runs.
@@ -105,8 +92,15 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         return Err(bad_input("--alias names one model, but there are several"));
     }
     let api_keys = keys::read(&args.api_key, args.api_key_file.as_deref())?;
-    let options = Options { api_keys, strict: args.strict, ..Options::default() };
-    let sizes = args.sizes()?;
+    let body_timeout = args.client_timeout()?;
+    let options = Options {
+        api_keys,
+        tool_call_parser: args.tool_call_parser.clone(),
+        strict: args.strict,
+        body_timeout,
+        ..Options::default()
+    };
+    let sizes = args.sizes.read()?;
     let template = args.template()?;
     // A port that is taken should be said before a model is read.
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -127,10 +121,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         served.push(model);
         engines.push(engine);
     }
+    sockets::allow_many();
     announce(&listener, &served, &options)?;
     let router = sterna_server::router(served, options).map_err(|e| bad_input(e.to_string()))?;
     let handles: Vec<Handle> = engines.iter().map(|engine| engine.handle.clone()).collect();
-    runtime.block_on(sterna_server::serve(listener, router, stop(handles)))?;
+    runtime.block_on(sterna_server::serve(listener, router, body_timeout, stop(handles)));
     for engine in engines {
         // Dropped, so that the thread sees that nobody can ask any more.
         drop(engine.handle);
@@ -141,19 +136,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 impl Args {
-    fn sizes(&self) -> anyhow::Result<open::Sizes> {
-        let kv_bytes = match &self.kv_size {
-            Some(text) => Some(sterna_optimize::budget::parse_bytes(text)?),
-            None => None,
-        };
-        let target = sterna_optimize::budget::parse_duration(&self.itl_target)?;
-        let itl_target = (target > Duration::ZERO).then_some(target);
-        let answers = AnswerLimits {
-            bytes: sterna_optimize::budget::parse_bytes(&self.response_cache)? as usize,
-            ttl: sterna_optimize::budget::parse_duration(&self.response_cache_ttl)?,
-        };
-        let (max_running, max_queue) = (self.parallel, self.max_queue);
-        Ok(open::Sizes { max_running, max_queue, kv_bytes, itl_target, answers })
+    fn client_timeout(&self) -> anyhow::Result<Duration> {
+        let time = sterna_optimize::budget::parse_duration(&self.client_timeout)?;
+        if time.is_zero() {
+            let why = "--client-timeout 0s leaves clients no time; give them some, such as 60s";
+            return Err(bad_input(why));
+        }
+        Ok(time)
     }
 
     fn template(&self) -> anyhow::Result<Option<String>> {

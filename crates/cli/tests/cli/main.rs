@@ -1,7 +1,10 @@
 //! The real binary, as a user runs it, on a tiny model made here.
 
+mod browser;
+mod capacity;
 mod demo;
 mod errors;
+mod faults;
 mod levels;
 mod programs;
 mod race;

@@ -1,26 +1,33 @@
 //! `sterna serve` as a client meets it: the real binary, a real socket, HTTP by hand.
 
 use serde_json::{Value, json};
+use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 
-const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/austen-4m.gguf");
+pub const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/austen-4m.gguf");
 
-struct Server {
-    child: Child,
-    address: String,
+pub struct Server {
+    pub child: Child,
+    pub address: String,
     // Held, so that what the server prints has somewhere to go.
     _out: BufReader<ChildStdout>,
 }
 
 impl Server {
-    fn start(folder: &Path, flags: &[&str]) -> Self {
+    /// What it says besides its address goes to `log` in the folder.
+    pub fn start(folder: &Path, flags: &[&str]) -> Self {
+        Self::start_at("0", folder, flags)
+    }
+
+    pub fn start_at(port: &str, folder: &Path, flags: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sterna"));
-        command.args(["serve", MODEL, "--port", "0", "--threads", "2", "--ctx-size", "256"]);
+        command.args(["serve", MODEL, "--port", port, "--threads", "2", "--ctx-size", "256"]);
         command.args(flags).env("XDG_CACHE_HOME", folder.join("cache"));
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let log = OpenOptions::new().create(true).append(true).open(folder.join("log")).unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         out.read_line(&mut line).unwrap();
@@ -29,7 +36,7 @@ impl Server {
     }
 
     /// Sends a request and reads the whole answer: the status, the head and the body.
-    fn ask(&self, method: &str, path: &str, head: &str, body: &str) -> (u16, String, String) {
+    pub fn ask(&self, method: &str, path: &str, head: &str, body: &str) -> (u16, String, String) {
         let mut socket = self.send(method, path, head, body);
         let mut answer = String::new();
         socket.read_to_string(&mut answer).unwrap();
@@ -38,7 +45,7 @@ impl Server {
         (status, head.to_lowercase(), unchunked(head, body))
     }
 
-    fn send(&self, method: &str, path: &str, head: &str, body: &str) -> TcpStream {
+    pub fn send(&self, method: &str, path: &str, head: &str, body: &str) -> TcpStream {
         let mut socket = TcpStream::connect(&self.address).unwrap();
         let length = body.len();
         write!(
@@ -50,18 +57,24 @@ impl Server {
         socket
     }
 
-    fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+    pub fn post(&self, path: &str, body: &Value) -> (u16, Value) {
         let (status, _, body) = self.ask("POST", path, "", &body.to_string());
         (status, serde_json::from_str(&body).expect(&body))
     }
 
-    fn get(&self, path: &str) -> (u16, String) {
+    pub fn get(&self, path: &str) -> (u16, String) {
         let (status, _, body) = self.ask("GET", path, "", "");
         (status, body)
     }
 
+    /// Counters and gauges of the model.
+    pub fn stats(&self) -> Value {
+        let stats: Value = serde_json::from_str(&self.get("/api/v1/stats").1).unwrap();
+        stats["models"][0]["stats"].clone()
+    }
+
     /// Asks it to end, as an operator does.
-    fn terminate(&mut self) -> ExitStatus {
+    pub fn terminate(&mut self) -> ExitStatus {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
         self.child.wait().unwrap()
@@ -89,7 +102,7 @@ fn unchunked(head: &str, body: &str) -> String {
     whole
 }
 
-fn greedy(prompt: &str, max_tokens: usize) -> Value {
+pub fn greedy(prompt: &str, max_tokens: usize) -> Value {
     json!({"prompt": prompt, "max_tokens": max_tokens, "temperature": 0, "ignore_eos": true})
 }
 
@@ -209,6 +222,7 @@ fn mistakes_before_serving_are_sentences() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     assert!(super::refused(path, &["serve", MODEL, "--itl-target", "soon"]).contains("90s"));
+    assert!(super::refused(path, &["serve", MODEL, "--client-timeout", "0s"]).contains("60s"));
     assert!(super::refused(path, &["serve", MODEL, "--kv-size", "much"]).contains("700MB"));
     assert!(super::refused(path, &["serve", MODEL, MODEL, "--alias", "a"]).contains("--alias"));
     let missing = super::refused(path, &["serve", "none.gguf", "--port", "0"]);

@@ -7,7 +7,7 @@ mod against;
 mod ceiling;
 mod cold;
 mod kernels;
-mod serve;
+pub(super) mod serve;
 mod speed;
 mod start;
 mod train;

@@ -5,19 +5,21 @@
 //! the next, so that neither shares the machine with another and a drift of it cancels.
 //!
 //! [`keys`] and [`workload`] say what is sent, [`server`] and [`process`] to whom; [`drive`] sends
-//! it through [`client`], and [`answer`] reads the streams ([`sse`]) that come back; [`report`] and
-//! [`table`] show it. All arithmetic is in `sterna_measure::load`.
+//! it through [`client`], while [`watch`] looks at the server's memory, and [`answer`] reads the
+//! streams ([`sse`]) that come back; [`report`] and [`table`] show it. All arithmetic is in
+//! `sterna_measure::load`.
 
 mod answer;
 mod client;
 mod drive;
-mod keys;
+pub(in crate::commands) mod keys;
 mod process;
 mod report;
 mod server;
 mod sse;
-mod table;
-mod workload;
+pub(in crate::commands) mod table;
+mod watch;
+pub(in crate::commands) mod workload;
 
 use crate::interrupt;
 use crate::show::{self, bad_input};
@@ -33,7 +35,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use sterna_formats::AtomicFile;
-use sterna_measure::load::{Arrivals, Outcome, Summary};
+use sterna_measure::load::{Arrivals, Memory, Outcome, Summary};
 use workload::Workload;
 
 /// Measure servers under the load of many agents: tokens/s in all, time to first token, time
@@ -69,6 +71,11 @@ pub struct Args {
     /// Runs of each server, in turn: a b, then b a.
     #[arg(long, default_value_t = 1)]
     rounds: usize,
+    /// Also watch the memory of servers, which must be Sterna's, and exit with code 1 if one takes
+    /// more at the end than it did in the first half of the run, by more than this. Until its cache
+    /// of keys and values is full a server grows.
+    #[arg(long, value_name = "PERCENT")]
+    max_memory_growth: Option<String>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -102,6 +109,7 @@ fn measure(args: &Args) -> anyhow::Result<Report> {
     server::check_names(&servers).map_err(bad_input)?;
     let keys = args.keys.clone().over(workload::read(args.workload.as_deref())?);
     let load = Load {
+        is_watched: args.max_growth()?.is_some(),
         workload: Workload::new(&keys)?,
         model: args.model.clone(),
         key: args.api_key_env.as_deref().map(Key::from_env).transpose()?,
@@ -136,19 +144,30 @@ fn save(args: &Args, report: &Report) -> anyhow::Result<()> {
 }
 
 fn finish(args: &Args, report: Report) -> anyhow::Result<ExitCode> {
+    let grown = watch::grown(&report, args.max_growth()?);
     let is_answered = report.servers.iter().all(|server| server.summary.n_failed == 0);
     match args.json {
         true => show::json(&report.without_requests())?,
         false => print!("{}", table::text(&report)),
     }
+    grown.iter().for_each(|sentence| eprintln!("{sentence}"));
     if let Some(path) = &args.save {
         eprintln!("every request: {}", path.display());
     }
-    Ok(if is_answered { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if is_answered && grown.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+impl Args {
+    fn max_growth(&self) -> anyhow::Result<Option<f64>> {
+        let parse = |text: &str| sterna_optimize::budget::parse_percent(text);
+        Ok(self.max_memory_growth.as_deref().map(parse).transpose()?)
+    }
 }
 
 /// What every server gets.
 struct Load {
+    /// Whether to look at its memory.
+    is_watched: bool,
     workload: Workload,
     model: Option<String>,
     key: Option<Key>,
@@ -165,28 +184,30 @@ impl Load {
         };
         process::wait_ready(server, &client, process.as_mut()).await?;
         let measured = self.measure(name, client, round).await;
-        let requests = match process.as_mut().and_then(Process::death) {
+        let (requests, memory_bytes) = match process.as_mut().and_then(Process::death) {
             None => measured?,
             Some(death) => {
-                let requests = measured.with_context(|| format!("{name}: {death}"))?;
+                let measured = measured.with_context(|| format!("{name}: {death}"))?;
                 eprintln!("warning: {name}: {death}");
-                requests
+                measured
             }
         };
         if let Some(process) = process {
             process.stop();
         }
-        let summary = Summary::of(&[&requests], self.workload.slo);
-        Ok(Run { round, seed: self.workload.seed_of(round), summary, requests })
+        let mut summary = Summary::of(&[&requests], self.workload.slo);
+        summary.memory = Memory::of(&memory_bytes);
+        Ok(Run { round, seed: self.workload.seed_of(round), summary, memory_bytes, requests })
     }
 
-    /// Sends all requests of a round to a server that is ready.
+    /// Sends all requests of a round to a server that is ready; gives what came of them, and the
+    /// server's memory meanwhile.
     async fn measure(
         &self,
         name: &str,
         client: Client,
         round: usize,
-    ) -> anyhow::Result<Vec<Outcome>> {
+    ) -> anyhow::Result<(Vec<Outcome>, Vec<u64>)> {
         let seed = self.workload.seed_of(round);
         let arrivals = Arrivals::of(&self.workload.traffic, seed)?;
         let model = match &self.model {
@@ -203,9 +224,13 @@ impl Load {
         let shape = "{msg} {bar:24} {pos}/{len} requests {elapsed}, {eta} left";
         bar.set_style(ProgressStyle::with_template(shape).expect("a constant template"));
         bar.set_message(name.to_owned());
-        let outcomes = drive::run(&driver, arrivals, &bar).await;
+        let work = drive::run(&driver, arrivals, &bar);
+        let measured = match self.is_watched {
+            false => work.await.map(|outcomes| (outcomes, Vec::new())),
+            true => watch::beside(work, &driver.client, name).await,
+        };
         bar.finish_and_clear();
-        outcomes
+        measured
     }
 }
 

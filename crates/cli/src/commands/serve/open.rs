@@ -1,38 +1,20 @@
 //! A model file made ready to be served.
 
 use super::Engine;
+use super::sizes::Sizes;
 use crate::compute::ComputeArgs;
 use crate::scoring;
 use crate::show;
 use anyhow::Context;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
-use sterna_engine::{AnswerLimits, Limits};
+use std::time::UNIX_EPOCH;
 use sterna_measure::clock::{Clock, RealClock};
-use sterna_measure::machine::Machine;
 use sterna_model::Model;
 use sterna_model::artifact::PLAN_KEY;
 use sterna_runtime::settings::PAGE_LEN;
-use sterna_runtime::{KvEncoding, Program, Runner, Settings};
+use sterna_runtime::{Program, Runner, Settings};
 use sterna_server::Served;
-
-/// What an engine may use.
-pub struct Sizes {
-    /// Sequences at once.
-    pub max_running: usize,
-    /// Requests that may wait.
-    pub max_queue: usize,
-    /// Bytes of keys and values.
-    pub kv_bytes: Option<u64>,
-    /// What a step may take while somebody waits for a token.
-    pub itl_target: Option<Duration>,
-    /// What the response cache keeps.
-    pub answers: AnswerLimits,
-}
-
-/// Keys and values may take this part of the machine's memory where nothing is said.
-const KV_SHARE: u64 = 4;
 
 /// Opens a model, compiles it, and starts its engine.
 ///
@@ -42,16 +24,7 @@ pub fn open(path: &Path, compute: &ComputeArgs, sizes: &Sizes) -> anyhow::Result
     let positions = |model: &Model, settings: &Settings| sizes.positions(model, settings);
     let (model, program) = scoring::compiled(path, compute, &positions)?;
     let tokenizer = Arc::new(model.tokenizer()?.clone());
-    let limits = Limits {
-        n_pages: program.settings().n_pages(),
-        context_len: program.settings().context_len,
-        max_rows: program.settings().max_batch_rows,
-        max_running: sizes.max_running,
-        max_queue: sizes.max_queue,
-        vocabulary: program.vocabulary(),
-        itl_target: sizes.itl_target,
-        answers: sizes.answers,
-    };
+    let limits = sizes.limits(&program);
     let runner = Runner::new(program.clone())?;
     let clock = RealClock::new();
     let clock = Box::new(move || clock.now());
@@ -75,28 +48,6 @@ pub fn open(path: &Path, compute: &ComputeArgs, sizes: &Sizes) -> anyhow::Result
         tokenizer,
     };
     Ok((served, Engine { handle, thread }))
-}
-
-impl Sizes {
-    /// Positions of keys and values that fit the memory, of all sequences together.
-    fn positions(&self, model: &Model, settings: &Settings) -> usize {
-        // A number of q8_0 has its share of a scale.
-        let number_bytes = match settings.kv {
-            KvEncoding::F32 => 4.0,
-            KvEncoding::F16 => 2.0,
-            KvEncoding::Q8_0 => 1.125,
-        };
-        let position_bytes = model.graph.kv_bytes_per_token(number_bytes).max(1.0);
-        let fitting = |bytes: u64| (bytes as f64 / position_bytes) as usize / PAGE_LEN * PAGE_LEN;
-        let most = self.max_running * settings.context_len;
-        match self.kv_bytes {
-            Some(bytes) => fitting(bytes),
-            None => {
-                let memory = Machine::detect().usable_memory_bytes().unwrap_or(4 << 30);
-                fitting(memory / KV_SHARE).min(most)
-            }
-        }
-    }
 }
 
 /// A model's name: its file's, without the ending.

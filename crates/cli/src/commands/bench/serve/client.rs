@@ -93,6 +93,14 @@ impl Client {
         listed.await.unwrap_or_else(|| "default".to_owned())
     }
 
+    /// What Sterna says of its process: its share of memory, in bytes. `None` of others, and where
+    /// the system does not say.
+    pub async fn pss_bytes(&self) -> Option<u64> {
+        let read = async { self.get("/api/v1/stats").await?.bytes().await.ok() };
+        let body = timeout(SAYS_WITHIN, read).await.ok()??;
+        serde_json::from_slice::<Value>(&body).ok()?["process"]["pss_bytes"].as_u64()
+    }
+
     /// Sends a request and takes down what comes back. Nothing is read into it here: that is for
     /// when the stream has ended, so that other streams' times are not delayed.
     pub async fn complete(&self, agent: usize, body: String) -> Transcript {

@@ -103,7 +103,12 @@ impl Prompts {
     fn of(&self, prompt: &Prompt) -> Value {
         match self.is_text {
             true => prompt.text(self.seed).into(),
-            false => prompt.ids(self.seed, self.vocabulary).into(),
+            false => self.ids(prompt).into(),
         }
+    }
+
+    /// A prompt's tokens.
+    pub fn ids(&self, prompt: &Prompt) -> Vec<u32> {
+        prompt.ids(self.seed, self.vocabulary)
     }
 }

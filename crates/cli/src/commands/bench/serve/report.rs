@@ -60,6 +60,9 @@ pub struct Run {
     pub seed: u64,
     /// Of it alone.
     pub summary: Summary,
+    /// The server's memory every few seconds, where it was watched.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub memory_bytes: Vec<u64>,
     /// Each request, in order of sending.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub requests: Vec<Outcome>,
@@ -96,6 +99,9 @@ impl Report {
         for server in &mut self.servers {
             let runs: Vec<&[Outcome]> = server.runs.iter().map(|run| &run.requests[..]).collect();
             server.summary = Summary::of(&runs, slo);
+            let memories = server.runs.iter().filter_map(|run| run.summary.memory);
+            server.summary.memory =
+                memories.max_by(|a, b| a.growth_percent().total_cmp(&b.growth_percent()));
         }
         let first = self.servers[0].summary.clone();
         for server in self.servers.iter_mut().skip(1).filter(|server| !server.runs.is_empty()) {
@@ -105,8 +111,10 @@ impl Report {
 
     /// The figures alone.
     pub fn without_requests(mut self) -> Self {
-        let runs = self.servers.iter_mut().flat_map(|server| server.runs.iter_mut());
-        runs.for_each(|run| run.requests.clear());
+        for run in self.servers.iter_mut().flat_map(|server| server.runs.iter_mut()) {
+            run.requests.clear();
+            run.memory_bytes.clear();
+        }
         self
     }
 }

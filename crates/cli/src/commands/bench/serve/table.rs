@@ -2,7 +2,7 @@
 
 use super::report::{Report, Served};
 use crate::show;
-use sterna_measure::load::{Latency, Ratios, Summary};
+use sterna_measure::load::{Latency, Memory, Ratios, Summary};
 
 /// A line of the table: what it says of a server, and how much better the first one is.
 struct Row {
@@ -32,6 +32,14 @@ const ROWS: &[Row] = &[
     Row { name: "prompt cached", value: |s| cached(&s.summary), ratio: |_| None },
 ];
 
+/// Where memory was watched.
+const MEMORY: &[Row] = &[
+    Row { name: "memory at start", value: |s| memory(s, |m| m.start_bytes), ratio: |_| None },
+    Row { name: "most by half-time", value: |s| memory(s, |m| m.half_bytes), ratio: |_| None },
+    Row { name: "at end", value: |s| memory(s, |m| m.end_bytes), ratio: |_| None },
+    Row { name: "most", value: |s| memory(s, |m| m.max_bytes), ratio: |_| None },
+];
+
 /// The facts, the table, and what went wrong.
 pub fn text(report: &Report) -> String {
     let first = &report.servers[0];
@@ -41,7 +49,8 @@ pub fn text(report: &Report) -> String {
     }
     let headings: Vec<&str> = headings.iter().map(String::as_str).collect();
     let mut table = show::table(&headings);
-    for row in ROWS {
+    let is_watched = report.servers.iter().any(|server| server.summary.memory.is_some());
+    for row in ROWS.iter().chain(if is_watched { MEMORY } else { &[] }) {
         let mut cells = vec![row.name.to_owned(), (row.value)(first)];
         for other in &report.servers[1..] {
             let ratio = other.first_is.as_ref().and_then(row.ratio);
@@ -106,11 +115,13 @@ fn speed_of_runs(server: &Served) -> String {
     format!("{all} ({} to {})", number(least), number(greatest))
 }
 
-fn p50(latency: Option<Latency>) -> String {
+/// The median, or a dash.
+pub fn p50(latency: Option<Latency>) -> String {
     latency.map_or("-".into(), |latency| time(latency.p50))
 }
 
-fn tails(latency: Option<Latency>) -> String {
+/// The 95th and the 99th percentile, each a dash where there are too few.
+pub fn tails(latency: Option<Latency>) -> String {
     let tail = |value: Option<f64>| value.map_or("-".into(), time);
     latency.map_or("-".into(), |l| format!("{}, {}", tail(l.p95), tail(l.p99)))
 }
@@ -133,8 +144,12 @@ fn cached(summary: &Summary) -> String {
     })
 }
 
+fn memory(server: &Served, of: fn(&Memory) -> u64) -> String {
+    server.summary.memory.map_or("-".into(), |memory| show::bytes(of(&memory)))
+}
+
 /// With as many digits as say something.
-fn number(value: f64) -> String {
+pub fn number(value: f64) -> String {
     match value {
         v if v >= 1000.0 => format!("{v:.0}"),
         v if v >= 10.0 => format!("{v:.1}"),
@@ -143,7 +158,7 @@ fn number(value: f64) -> String {
 }
 
 /// Seconds in the unit people read.
-fn time(seconds: f64) -> String {
+pub fn time(seconds: f64) -> String {
     match seconds {
         s if s >= 100.0 => format!("{s:.0} s"),
         s if s >= 10.0 => format!("{s:.1} s"),

@@ -56,6 +56,11 @@ async fn respond(mut stream: TcpStream, seen: Seen) {
         head if head.starts_with("GET /v1/models ") => {
             whole("200 OK", r#"{"data": [{"id": "tiny"}]}"#)
         }
+        // It takes a megabyte for each completion that it ever saw.
+        head if head.starts_with("GET /api/v1/stats ") => {
+            let bytes = seen.lock().unwrap().len() * 1_000_000;
+            whole("200 OK", &format!(r#"{{"process": {{"pss_bytes": {bytes}}}}}"#))
+        }
         head => {
             let agent = head.split("x-agent-id: agent-").nth(1).unwrap();
             let agent = agent.split("\r\n").next().unwrap().parse().unwrap();
@@ -150,6 +155,28 @@ fn agents_are_answered_and_what_was_sent_is_what_was_asked() {
         );
         assert_eq!(body["stream_options"]["include_usage"], true);
     }
+}
+
+#[test]
+fn memory_is_watched_where_that_is_asked_for() {
+    let (url, _) = start_server();
+    let words = ["--url", &url, "--agents", "1", "--requests-per-agent", "3"];
+    let unwatched = measure(&args(&words)).unwrap();
+    assert_eq!(unwatched.servers[0].summary.memory, None);
+    assert!(!table::text(&unwatched).contains("memory"));
+    let (url, _) = start_server();
+    let words = ["--url", &url, "--agents", "1", "--requests-per-agent", "3"];
+    let args = args(&[&words[..], &["--max-memory-growth", "5%"]].concat());
+    let report = measure(&args).unwrap();
+    let memory = report.servers[0].summary.memory.unwrap();
+    assert_eq!((memory.start_bytes, memory.end_bytes), (1_000_000, 4_000_000));
+    let text = table::text(&report);
+    assert!(text.contains("memory at start") && text.contains("4.0 MB"), "{text}");
+    let grown = watch::grown(&report, Some(5.0));
+    assert!(grown.len() == 1 && grown[0].contains("more than 5%"), "{grown:?}");
+    assert!(watch::grown(&report, Some(1_000.0)).is_empty());
+    let code = finish(&args, report).unwrap();
+    assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::FAILURE));
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn parse(name: &str, text: &str) -> anyhow::Result<Keys> {
 }
 
 /// What is sent in each round.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Workload {
     /// Lengths and times.
     pub traffic: Traffic,
@@ -78,6 +78,20 @@ impl Workload {
         // Whether there is anything to send shows before a server is started.
         Arrivals::of(&workload.traffic, workload.seed)?;
         Ok(workload)
+    }
+
+    /// The same with another number of agents, each of which asks as often.
+    #[must_use]
+    pub fn with_agents(&self, n_agents: usize) -> Self {
+        Self { traffic: self.traffic.with_agents(n_agents), ..self.clone() }
+    }
+
+    /// Requests of each agent, or all of a trace.
+    pub fn requests_per_agent(&self) -> usize {
+        match &self.traffic {
+            Traffic::Closed(shape) | Traffic::Poisson { shape, .. } => shape.n_requests,
+            Traffic::Replay { .. } => 1,
+        }
     }
 
     /// A server that runs through all rounds has cached the prompts of those before, so each round
