@@ -88,7 +88,7 @@ pub type Said = (RequestId, Output);
 
 /// The engine's state.
 pub struct Core {
-    schedule: Schedule,
+    pub(crate) schedule: Schedule,
     tokenizer: Arc<Tokenizer>,
     next_key: u64,
     agents: Agents,
@@ -297,10 +297,14 @@ impl Core {
     ) -> Vec<Said> {
         self.counters.batches += 1;
         self.counters.rows += batch.n_rows() as u64;
+        self.counters.batch_rows.add(batch.n_rows() as f64);
         let n_decoding = batch.parts.iter().filter(|part| part.is_decode).count();
         self.forecast.learn(batch.n_rows() - n_decoding, n_decoding, took);
         if batch.is_mixed() {
             self.schedule.pacing.learn(took);
+        }
+        if let Some(disk) = &mut self.schedule.disk {
+            disk.rates.learn_rows(batch.n_rows(), took);
         }
         let wanted = |part: &Part| match part.logits {
             Logits::None => 0,
@@ -334,7 +338,8 @@ impl Core {
 
     /// Counters and gauges.
     pub fn stats(&self) -> Stats {
-        let Schedule { queue, running, pool, sessions, n_preempted, n_cached, .. } = &self.schedule;
+        let Schedule { queue, running, pool, sessions, disk, n_preempted, n_cached, .. } =
+            &self.schedule;
         Stats {
             waiting: queue.len(),
             running: running.len(),
@@ -343,6 +348,7 @@ impl Core {
             pages_cached: pool.n_cached(),
             preemptions: *n_preempted,
             cached_tokens: *n_cached,
+            disk_tokens: disk.as_ref().map_or(0, |disk| disk.n_tokens),
             answers: self.answers.stats(),
             sessions: sessions.len(),
             max_running: self.schedule.limits.max_running,
@@ -364,7 +370,7 @@ impl Core {
 
     /// Notes what was computed of a sequence, and goes on with it.
     fn advance(&mut self, now: Duration, part: &Part, logits: &[f32], said: &mut Vec<Said>) {
-        let Schedule { running, tree, pool, .. } = &mut self.schedule;
+        let Schedule { running, tree, pool, disk, .. } = &mut self.schedule;
         // Cancelled while the batch was computed.
         let Some(sequence) = running.iter_mut().find(|s| s.key == part.key) else { return };
         let first = sequence.n_computed;
@@ -372,6 +378,9 @@ impl Core {
         let n_prompt = sequence.n_computed.min(sequence.n_prompt).saturating_sub(first);
         self.counters.prefilled_tokens += n_prompt as u64;
         sequence.note(tree, pool, false);
+        if let Some(disk) = disk.as_mut().filter(|_| n_prompt > 0) {
+            disk.save_prompt(sequence, now);
+        }
         let prompt = sequence.prompt_logprobs(logits, first);
         if !prompt.is_empty() {
             tell(sequence, Output::Prompt(prompt), said);
@@ -425,6 +434,7 @@ impl Core {
     }
 
     fn finish(&mut self, now: Duration, key: u64, reason: FinishReason, said: &mut Vec<Said>) {
+        self.schedule.save_answer(key, now);
         let Some(mut sequence) = self.end(key) else { return };
         let text = sequence.text.finish();
         if let Some(key) = sequence.answer_key.take() {
@@ -439,7 +449,7 @@ impl Core {
             self.counters.e2e.add(seconds(listener.arrived));
             self.counters.finished[usize::from(reason == FinishReason::Length)] += 1;
             let finished = sequence.finished(listener, now, reason, text.clone());
-            self.counters.queue.add(finished.queue_seconds);
+            self.counters.count(listener.class, sequence.request.max_tokens, &finished);
             said.push((listener.id, Output::Finished(finished)));
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::EngineError;
 use crate::core::Limits;
+use crate::disk::thread::Counters;
 use crate::request::{Output, Request, RequestId};
 use crate::sessions::SessionError;
 use crate::stats::Stats;
@@ -34,13 +35,16 @@ pub(crate) struct Shared {
     /// Held while a request is sent, so that each that is accepted comes before the end.
     pub is_draining: Mutex<bool>,
     pub stats: Mutex<Stats>,
+    /// Counted by the disk's thread, also while the engine's own waits.
+    disk: Option<Arc<Counters>>,
     next_id: AtomicU64,
 }
 
 impl Shared {
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: Limits, disk: Option<Arc<Counters>>) -> Self {
         Self {
             limits,
+            disk,
             open: AtomicUsize::new(0),
             is_draining: Mutex::new(false),
             stats: Mutex::new(Stats {
@@ -139,6 +143,8 @@ impl Handle {
 
     /// Counters and gauges, as they were after the last batch.
     pub fn stats(&self) -> Stats {
-        self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let stats = self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let disk = self.shared.disk.as_ref().map_or(stats.disk, |counters| counters.stats());
+        Stats { disk, ..stats }
     }
 }

@@ -3,11 +3,11 @@
 //! In: requests for one model, whenever they come. Out: pieces of answers. The [`Core`] is
 //! deterministic: time and logits are arguments, so that it runs under a seeded simulator as it
 //! runs on a machine. [`worker`] is the thin shell around it: a thread, a clock, a
-//! [`sterna_runtime::Runner`]. It knows no HTTP and no files.
+//! [`sterna_runtime::Runner`]. It knows no HTTP, and files only in [`disk`].
 //!
 //! Reading order: [`request`] is what clients see; [`pages`] and [`prefix`] are the memory;
 //! [`constraint`] is what answers are held to; [`sequence`] is a request in work; [`schedule`]
-//! plans a batch; [`core`] goes from events to outputs.
+//! plans a batch; [`core`] goes from events to outputs; [`disk`] keeps pages beyond the process.
 #![forbid(unsafe_code)]
 
 pub mod agents;
@@ -34,10 +34,13 @@ pub mod batch;
 pub mod fairness;
 pub mod forecast;
 pub mod pacing;
+mod room;
 pub mod schedule;
 pub mod turn;
 
 pub mod deadlines;
+
+pub mod disk;
 
 pub mod core;
 
@@ -61,5 +64,6 @@ pub use request::{
     CacheControl, Class, FinishReason, Finished, Output, Request, RequestId, Stop, TokenLogprob,
 };
 pub use sessions::SessionError;
-pub use stats::{Histogram, Stats};
-pub use worker::{Clock, start};
+pub use stats::{DiskStats, Histogram, Stats};
+pub use sterna_runtime::settings::PAGE_LEN;
+pub use worker::{Clock, start, start_with_disk};

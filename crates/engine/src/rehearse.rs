@@ -27,6 +27,10 @@ pub struct Work {
     pub prompt_positions: usize,
     /// The same for the rows being generated.
     pub decode_positions: usize,
+    /// Different pages that the rows of prompts read: those that sequences share count once.
+    pub prompt_pages: usize,
+    /// The same for the rows being generated.
+    pub decode_pages: usize,
     /// Rows whose logits are wanted.
     pub logit_rows: usize,
     /// Pages copied first.
@@ -294,30 +298,41 @@ impl Work {
     /// Of a planned batch.
     fn of(core: &Core, batch: &Batch) -> Self {
         let mut work = Self { copies: batch.copies.len(), ..Self::default() };
+        let (mut prompt_pages, mut decode_pages) = (Vec::new(), Vec::new());
         for part in &batch.parts {
             let schedule = core.schedule();
             let at = schedule.at(part.key).expect("planned sequences run");
-            let positions = read_by(&schedule.running[at], part.n_tokens);
-            let (rows, read) = match part.is_decode {
-                true => (&mut work.decode_rows, &mut work.decode_positions),
-                false => (&mut work.prompt_rows, &mut work.prompt_positions),
+            let sequence = &schedule.running[at];
+            let positions = read_by(sequence, part.n_tokens);
+            let (rows, read, pages) = match part.is_decode {
+                true => (&mut work.decode_rows, &mut work.decode_positions, &mut decode_pages),
+                false => (&mut work.prompt_rows, &mut work.prompt_positions, &mut prompt_pages),
             };
             *rows += part.n_tokens;
             *read += positions;
+            pages.extend_from_slice(&sequence.pages);
             work.logit_rows += match part.logits {
                 Logits::None => 0,
                 Logits::Last => 1,
                 Logits::All => part.n_tokens,
             };
         }
+        (work.prompt_pages, work.decode_pages) = (distinct(prompt_pages), distinct(decode_pages));
         work
     }
 
     /// What is left of it without prompts.
     fn without_prompts(self) -> Self {
-        let (decode_rows, decode_positions) = (self.decode_rows, self.decode_positions);
-        Self { decode_rows, decode_positions, logit_rows: decode_rows, ..Self::default() }
+        let Self { decode_rows, decode_positions, decode_pages, .. } = self;
+        let logit_rows = decode_rows;
+        Self { decode_rows, decode_positions, decode_pages, logit_rows, ..Self::default() }
     }
+}
+
+fn distinct(mut pages: Vec<u32>) -> usize {
+    pages.sort_unstable();
+    pages.dedup();
+    pages.len()
 }
 
 /// Positions that the next rows of a sequence read: each all before it, and its own.

@@ -10,6 +10,7 @@
 
 use crate::batch::{Batch, Part};
 use crate::core::Limits;
+use crate::disk::tier::Tier;
 use crate::fairness::Shares;
 use crate::pacing::Pacing;
 use crate::pages::PagePool;
@@ -17,7 +18,7 @@ use crate::prefix::{Match, PrefixTree};
 use crate::request::Class;
 use crate::sequence::Sequence;
 use crate::sessions::Sessions;
-use crate::turn::{Place, Short, Turn, earlier, is_patient, place};
+use crate::turn::{Short, Turn, earlier, is_patient, place};
 use std::time::Duration;
 use sterna_runtime::settings::PAGE_LEN;
 
@@ -37,6 +38,8 @@ pub struct Schedule {
     pub tree: PrefixTree,
     /// Conversations whose pages stay.
     pub sessions: Sessions,
+    /// What lies below them on the disk, where pages are kept there.
+    pub disk: Option<Tier>,
     /// Who waits.
     pub queue: Vec<Sequence>,
     /// Who has pages.
@@ -63,6 +66,7 @@ impl Schedule {
             pool: PagePool::new(limits.n_pages),
             tree: PrefixTree::default(),
             sessions: Sessions::default(),
+            disk: None,
             queue: Vec::new(),
             running: Vec::new(),
             shares: Shares::default(),
@@ -111,7 +115,7 @@ impl Schedule {
 
     /// When a sequence is served: urgency, then tokens before prompts, then what its agent was
     /// served, then arrival.
-    fn turn(&self, sequence: &Sequence, now: Duration) -> Turn {
+    pub(crate) fn turn(&self, sequence: &Sequence, now: Duration) -> Turn {
         let (rank, key) = place(sequence, now);
         let (class, is_prompt) = (sequence.class(), !sequence.is_decoding());
         Turn { rank, is_prompt, rows: self.shares.rows(&sequence.request.agent), class, key }
@@ -139,50 +143,6 @@ impl Schedule {
         *prompt_rows -= if is_decode { 0 } else { n_tokens };
     }
 
-    /// Gives a running sequence the pages for so many tokens more; others that come after it and
-    /// are not in the batch give way for it.
-    fn reserve(&mut self, key: u64, n_tokens: usize, now: Duration, batch: &Batch) -> bool {
-        let sequence = &self.running[self.at(key).expect("the caller found it")];
-        let wanted = (sequence.n_computed + n_tokens).div_ceil(PAGE_LEN);
-        let n_more = wanted.saturating_sub(sequence.pages.len());
-        let me = place(sequence, now);
-        while !self.make_room(n_more) {
-            let others = self.running.iter().filter(|s| !batch.has(s.key));
-            let last = others.map(|s| place(s, now)).filter(|&other| other > me).max();
-            match last {
-                Some((_, victim)) => self.preempt(victim),
-                None => return false,
-            }
-        }
-        let at = self.at(key).expect("it is no victim of its own");
-        for _ in 0..n_more {
-            let page = self.pool.take().expect("there is room");
-            self.running[at].pages.push(page);
-        }
-        true
-    }
-
-    /// Makes so many pages free that nobody computes with: those that only the tree has, then those
-    /// of sessions. Whether there were enough.
-    fn make_room(&mut self, n_pages: usize) -> bool {
-        let Self { tree, pool, sessions, .. } = self;
-        while !tree.make_room(pool, n_pages) {
-            if !sessions.drop_oldest(pool) {
-                return false;
-            }
-        }
-        true
-    }
-
-    /// Puts a running sequence back into the queue.
-    fn preempt(&mut self, key: u64) {
-        let at = self.at(key).expect("the caller found it");
-        let mut sequence = self.running.remove(at);
-        sequence.release(&mut self.tree, &mut self.pool);
-        self.queue.push(sequence);
-        self.n_preempted += 1;
-    }
-
     /// Admits who is next while the prompts in work leave rows of a batch.
     fn admit(&mut self, now: Duration, is_paused: bool, batch: &mut Batch) {
         let waits = self.queue.iter().filter(|s| !(is_paused && is_patient(s, now)));
@@ -200,7 +160,7 @@ impl Schedule {
                 return;
             }
             let found = self.queue[at].find(&mut self.tree);
-            if self.follows(at, &found) {
+            if self.follows(at, &found) || self.waits_for_disk(at, &found, now) {
                 continue;
             }
             if !self.make_place(at, &found, now) {
@@ -227,6 +187,9 @@ impl Schedule {
             sequence.started = Some(now);
             sequence.n_cached = sequence.n_computed;
             self.n_cached += sequence.n_cached as u64;
+            if let Some(disk) = &mut self.disk {
+                disk.started(&sequence, found.pages.len(), now);
+            }
         }
         self.running.push(sequence);
     }
@@ -242,47 +205,6 @@ impl Schedule {
             let there = common.next_multiple_of(PAGE_LEN).min(other.tokens.len());
             common >= found.n_tokens() + LEAST_SHARED && other.n_computed < there
         })
-    }
-
-    /// Whether one more may run, or somebody less urgent can give way.
-    fn has_place(&self, turn: &Turn, now: Duration) -> bool {
-        self.running.len() < self.limits.max_running
-            || self.running.iter().any(|s| turn.is_before(place(s, now)))
-    }
-
-    /// Makes a place among the running for one that waits, with pages for all of its tokens; less
-    /// urgent ones give way. Whether there is one: otherwise nobody gave way.
-    fn make_place(&mut self, at: usize, found: &Match, now: Duration) -> bool {
-        let turn = self.turn(&self.queue[at], now);
-        let n_shared = found.pages.iter().filter(|&&page| self.pool.is_cached(page)).count();
-        let whole = (self.queue[at].tokens.len() + 1).div_ceil(PAGE_LEN).min(self.pool.len());
-        let wanted = whole - found.pages.len().min(whole);
-        let mut victims: Vec<(Place, usize)> = self
-            .running
-            .iter()
-            .map(|s| (place(s, now), s.pages.len()))
-            .filter(|&(other, _)| turn.is_before(other))
-            .collect();
-        victims.sort_unstable();
-        // Each that runs may need one more page at any time.
-        let fits = |n_running: usize, n_free: usize| {
-            n_running < self.limits.max_running && (n_running == 0 || wanted + n_running <= n_free)
-        };
-        let mut n_running = self.running.len();
-        let mut n_free = self.pool.n_free() + self.pool.n_cached() - n_shared;
-        let mut chosen = Vec::new();
-        while !fits(n_running, n_free) {
-            if n_running < self.limits.max_running && self.sessions.drop_oldest(&mut self.pool) {
-                return self.make_place(at, found, now);
-            }
-            let Some(((_, key), n_pages)) = victims.pop() else { return false };
-            chosen.push(key);
-            (n_running, n_free) = (n_running - 1, n_free + n_pages);
-        }
-        for key in chosen {
-            self.preempt(key);
-        }
-        true
     }
 
     /// Where a running sequence is in the list.
@@ -305,6 +227,9 @@ impl Schedule {
             self.sessions.keep(&mut self.pool, session, pages, n);
         }
         sequence.release(&mut self.tree, &mut self.pool);
+        if let Some(disk) = &mut self.disk {
+            disk.forget(key);
+        }
         Some(sequence)
     }
 }

@@ -165,8 +165,17 @@ impl Sequence {
 
     /// What the tree has of it. One token is left at least, whose logits choose the next.
     pub fn find(&self, tree: &mut PrefixTree) -> Match {
-        let most = if self.wants_prompt() { 0 } else { self.tokens.len() - 1 };
-        tree.find(&self.salt, &self.tokens[..most])
+        tree.find(&self.salt, &self.tokens[..self.n_shareable()])
+    }
+
+    /// Tokens of it that need not be computed where others computed them.
+    pub fn n_shareable(&self) -> usize {
+        if self.wants_prompt() { 0 } else { self.tokens.len() - 1 }
+    }
+
+    /// Whose its pages are.
+    pub fn salt(&self) -> &Salt {
+        &self.salt
     }
 
     /// Tokens that another sequence has in pages that this one finds, of those that it need not

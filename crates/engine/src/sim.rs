@@ -5,6 +5,7 @@
 use crate::batch::Batch;
 use crate::request::{Class, Output, Request, RequestId, Stop};
 use crate::{AnswerLimits, Core, EngineError, Limits, Stats};
+use device::Device;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use std::collections::BTreeMap;
@@ -14,6 +15,8 @@ use sterna_model::Tokenizer;
 use sterna_runtime::settings::PAGE_LEN;
 use sterna_runtime::{Logits, SamplerSettings};
 
+mod device;
+mod disk;
 mod time;
 
 /// Tokens of plain text in the tokenizer of the tests.
@@ -36,48 +39,6 @@ fn mix(before: u64, token: u32) -> u64 {
 /// The token that follows a position.
 fn next(kept: u64) -> u32 {
     FIRST + (kept % (VOCABULARY as u64 - u64::from(FIRST))) as u32
-}
-
-/// Pages of a machine.
-struct Device {
-    pages: Vec<[u64; PAGE_LEN]>,
-}
-
-impl Device {
-    fn new(n_pages: usize) -> Self {
-        Self { pages: vec![[u64::MAX; PAGE_LEN]; n_pages] }
-    }
-
-    fn run(&mut self, core: &Core, batch: &Batch) -> Vec<f32> {
-        for &(from, to) in &batch.copies {
-            self.pages[to as usize] = self.pages[from as usize];
-        }
-        let mut logits = Vec::new();
-        for chunk in core.chunks(batch) {
-            for (i, &token) in chunk.tokens.iter().enumerate() {
-                let at = chunk.position + i;
-                let slot = |at: usize| (chunk.pages[at / PAGE_LEN] as usize, at % PAGE_LEN);
-                let before = at.checked_sub(1).map_or(0, |at| {
-                    let (page, slot) = slot(at);
-                    self.pages[page][slot]
-                });
-                let kept = mix(before, token);
-                let (page, slot) = slot(at);
-                self.pages[page][slot] = kept;
-                let is_wanted = match chunk.logits {
-                    Logits::None => false,
-                    Logits::Last => i + 1 == chunk.tokens.len(),
-                    Logits::All => true,
-                };
-                if is_wanted {
-                    let start = logits.len();
-                    logits.resize(start + VOCABULARY, 0.0);
-                    logits[start + next(kept) as usize] = 1.0;
-                }
-            }
-        }
-        logits
-    }
 }
 
 /// The answer to a request that is alone in the world.
@@ -187,11 +148,17 @@ struct Answer {
     n_ends: usize,
 }
 
-/// Runs a scenario to its end, checking what always holds; what it came to.
+/// Runs a random scenario to its end; what it came to.
 fn run(seed: u64) -> Stats {
-    let scenario = Scenario::random(seed);
+    play(seed, &Scenario::random(seed), None)
+}
+
+/// Runs a scenario to its end, checking what always holds; what it came to.
+fn play(seed: u64, scenario: &Scenario, mut fake: Option<&mut disk::Fake>) -> Stats {
     let limits = scenario.limits;
-    let (mut core, mut device) = (Core::new(limits, tokenizer()), Device::new(limits.n_pages));
+    let tier = fake.as_mut().map(|fake| fake.tier());
+    let mut core = Core::with_disk(limits, tokenizer(), tier);
+    let mut device = Device::new(limits.n_pages);
     let mut answers: BTreeMap<RequestId, Answer> = BTreeMap::new();
     let mut gone: Vec<RequestId> = Vec::new();
     let mut arriving = scenario.requests.iter().enumerate().peekable();
@@ -213,11 +180,17 @@ fn run(seed: u64) -> Stats {
                 said.push(ended);
             }
         }
+        if let Some(fake) = &mut fake {
+            fake.tell(&mut core, &mut device, step);
+        }
         let batch = core.plan(now);
         check_batch(&core, &batch, seed);
         if !batch.parts.is_empty() {
             let logits = device.run(&core, &batch);
             said.extend(core.complete(now, scenario.step, &batch, &logits));
+        }
+        if let Some(fake) = &mut fake {
+            fake.obey(core.orders(), &device, step);
         }
         for (id, output) in said {
             let answer = answers.get_mut(&id).unwrap();
@@ -232,7 +205,7 @@ fn run(seed: u64) -> Stats {
         step += 1;
         assert!(step < 200 + 20 * work, "seed {seed}: somebody starves");
     }
-    check_answers(&scenario, &answers, &gone, seed);
+    check_answers(scenario, &answers, &gone, seed);
     let stats = core.stats();
     check_pages(core, seed);
     stats

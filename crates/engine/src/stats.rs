@@ -2,8 +2,9 @@
 
 use crate::agents::AgentStats;
 use crate::answers::AnswerStats;
+use crate::request::{Class, Finished};
 
-/// A histogram of seconds with fixed bounds, as Prometheus wants it.
+/// A histogram of seconds or of tokens with fixed bounds, as Prometheus wants it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Histogram {
     bounds: &'static [f64],
@@ -11,7 +12,7 @@ pub struct Histogram {
     sum: f64,
 }
 
-/// Bounds of times to first token and of whole requests, those of vLLM, so that dashboards match.
+/// Bounds of times to first token, those of vLLM, so that dashboards match.
 pub const TTFT_BOUNDS: &[f64] = &[
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
     20.0, 40.0, 80.0, 160.0, 640.0, 2560.0,
@@ -23,6 +24,30 @@ pub const ITL_BOUNDS: &[f64] = &[
     40.0, 80.0,
 ];
 
+/// Bounds of whole requests and their phases, those of vLLM.
+pub const REQUEST_BOUNDS: &[f64] = &[
+    0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0,
+    480.0, 960.0, 1920.0, 7680.0,
+];
+
+/// What whole requests and their phases are counted by: [`REQUEST_BOUNDS`], and [`TTFT_BOUNDS`]
+/// between them, since small models answer in less than vLLM's first bound.
+pub const LATENCY_BOUNDS: &[f64] = &[
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.3, 0.5, 0.75, 0.8, 1.0, 1.5, 2.0, 2.5,
+    5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 80.0, 120.0, 160.0, 240.0, 480.0, 640.0,
+    960.0, 1920.0, 2560.0, 7680.0,
+];
+
+/// Bounds of numbers of tokens: 1, 2 and 5 times powers of ten, as vLLM has them.
+pub const LEN_BOUNDS: &[f64] = &[
+    1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5,
+    5e5, 1e6,
+];
+
+/// Bounds of the rows of a batch, those of vLLM.
+pub const ROWS_BOUNDS: &[f64] =
+    &[1.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0];
+
 impl Histogram {
     /// An empty one with these upper bounds, ascending; what is larger is counted beyond them.
     pub fn new(bounds: &'static [f64]) -> Self {
@@ -30,9 +55,9 @@ impl Histogram {
     }
 
     /// Counts a value.
-    pub fn add(&mut self, seconds: f64) {
-        self.counts[self.bounds.partition_point(|&bound| bound < seconds)] += 1;
-        self.sum += seconds;
+    pub fn add(&mut self, value: f64) {
+        self.counts[self.bounds.partition_point(|&bound| bound < value)] += 1;
+        self.sum += value;
     }
 
     /// Each bound with the number of values up to it; the last bound is infinity.
@@ -44,7 +69,12 @@ impl Histogram {
         })
     }
 
-    /// The sum of all values, in seconds.
+    /// The same for some of the bounds only, and for infinity.
+    pub fn cumulative_at(&self, bounds: &[f64]) -> impl Iterator<Item = (f64, u64)> {
+        self.cumulative().filter(|(bound, _)| bound.is_infinite() || bounds.contains(bound))
+    }
+
+    /// The sum of all values.
     pub fn sum(&self) -> f64 {
         self.sum
     }
@@ -53,6 +83,21 @@ impl Histogram {
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
+}
+
+/// What was read and written of the pages that are kept on disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskStats {
+    /// Bytes of pages read.
+    pub read_bytes: u64,
+    /// Bytes of files written.
+    pub written_bytes: u64,
+    /// Bytes of files that made room for others.
+    pub evicted_bytes: u64,
+    /// Files that were not written: too many waited, or the system refused.
+    pub dropped_writes: u64,
+    /// Files that were damaged or could not be read.
+    pub refused_files: u64,
 }
 
 /// What an engine did and has.
@@ -76,6 +121,10 @@ pub struct Stats {
     pub prompt_tokens: u64,
     /// Tokens of prompts that were found in the prefix tree.
     pub cached_tokens: u64,
+    /// Those of them that came from the disk.
+    pub disk_tokens: u64,
+    /// What was read and written there.
+    pub disk: DiskStats,
     /// Tokens of prompts that were computed.
     pub prefilled_tokens: u64,
     /// Tokens generated.
@@ -104,11 +153,52 @@ pub struct Stats {
     pub e2e: Histogram,
     /// Seconds in the queue.
     pub queue: Histogram,
+    /// The same by class, in the order of [`Class::ALL`].
+    pub queue_by_class: [Histogram; 3],
+    /// Seconds from the first batch with a token of a request to its first generated token.
+    pub prefill: Histogram,
+    /// Seconds from there to the end.
+    pub decode: Histogram,
+    /// Seconds of both together.
+    pub inference: Histogram,
+    /// Seconds per token after the first, on average over a request; 0 where there is none.
+    pub per_token: Histogram,
+    /// Tokens of the prompt of a request that ended.
+    pub prompt_len: Histogram,
+    /// Tokens generated for it.
+    pub answer_len: Histogram,
+    /// Tokens that it might have had.
+    pub max_tokens: Histogram,
+    /// Rows of a batch.
+    pub batch_rows: Histogram,
+}
+
+impl Stats {
+    /// Counts a request that came to its end, stop or length.
+    pub(crate) fn count(&mut self, class: Class, max_tokens: usize, end: &Finished) {
+        let Finished { queue_seconds, prefill_seconds, decode_seconds, .. } = *end;
+        let (prompt_tokens, new_tokens) = (end.prompt_tokens as f64, end.new_tokens as f64);
+        let per_token = if new_tokens > 1.0 { decode_seconds / (new_tokens - 1.0) } else { 0.0 };
+        for (histogram, value) in [
+            (&mut self.queue, queue_seconds),
+            (&mut self.queue_by_class[class as usize], queue_seconds),
+            (&mut self.prefill, prefill_seconds),
+            (&mut self.decode, decode_seconds),
+            (&mut self.inference, prefill_seconds + decode_seconds),
+            (&mut self.per_token, per_token),
+            (&mut self.prompt_len, prompt_tokens),
+            (&mut self.answer_len, new_tokens),
+            (&mut self.max_tokens, max_tokens as f64),
+        ] {
+            histogram.add(value);
+        }
+    }
 }
 
 impl Default for Stats {
     fn default() -> Self {
-        let long = || Histogram::new(TTFT_BOUNDS);
+        let latency = || Histogram::new(LATENCY_BOUNDS);
+        let len = || Histogram::new(LEN_BOUNDS);
         Self {
             waiting: 0,
             running: 0,
@@ -119,6 +209,8 @@ impl Default for Stats {
             finished: [0; 4],
             prompt_tokens: 0,
             cached_tokens: 0,
+            disk_tokens: 0,
+            disk: DiskStats::default(),
             prefilled_tokens: 0,
             new_tokens: 0,
             coalesced: 0,
@@ -129,10 +221,64 @@ impl Default for Stats {
             batches: 0,
             rows: 0,
             agents: Vec::new(),
-            ttft: long(),
+            ttft: Histogram::new(TTFT_BOUNDS),
             itl: Histogram::new(ITL_BOUNDS),
-            e2e: long(),
-            queue: long(),
+            e2e: latency(),
+            queue: latency(),
+            queue_by_class: std::array::from_fn(|_| latency()),
+            prefill: latency(),
+            decode: latency(),
+            inference: latency(),
+            per_token: Histogram::new(ITL_BOUNDS),
+            prompt_len: len(),
+            answer_len: len(),
+            max_tokens: len(),
+            batch_rows: Histogram::new(ROWS_BOUNDS),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_ascend_and_those_of_latencies_have_vllms() {
+        for bounds in [TTFT_BOUNDS, ITL_BOUNDS, LATENCY_BOUNDS, LEN_BOUNDS, ROWS_BOUNDS] {
+            assert!(bounds.is_sorted_by(|a, b| a < b), "{bounds:?}");
+        }
+        let within = |bounds: &[f64]| bounds.iter().all(|bound| LATENCY_BOUNDS.contains(bound));
+        assert!(within(REQUEST_BOUNDS) && within(TTFT_BOUNDS));
+    }
+
+    #[test]
+    fn fewer_bounds_have_the_same_counts() {
+        let mut histogram = Histogram::new(LATENCY_BOUNDS);
+        [0.002, 0.3, 0.31, 9_000.0].into_iter().for_each(|seconds| histogram.add(seconds));
+        let shown: Vec<(f64, u64)> = histogram.cumulative_at(&[0.3, 0.5]).collect();
+        assert_eq!(shown, [(0.3, 2), (0.5, 3), (f64::INFINITY, 4)]);
+    }
+
+    #[test]
+    fn an_end_is_counted_once_everywhere() {
+        let end = Finished {
+            reason: crate::FinishReason::Length,
+            text: String::new(),
+            prompt_tokens: 10,
+            cached_tokens: 4,
+            new_tokens: 5,
+            queue_seconds: 0.5,
+            prefill_seconds: 1.0,
+            decode_seconds: 2.0,
+            is_coalesced: false,
+            age: None,
+            stop_text: None,
+        };
+        let mut stats = Stats::default();
+        stats.count(Class::Batch, 8, &end);
+        let sums = [&stats.inference, &stats.per_token, &stats.prompt_len, &stats.max_tokens];
+        assert_eq!(sums.map(Histogram::sum), [3.0, 0.5, 10.0, 8.0]);
+        assert_eq!(stats.queue_by_class.each_ref().map(Histogram::count), [0, 0, 1]);
+        assert_eq!((stats.queue.count(), stats.answer_len.sum()), (1, 5.0));
     }
 }

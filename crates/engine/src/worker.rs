@@ -4,6 +4,8 @@ use crate::EngineError;
 use crate::batch::Batch;
 use crate::constraint::Held;
 use crate::core::{Core, Limits, Said};
+use crate::disk::thread::{Disk, Job};
+use crate::disk::{Event, Kept, Order};
 use crate::handle::{Command, Handle, Shared, Sink};
 use crate::request::{Output, RequestId};
 use std::collections::BTreeMap;
@@ -30,11 +32,26 @@ pub fn start(
     limits: Limits,
     clock: Clock,
 ) -> std::io::Result<(Handle, JoinHandle<()>)> {
+    start_with_disk(runner, tokenizer, limits, clock, None)
+}
+
+/// The same with a disk below the prefix tree, which [`crate::disk::open`] opened for this runner.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_with_disk(
+    runner: Runner,
+    tokenizer: Arc<Tokenizer>,
+    limits: Limits,
+    clock: Clock,
+    kept: Option<Kept>,
+) -> std::io::Result<(Handle, JoinHandle<()>)> {
     let (sender, commands) = channel();
-    let shared = Arc::new(Shared::new(limits));
-    let core = Core::new(limits, tokenizer);
+    let shared = Arc::new(Shared::new(limits, kept.as_ref().map(Kept::counters)));
+    let (tier, disk) = kept.map(|kept| (kept.tier, kept.disk)).unzip();
+    let core = Core::with_disk(limits, tokenizer, tier);
     let sinks = BTreeMap::new();
-    let worker = Worker { runner, core, sinks, shared: shared.clone(), clock };
+    let worker = Worker { runner, core, sinks, shared: shared.clone(), clock, disk };
     let thread = std::thread::Builder::new().name("sterna-engine".into());
     let thread = thread.spawn(move || worker.run(&commands))?;
     Ok((Handle::new(shared, sender), thread))
@@ -46,7 +63,11 @@ struct Worker {
     sinks: BTreeMap<RequestId, Sink>,
     shared: Arc<Shared>,
     clock: Clock,
+    disk: Option<Disk>,
 }
+
+/// How long commands may wait while the thread listens to the disk alone.
+const LISTEN: Duration = Duration::from_millis(1);
 
 impl Worker {
     fn run(mut self, commands: &Receiver<Command>) {
@@ -61,7 +82,43 @@ impl Worker {
             while let Ok(command) = commands.try_recv() {
                 is_open &= self.obey(command);
             }
-            self.step();
+            while let Some(event) = self.disk.as_ref().and_then(Disk::heard) {
+                self.hear(event);
+            }
+            if !self.step() && self.core.wakes_at().is_some() {
+                // All who are there wait for the disk.
+                let event = self.disk.as_ref().and_then(|disk| disk.wait(LISTEN));
+                event.into_iter().for_each(|event| self.hear(event));
+            }
+        }
+    }
+
+    /// Takes what the disk says; what it read goes where it belongs at once.
+    fn hear(&mut self, event: Event) {
+        for (page, bytes) in self.core.heard(event) {
+            self.runner.page_mut(page).copy_from_slice(&bytes);
+        }
+        self.order();
+    }
+
+    /// Passes the core's orders on to the disk.
+    fn order(&mut self) {
+        let Self { runner, core, disk: Some(disk), .. } = self else { return };
+        for order in core.orders() {
+            match order {
+                Order::Load(load) => disk.push(Job::Load(load)),
+                Order::Touch(segments) => disk.push(Job::Touch(segments)),
+                Order::Save(save, pages) => {
+                    let bytes: usize = pages.iter().map(|&page| runner.page(page).len()).sum();
+                    if disk.has_room(bytes as u64) {
+                        let pages = pages.iter().map(|&page| runner.page(page).to_vec()).collect();
+                        disk.push(Job::Save(save, pages));
+                    } else {
+                        disk.counters.dropped.fetch_add(1, Ordering::Relaxed);
+                        core.heard(Event::Gone(save.id));
+                    }
+                }
+            }
         }
     }
 
@@ -86,16 +143,18 @@ impl Worker {
         true
     }
 
-    /// Computes one batch.
-    fn step(&mut self) {
+    /// Computes one batch; whether there was one.
+    fn step(&mut self) -> bool {
         let start = (self.clock)();
         let late = self.core.expire(start);
         if !late.is_empty() {
             self.hand_out(late);
         }
         let batch = self.core.plan(start);
+        self.order();
         if batch.parts.is_empty() {
-            return self.hand_out(Vec::new());
+            self.hand_out(Vec::new());
+            return false;
         }
         let mut held = self.core.take_held(&batch);
         let Self { runner, core, clock, .. } = self;
@@ -113,6 +172,8 @@ impl Worker {
             Err(_) => core.fail(&batch, &bug()),
         };
         self.hand_out(said);
+        self.order();
+        true
     }
 
     /// Gives everybody what was said; the numbers come first, so that who has an answer finds it

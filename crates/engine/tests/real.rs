@@ -4,14 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 use sterna_engine::{
     AnswerLimits, Class, FinishReason, Finished, Handle, Limits, Output, Request, Stop,
-    TokenLogprob, start,
+    TokenLogprob, disk, start_with_disk,
 };
 use sterna_model::{Model, Tokenizer};
 use sterna_runtime::settings::PAGE_LEN;
-use sterna_runtime::{Program, Runner, SamplerSettings, Settings};
+use sterna_runtime::{KvEncoding, Program, Runner, SamplerSettings, Settings};
 
 const CONTEXT: usize = 256;
 
@@ -27,19 +28,43 @@ struct Machine {
 impl Machine {
     /// With so many pages of KV cache.
     fn new(n_pages: usize) -> Self {
+        Self::with(Settings { kv_positions: Some(n_pages * PAGE_LEN), ..Settings::default() })
+    }
+
+    fn with(settings: Settings) -> Self {
         let model = model();
-        let settings = Settings {
-            context_len: CONTEXT,
-            max_batch_rows: 64,
-            kv_positions: Some(n_pages * PAGE_LEN),
-            threads: Some(2),
-            ..Settings::default()
-        };
+        let threads = settings.threads.or(Some(2));
+        let settings = Settings { context_len: CONTEXT, max_batch_rows: 64, threads, ..settings };
         let program = Arc::new(Program::compile(&model.graph, &model, &settings, None).unwrap());
         Self { program, tokenizer: Arc::new(model.tokenizer().unwrap().clone()) }
     }
 
     fn engine(&self, max_running: usize) -> Handle {
+        let runner = Runner::new(self.program.clone()).unwrap();
+        self.start(runner, max_running, None).0
+    }
+
+    /// With pages kept in a folder.
+    fn engine_on(&self, folder: &Path, identity: &str) -> (Handle, JoinHandle<()>) {
+        let mut runner = Runner::new(self.program.clone()).unwrap();
+        let config = disk::Config {
+            folder: folder.to_owned(),
+            limit: 1 << 30,
+            identity: identity.into(),
+            // Nothing takes any time, so that nothing is too slow.
+            clock: Box::new(|| Duration::ZERO),
+            log: Box::new(|said| eprintln!("{said}")),
+        };
+        let kept = disk::open(config, &mut runner).unwrap();
+        self.start(runner, 4, Some(kept))
+    }
+
+    fn start(
+        &self,
+        runner: Runner,
+        max_running: usize,
+        kept: Option<disk::Kept>,
+    ) -> (Handle, JoinHandle<()>) {
         let limits = Limits {
             n_pages: self.program.settings().n_pages(),
             context_len: CONTEXT,
@@ -52,12 +77,12 @@ impl Machine {
         };
         let ticks = AtomicU64::new(0);
         let clock = move || Duration::from_millis(ticks.fetch_add(1, Ordering::Relaxed));
-        let runner = Runner::new(self.program.clone()).unwrap();
-        start(runner, self.tokenizer.clone(), limits, Box::new(clock)).unwrap().0
+        let tokenizer = self.tokenizer.clone();
+        start_with_disk(runner, tokenizer, limits, Box::new(clock), kept).unwrap()
     }
 }
 
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 struct Answer {
     tokens: Vec<u32>,
     text: String,
@@ -209,4 +234,69 @@ fn clients_that_go_away_cost_nothing_more_and_the_rest_is_served() {
         std::thread::yield_now();
     }
     assert_eq!(engine.stats().finished[2], 2);
+}
+
+/// Asks an engine with pages in a folder, and waits until it has written what it keeps: the answer
+/// without the end, the tokens that it had, and those of them from the disk.
+fn ask_on(
+    machine: &Machine,
+    folder: &Path,
+    identity: &str,
+    request: &Request,
+) -> (Answer, usize, u64) {
+    let (engine, thread) = machine.engine_on(folder, identity);
+    let mut answer = hear(ask(&engine, request.clone()));
+    let cached = answer.finished.take().unwrap().cached_tokens;
+    let from_disk = engine.stats().disk_tokens;
+    drop(engine);
+    thread.join().unwrap();
+    (answer, cached, from_disk)
+}
+
+// proves B24: pages survive the process, and only where the same bits would be computed.
+#[test]
+fn keys_and_values_survive_a_restart_bit_for_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let machine = Machine::new(16);
+    let request = Request {
+        prompt: (0..203).map(|i| 300 + i * 37 % 1000).collect(),
+        max_tokens: 20,
+        sampling: SamplerSettings::greedy(),
+        stop: Stop { ignore_eos: true, ..Stop::default() },
+        logprobs: Some(2),
+        ..Request::default()
+    };
+    let cold = hear(ask(&machine.engine(1), request.clone()));
+    let cold = Answer { finished: None, ..cold };
+    let on = |machine: &Machine, identity: &str, request: &Request| {
+        let (answer, cached, from_disk) = ask_on(machine, folder, identity, request);
+        assert_eq!(cached as u64, from_disk, "a new process has nothing else");
+        (answer, cached)
+    };
+    assert_eq!(on(&machine, "a", &request), (cold.clone(), 0));
+    assert_eq!(on(&machine, "a", &request), (cold.clone(), 192));
+    // Other instructions and another number of threads compute the same bits.
+    let scalar = Settings { isa: Some("scalar".into()), threads: Some(1), ..Settings::default() };
+    assert_eq!(on(&Machine::with(scalar), "a", &request), (cold.clone(), 192));
+    // Another file, another precision of the cache, another salt: nothing is taken.
+    assert_eq!(on(&machine, "b", &request), (cold.clone(), 0));
+    let exact = Machine::with(Settings { kv: KvEncoding::F32, ..Settings::default() });
+    assert_eq!(on(&exact, "a", &request).1, 0);
+    let salted = Request { cache_salt: Some("tenant".into()), ..request.clone() };
+    assert_eq!(on(&machine, "a", &salted), (cold.clone(), 0));
+    assert_eq!(on(&machine, "a", &salted), (cold.clone(), 192));
+    // Damage is noticed, and what was damaged is computed and written again.
+    for model in std::fs::read_dir(folder).unwrap() {
+        for file in std::fs::read_dir(model.unwrap().path()).unwrap() {
+            let path = file.unwrap().path();
+            let mut bytes = std::fs::read(&path).unwrap();
+            let last = bytes.len() - 1;
+            bytes[last] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+        }
+    }
+    let (answer, cached) = on(&machine, "a", &request);
+    assert!(answer == cold && cached < 192, "{cached} tokens of a damaged file");
+    assert_eq!(on(&machine, "a", &request), (cold, 192));
 }

@@ -105,17 +105,7 @@ impl AtomicFile {
     /// # Errors
     /// When the system refuses; nothing is left behind then.
     pub fn finish(mut self) -> Result<(), FormatError> {
-        let failed = |e: std::io::Error| FormatError::io(&self.path, "written", &e);
-        let out = self.out.take().expect("a finished file is consumed");
-        let done = out
-            .into_inner()
-            .map_err(std::io::IntoInnerError::into_error)
-            .and_then(|file| file.sync_all())
-            .and_then(|()| std::fs::rename(&self.temporary, &self.path));
-        if done.is_err() {
-            let _ = std::fs::remove_file(&self.temporary);
-        }
-        done.map_err(failed)?;
+        self.put(File::sync_all)?;
         // The rename itself is durable once the directory is. Some file systems cannot sync a
         // directory; the file is whole even so.
         let directory = self.path.parent().filter(|p| !p.as_os_str().is_empty());
@@ -123,6 +113,28 @@ impl AtomicFile {
             let _ = directory.sync_all();
         }
         Ok(())
+    }
+
+    /// Puts the file in its place without waiting for the disk: readers see all of it or nothing,
+    /// but a loss of power may leave any part. For files that tell whether they are whole.
+    ///
+    /// # Errors
+    /// As [`AtomicFile::finish`].
+    pub fn finish_unsynced(mut self) -> Result<(), FormatError> {
+        self.put(|_| Ok(()))
+    }
+
+    fn put(&mut self, settle: fn(&File) -> std::io::Result<()>) -> Result<(), FormatError> {
+        let out = self.out.take().expect("a finished file is consumed");
+        let done = out
+            .into_inner()
+            .map_err(std::io::IntoInnerError::into_error)
+            .and_then(|file| settle(&file))
+            .and_then(|()| std::fs::rename(&self.temporary, &self.path));
+        if done.is_err() {
+            let _ = std::fs::remove_file(&self.temporary);
+        }
+        done.map_err(|e| FormatError::io(&self.path, "written", &e))
     }
 }
 

@@ -195,6 +195,23 @@ impl Runner {
         self.kv.copy_page(from, to);
     }
 
+    /// A page's keys and values as they lie in memory, the same on every ISA.
+    ///
+    /// # Panics
+    /// When there is no such page.
+    pub fn page(&self, page: u32) -> &[u8] {
+        self.kv.page(page)
+    }
+
+    /// The same, to put back what [`Runner::page`] gave, here or in another process with the same
+    /// model and settings.
+    ///
+    /// # Panics
+    /// When there is no such page.
+    pub fn page_mut(&mut self, page: u32) -> &mut [u8] {
+        self.kv.page_mut(page)
+    }
+
     /// Makes room for the logits that a call wants.
     fn grow_logits<C: Tokens>(&mut self, chunks: &[C]) -> Result<(), RuntimeError> {
         let n_wanted: usize = chunks.iter().map(|c| c.logits().count(c.tokens().len())).sum();

@@ -200,6 +200,26 @@ impl KvCache {
         self.lines.lines_mut().copy_within(start(from)..start(from) + page_lines, start(to));
     }
 
+    /// A page's bytes.
+    ///
+    /// # Panics
+    /// When there is no such page.
+    pub fn page(&self, page: u32) -> &[u8] {
+        let page_lines = self.lines.lines().len() / self.n_pages.max(1);
+        let start = page as usize * page_lines;
+        bytemuck::cast_slice(&self.lines.lines()[start..start + page_lines])
+    }
+
+    /// The same to be written over.
+    ///
+    /// # Panics
+    /// When there is no such page.
+    pub fn page_mut(&mut self, page: u32) -> &mut [u8] {
+        let page_lines = self.lines.lines().len() / self.n_pages.max(1);
+        let start = page as usize * page_lines;
+        bytemuck::cast_slice_mut(&mut self.lines.lines_mut()[start..start + page_lines])
+    }
+
     /// Whether no sequence was made here, so that a caller may hand out the pages itself.
     pub fn is_callers(&self) -> bool {
         self.sequences.is_empty()

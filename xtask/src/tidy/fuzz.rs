@@ -6,7 +6,7 @@ const MANIFEST: &str = "fuzz/Cargo.toml";
 const FOLDER: &str = "fuzz/fuzz_targets/";
 /// What must be fuzzed.
 const REQUIRED: &[&str] =
-    &["gguf", "safetensors", "llama2c", "tokenizer_json", "plan", "tool_calls"];
+    &["gguf", "safetensors", "llama2c", "tokenizer_json", "plan", "tool_calls", "kv_segment"];
 
 /// Reports parsers without a target, and targets and `[[bin]]` entries without each other.
 pub fn check(tree: &Tree, found: &mut Findings) {
@@ -43,10 +43,10 @@ mod tests {
     #[test]
     fn missing_targets_and_strays_are_found() {
         let bin = |n: &str| format!("[[bin]]\nname = \"{n}\"\n");
-        let names = ["gguf", "safetensors", "llama2c", "plan", "tool_calls"];
+        let names = ["gguf", "safetensors", "llama2c", "plan", "tool_calls", "kv_segment"];
         let manifest: String = names.map(bin).concat();
         let mut files = vec![(MANIFEST.to_owned(), manifest)];
-        for name in ["gguf", "safetensors", "llama2c", "tool_calls", "stray"] {
+        for name in ["gguf", "safetensors", "llama2c", "tool_calls", "kv_segment", "stray"] {
             files.push((format!("{FOLDER}{name}.rs"), "//! F.\n".into()));
         }
         let files: Vec<_> = files.iter().map(|(p, t)| (p.as_str(), t.as_str())).collect();

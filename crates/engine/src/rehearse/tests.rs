@@ -135,6 +135,26 @@ fn what_cannot_be_served_is_refused_and_the_lane_goes_on() {
     assert!(matches!(long.lanes[0][0].answer, Err(EngineError::ContextLength { .. })));
 }
 
+// proves A22: what sequences share is fetched once for all of them.
+#[test]
+fn pages_that_are_shared_count_once() {
+    let most = std::cell::Cell::new((0, 0));
+    let cost = |work: &Work| {
+        most.set(most.get().max((work.decode_rows, work.decode_pages)));
+        simple(work)
+    };
+    let lanes: Vec<Vec<Due>> = (0..10)
+        .map(|n| {
+            let mut request = request(0, 4 * PAGE_LEN, 8);
+            request.prompt.push(310 + n);
+            vec![Due { at: None, request }]
+        })
+        .collect();
+    Rehearsal::new(limits(), tokenizer(), &cost, Duration::ZERO).play(lanes);
+    // Four pages for all, and one of its own for each.
+    assert_eq!(most.get(), (10, 4 + 10));
+}
+
 #[test]
 fn a_prefix_is_read_once_and_what_a_play_leaves_is_found() {
     let cost = |work: &Work| simple(work);

@@ -62,19 +62,13 @@ impl Cache {
     /// # Errors
     /// When a file cannot be read.
     pub fn of_files(folder: &Path, files: &[&Path]) -> Result<Self, RuntimeError> {
-        let (mut name, mut content) = (Hasher::new(), Hasher::new());
+        let mut name = Hasher::new();
         for &file in files {
-            let failed = |e: std::io::Error| FormatError::io(file, "read", &e);
-            let path = file.canonicalize().map_err(failed)?;
-            let facts = path.metadata().map_err(failed)?;
-            let changed = facts.modified().map_err(failed)?;
-            let age = changed.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+            let path = file.canonicalize().map_err(|e| FormatError::io(file, "read", &e))?;
             add(&mut name, path.as_os_str().as_encoded_bytes());
-            add(&mut content, &facts.len().to_le_bytes());
-            add(&mut content, &age.as_nanos().to_le_bytes());
-            add_samples(&mut content, &path, facts.len()).map_err(failed)?;
         }
-        Ok(Self::new(folder, name.finalize().as_bytes(), content.finalize().as_bytes()))
+        let content = content_of(files)?;
+        Ok(Self::new(folder, name.finalize().as_bytes(), content.as_bytes()))
     }
 
     /// The file for a layout, whether it is there or not.
@@ -95,6 +89,26 @@ impl Cache {
         add_formats(&mut hasher, layout);
         hasher.finalize()
     }
+}
+
+/// What changes when the bytes of model files do, wherever they are: a hash of size, time of change
+/// and samples of their content.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn content_of(files: &[&Path]) -> Result<Hash, RuntimeError> {
+    let mut content = Hasher::new();
+    for &file in files {
+        let failed = |e: std::io::Error| FormatError::io(file, "read", &e);
+        let path = file.canonicalize().map_err(failed)?;
+        let facts = path.metadata().map_err(failed)?;
+        let changed = facts.modified().map_err(failed)?;
+        let age = changed.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        add(&mut content, &facts.len().to_le_bytes());
+        add(&mut content, &age.as_nanos().to_le_bytes());
+        add_samples(&mut content, &path, facts.len()).map_err(failed)?;
+    }
+    Ok(content.finalize())
 }
 
 /// Packed weights: an image of one's own, or a mapped file.
