@@ -1,10 +1,11 @@
 //! What a batch takes, from batches that were timed.
 //!
 //! In: [`TimedShape`]s. Out: [`BatchCost`], a sum of non-negative prices: of a batch, of each
-//! further row up to the next knot (few rows are bound by reading the weights, many by arithmetic),
-//! of rows with logits, of positions that prompts and generated tokens read, of pages copied. So a
-//! batch with more of anything never costs less. The prices are those with the least sum of squared
-//! relative errors (non-negative least squares, by coordinate descent).
+//! further row up to the next knot (few rows are bound by reading the weights, many by
+//! arithmetic), of rows with logits, of positions that prompts and generated tokens read, of
+//! the different pages that hold them, of pages copied. So a batch with more of anything never
+//! costs less. The prices are those with the least sum of squared relative errors (non-negative
+//! least squares, by coordinate descent).
 
 use super::shape::{BatchShape, TimedShape};
 use crate::{MeasureError, stats};
@@ -17,7 +18,7 @@ const ROW_KNOTS: [usize; 5] = [1, 4, 16, 64, 256];
 const LOGIT_KNOTS: [usize; 2] = [0, 16];
 
 /// Prices.
-const N_PRICES: usize = 1 + ROW_KNOTS.len() + LOGIT_KNOTS.len() + 3;
+const N_PRICES: usize = 1 + ROW_KNOTS.len() + LOGIT_KNOTS.len() + 4;
 
 /// What a batch has of everything that has a price.
 type Features = [f64; N_PRICES];
@@ -96,6 +97,7 @@ fn features(shape: &BatchShape) -> Features {
     pieces(&LOGIT_KNOTS, shape.logit_rows).for_each(&mut put);
     put(shape.decode_positions);
     put(shape.prompt_positions);
+    put(shape.pages);
     put(shape.copies);
     features
 }

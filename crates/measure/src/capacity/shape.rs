@@ -14,6 +14,9 @@ pub struct BatchShape {
     pub prompt_positions: usize,
     /// The same for the rows being generated.
     pub decode_positions: usize,
+    /// Different pages of keys and values that are read: those that sequences share count once,
+    /// since a cache has them for all but the first.
+    pub pages: usize,
     /// Rows whose logits are wanted, from which tokens are chosen.
     pub logit_rows: usize,
     /// Pages of keys and values copied.

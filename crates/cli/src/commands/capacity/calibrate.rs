@@ -155,7 +155,7 @@ fn measure(
     while n_rounds < MIN_ROUNDS || (n_rounds < MAX_ROUNDS && clock.now() < budget) {
         let forth = 0..shapes.len();
         let order: Vec<usize> =
-            if n_rounds % 2 == 0 { forth.collect() } else { forth.rev().collect() };
+            if n_rounds.is_multiple_of(2) { forth.collect() } else { forth.rev().collect() };
         for index in order {
             seconds[index].push(bench.seconds(&shapes[index])?);
         }
@@ -199,16 +199,17 @@ impl Bench {
         Ok(Self { runner, tokens, sampler, clock: RealClock::new() })
     }
 
-    /// Runs a shape once. Every sequence has pages of its own.
+    /// Runs a shape once. Every sequence has pages of its own, after those that all share.
     fn seconds(&mut self, planned: &Planned) -> anyhow::Result<f64> {
-        let mut next = 0;
+        let shared = 0..planned.n_shared as u32;
+        let mut next = shared.end;
         let tables: Vec<Vec<u32>> = planned
             .parts
             .iter()
             .map(|part| {
                 let first = next;
-                next += part.n_pages() as u32;
-                (first..next).collect()
+                next += (part.n_pages() - planned.n_shared) as u32;
+                shared.clone().chain(first..next).collect()
             })
             .collect();
         let chunks: Vec<PagedChunk<'_>> = planned

@@ -140,6 +140,7 @@ fn shape(work: &Work) -> BatchShape {
         decode_rows: work.decode_rows,
         prompt_positions: work.prompt_positions,
         decode_positions: work.decode_positions,
+        pages: work.prompt_pages + work.decode_pages,
         logit_rows: work.logit_rows,
         copies: work.copies,
     }

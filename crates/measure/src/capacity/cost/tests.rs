@@ -12,6 +12,7 @@ fn known(shape: &BatchShape) -> f64 {
         + 2e-5 * shape.logit_rows as f64
         + 1e-7 * shape.decode_positions as f64
         + 3e-8 * shape.prompt_positions as f64
+        + 5e-6 * shape.pages as f64
         + 1e-4 * shape.copies as f64
 }
 
@@ -28,7 +29,14 @@ fn shapes() -> Vec<TimedShape> {
     let silent = [none.with_prompt(64, 0, 0), none.with_prompt(256, 1024, 0)];
     let copied = [BatchShape { copies: 8, ..none.with_prompt(16, 0, 1) }];
     let seen = decodes.into_iter().chain(deep).chain(prompts).chain(silent).chain(copied);
-    let held_out = [2, 8, 32].map(|n| none.with_decodes(n, 300).with_prompt(n, 100, 1));
+    // Pages of their own, and the same for all.
+    let own = |n: usize| BatchShape { pages: n * 10, ..none.with_decodes(n, 320) };
+    let shared = |n: usize| BatchShape { pages: n + 9, ..none.with_decodes(n, 320) };
+    let seen = seen.chain([own(8), shared(8), own(32), shared(32)]);
+    let held_out = [2, 8, 32].map(|n| BatchShape {
+        pages: 2 * n + 5,
+        ..none.with_decodes(n, 300).with_prompt(n, 100, 1)
+    });
     let seen = seen.map(|shape| timed(shape, false));
     seen.chain(held_out.map(|shape| timed(shape, true))).collect()
 }
@@ -38,7 +46,7 @@ fn shapes() -> Vec<TimedShape> {
 fn a_machine_of_known_prices_is_found() {
     let cost = BatchCost::fit(&shapes()).unwrap();
     let seen = cost.error(&shapes(), false).unwrap();
-    assert!(seen.n == 15 && seen.max < 1e-3, "{seen:?}");
+    assert!(seen.n == 19 && seen.max < 1e-3, "{seen:?}");
     let held_out = cost.error(&shapes(), true).unwrap();
     assert!(held_out.n == 3 && held_out.max < 1e-2, "{held_out:?}");
     let shape = BatchShape { copies: 3, ..BatchShape::default().with_decodes(40, 500) };
@@ -64,6 +72,7 @@ fn more_of_anything_never_costs_less() {
             decode_rows: below(200),
             prompt_positions: below(100_000),
             decode_positions: below(100_000),
+            pages: below(5_000),
             logit_rows: below(200),
             copies: below(30),
         };
@@ -72,6 +81,7 @@ fn more_of_anything_never_costs_less() {
             BatchShape { decode_rows: shape.decode_rows + 1, ..shape },
             BatchShape { prompt_positions: shape.prompt_positions + 1, ..shape },
             BatchShape { decode_positions: shape.decode_positions + 1, ..shape },
+            BatchShape { pages: shape.pages + 1, ..shape },
             BatchShape { logit_rows: shape.logit_rows + 1, ..shape },
             BatchShape { copies: shape.copies + 1, ..shape },
         ] {

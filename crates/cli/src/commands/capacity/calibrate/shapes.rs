@@ -38,6 +38,8 @@ pub struct Part {
 pub struct Planned {
     /// Its sequences' parts.
     pub parts: Vec<Part>,
+    /// The first pages of each, which are the same for all.
+    pub n_shared: usize,
     /// Pages copied.
     pub copies: usize,
     /// Whether it judges the fit.
@@ -73,6 +75,9 @@ pub fn shapes(room: &Room) -> Vec<Planned> {
         generate(16, near).and(prompt(64, 0)),
         generate(64, near).and(prompt(256, 0)),
         prompt(16, 0).copying(8),
+        generate(16, far).sharing(),
+        generate(64, middle).sharing(),
+        prompts(16, 16, near).sharing(),
     ];
     let held_out = [
         generate(2, near),
@@ -82,6 +87,8 @@ pub fn shapes(room: &Room) -> Vec<Planned> {
         prompt(128, 0),
         prompt(384, 0),
         generate(32, near).and(prompt(128, middle)),
+        generate(32, middle).sharing(),
+        prompts(8, 16, middle).sharing(),
     ];
     let held_out = held_out.map(|planned| Planned { is_held_out: true, ..planned });
     fitted.into_iter().chain(held_out).filter(|planned| planned.fits(room)).collect()
@@ -90,13 +97,18 @@ pub fn shapes(room: &Room) -> Vec<Planned> {
 /// So many sequences, each a token further.
 fn generate(n: usize, depth: usize) -> Planned {
     let part = Part { depth, n_tokens: 1, wants_logits: true, is_decode: true };
-    Planned { parts: vec![part; n], copies: 0, is_held_out: false }
+    Planned { parts: vec![part; n], n_shared: 0, copies: 0, is_held_out: false }
 }
 
 /// The end of a prompt.
 fn prompt(n_tokens: usize, depth: usize) -> Planned {
+    prompts(1, n_tokens, depth)
+}
+
+/// The ends of so many prompts.
+fn prompts(n: usize, n_tokens: usize, depth: usize) -> Planned {
     let part = Part { depth, n_tokens, wants_logits: true, is_decode: false };
-    Planned { parts: vec![part], copies: 0, is_held_out: false }
+    Planned { parts: vec![part; n], n_shared: 0, copies: 0, is_held_out: false }
 }
 
 impl Planned {
@@ -112,6 +124,12 @@ impl Planned {
         self
     }
 
+    /// With the full pages before the next tokens shared by all.
+    fn sharing(self) -> Self {
+        let n_shared = self.parts.iter().map(|part| part.depth / PAGE_LEN).min().unwrap_or(0);
+        Self { n_shared, ..self }
+    }
+
     /// After so many copies of pages.
     fn copying(self, copies: usize) -> Self {
         Self { copies, ..self }
@@ -119,7 +137,13 @@ impl Planned {
 
     /// Pages that it takes.
     pub fn n_pages(&self) -> usize {
-        self.parts.iter().map(Part::n_pages).sum::<usize>() + self.copies
+        self.n_read() + self.copies
+    }
+
+    /// Different pages that it reads.
+    fn n_read(&self) -> usize {
+        let own = self.parts.iter().map(|part| part.n_pages() - self.n_shared);
+        self.n_shared + own.sum::<usize>()
     }
 
     fn fits(&self, room: &Room) -> bool {
@@ -137,9 +161,14 @@ impl Planned {
         if let Some(first) = decodes.first() {
             words.push(format!("generate {} @ {}", decodes.len(), first.depth));
         }
-        for part in self.parts.iter().filter(|part| !part.is_decode) {
-            let silent = if part.wants_logits { "" } else { " without its end" };
-            words.push(format!("prompt {} @ {}{silent}", part.n_tokens, part.depth));
+        let prompts: Vec<&Part> = self.parts.iter().filter(|part| !part.is_decode).collect();
+        if let Some(Part { n_tokens, depth, wants_logits, .. }) = prompts.first() {
+            let silent = if *wants_logits { "" } else { " without its end" };
+            let times = if prompts.len() > 1 { format!("{} x ", prompts.len()) } else { "".into() };
+            words.push(format!("prompt {times}{n_tokens} @ {depth}{silent}"));
+        }
+        if self.n_shared > 0 {
+            words.push(format!("{} pages shared", self.n_shared));
         }
         if self.copies > 0 {
             words.push(format!("{} copies", self.copies));
@@ -149,7 +178,8 @@ impl Planned {
 
     /// What it computes.
     pub fn shape(&self) -> BatchShape {
-        let none = BatchShape { copies: self.copies, ..BatchShape::default() };
+        let (pages, copies) = (self.n_read(), self.copies);
+        let none = BatchShape { pages, copies, ..BatchShape::default() };
         self.parts.iter().fold(none, |shape, part| match part.is_decode {
             true => shape.with_decodes(1, part.depth),
             false => shape.with_prompt(part.n_tokens, part.depth, usize::from(part.wants_logits)),
@@ -172,7 +202,7 @@ mod tests {
     #[test]
     fn shapes_fit_whatever_room_there_is() {
         let roomy = Room { n_pages: 4096, context_len: 4096, max_rows: 512, max_running: 128 };
-        assert_eq!(shapes(&roomy).len(), 26);
+        assert_eq!(shapes(&roomy).len(), 31);
         for room in [
             roomy,
             Room { n_pages: 20, ..roomy },
@@ -199,11 +229,16 @@ mod tests {
             decode_rows: 2,
             prompt_positions: 16 * 8 + 16 * 17 / 2,
             decode_positions: 2 * 65,
+            pages: 2 * 3 + 1,
             logit_rows: 3,
             copies: 3,
         };
         assert_eq!(planned.shape(), shape);
         assert_eq!(planned.n_pages(), 2 * 3 + 1 + 3);
+        let shared = prompts(4, 16, 70).sharing();
+        assert_eq!(shared.name(), "prompt 4 x 16 @ 70 + 2 pages shared");
+        // 86 tokens are 3 pages, of which 2 are full before the prompt's end.
+        assert_eq!((shared.shape().pages, shared.n_pages()), (2 + 4, 2 + 4));
         assert_eq!(prompt(4, 0).silent().shape().logit_rows, 0);
     }
 }
