@@ -2,7 +2,7 @@
 
 use crate::levels::{OptArgs, Optimizations};
 use crate::probes;
-use crate::show::bad_input;
+use crate::show::{self, bad_input};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -114,16 +114,15 @@ impl ComputeArgs {
     pub fn settings(&self, model_context: usize) -> anyhow::Result<Settings> {
         let settings = self.quiet_settings(model_context)?;
         if settings.context_len > model_context {
-            eprintln!(
-                "warning: --ctx-size {} is beyond the {model_context} tokens the model was trained \
-                 for",
+            show::warn(&format!(
+                "--ctx-size {} is beyond the {model_context} tokens the model was trained for",
                 settings.context_len
-            );
+            ));
         }
         if self.optimizations()?.flags.kernel_optimization && self.tuned()?.is_none() {
-            eprintln!(
-                "note: nothing is tuned on this machine yet, so kernel_optimization does nothing; \
-                 run `sterna tune`"
+            show::note(
+                "nothing is tuned on this machine yet, so kernel_optimization does nothing; run \
+                 `sterna tune`",
             );
         }
         Ok(settings)

@@ -3,7 +3,7 @@
 use crate::ablation;
 use crate::bars::PackingBar;
 use crate::compute::ComputeArgs;
-use crate::show::bad_input;
+use crate::show::{self, bad_input};
 use anyhow::Context;
 use std::path::Path;
 use std::sync::Arc;
@@ -57,14 +57,14 @@ pub fn compiled(
     let options = OpenOptions { tokenizer: compute.tokenizer.clone() };
     let model = Model::open_with(path, &options)?;
     for warning in &model.warnings {
-        eprintln!("warning: {warning}");
+        show::warn(&warning.to_string());
     }
     let cache = compute.program_cache(&model)?;
     let mut compute = compute.clone();
     let settings = compute.settings(model.config.context_len)?;
     for effect in ablation::auto(&model, &compute, cache.as_ref())? {
         if !effect.keeps() {
-            eprintln!("note: {}", effect.line());
+            show::note(&effect.line());
             let flag = FLAGS.iter().find(|flag| flag.name == effect.name);
             compute = compute.with_flag(flag.expect("it was measured"), false);
         }
@@ -92,7 +92,10 @@ fn compile(
         prepare(model, settings, cache, None)
     })?;
     for line in report(&program) {
-        eprintln!("{line}");
+        match line.strip_prefix("warning: ") {
+            Some(text) => show::warn(text),
+            None => show::note(line.strip_prefix("note: ").unwrap_or(&line)),
+        }
     }
     Ok(Arc::new(program))
 }

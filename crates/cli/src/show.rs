@@ -27,6 +27,22 @@ pub fn bad_input(message: impl Into<String>) -> anyhow::Error {
     anyhow::Error::new(BadInput(message.into()))
 }
 
+/// Says what could not be as asked: in the log of a server, or on standard error.
+pub fn warn(text: &str) {
+    match tracing::dispatcher::has_been_set() {
+        true => tracing::warn!("{text}"),
+        false => eprintln!("warning: {text}"),
+    }
+}
+
+/// The same for what is as asked and could be better.
+pub fn note(text: &str) {
+    match tracing::dispatcher::has_been_set() {
+        true => tracing::info!("{text}"),
+        false => eprintln!("note: {text}"),
+    }
+}
+
 /// 2 where the input is wrong, else 1.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     if error.chain().any(is_input) { 2 } else { 1 }

@@ -32,12 +32,17 @@ pub struct Piece {
 impl Piece {
     /// OpenAI's name of the reason.
     pub fn finish_reason(&self) -> Option<&'static str> {
-        self.reason.map(|reason| match reason {
-            FinishReason::Stop => "stop",
-            FinishReason::Length => "length",
-            // OpenAI has no such thing; this is vLLM's name.
-            FinishReason::Cancelled => "abort",
-        })
+        self.reason.map(finish_reason)
+    }
+}
+
+/// OpenAI's name of a reason.
+pub fn finish_reason(reason: FinishReason) -> &'static str {
+    match reason {
+        FinishReason::Stop => "stop",
+        FinishReason::Length => "length",
+        // OpenAI has no such thing; this is vLLM's name.
+        FinishReason::Cancelled => "abort",
     }
 }
 
@@ -98,7 +103,7 @@ impl Answer {
         shape: Box<dyn Shape>,
     ) -> Result<Self, ApiError> {
         let served = &asked.model.served;
-        let running = Running::start(served.engine.clone(), requests)?;
+        let running = Running::start(&asked.model, requests, generation.n)?;
         let envelope = Envelope {
             id: app.fresh.id(shape.id_prefix()),
             created: app.unix_seconds(),

@@ -4,9 +4,12 @@
 
 use crate::fresh::Fresh;
 use crate::keys::Keys;
+use crate::metrics::Named;
 use crate::model::{Model, Served};
+use crate::process::Busy;
 use crate::responses::Store;
-use crate::{calls, edge, routes};
+use crate::traces::Traces;
+use crate::{calls, cors, edge, routes};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
@@ -19,7 +22,13 @@ use thiserror::Error;
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Keys that may ask; none means that anybody may.
-    pub api_keys: Vec<String>,
+    pub keys: Keys,
+    /// Hosts whose web pages may ask, as [`crate::check_origin`] has them.
+    pub cors_origins: Vec<String>,
+    /// Agents that metrics show by name; with 0, metrics say nothing of agents.
+    pub metrics_agents: usize,
+    /// Who collects requests that are over.
+    pub traces: Option<Traces>,
     /// Larger bodies are refused.
     pub max_body_bytes: usize,
     /// Refuse unknown parameters, as `X-Strict: true` does for one request; otherwise they are
@@ -45,7 +54,10 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            api_keys: Vec::new(),
+            keys: Keys::default(),
+            cors_origins: Vec::new(),
+            metrics_agents: 0,
+            traces: None,
             max_body_bytes: 32 << 20,
             strict: false,
             max_choices: 512,
@@ -94,8 +106,10 @@ fn known_parsers() -> String {
 pub struct App {
     /// In the order in which they are listed.
     pub models: Vec<Arc<Model>>,
-    /// Who may ask.
-    pub keys: Keys,
+    /// Agents that metrics name.
+    pub named: Named,
+    /// How much it computes.
+    pub busy: Busy,
     /// As they were given.
     pub options: Options,
     /// Responses that were kept.
@@ -129,9 +143,9 @@ impl App {
         };
         let models = models.into_iter().map(model).collect::<Result<_, _>>()?;
         let started = (options.now)();
-        let (keys, fresh) = (Keys::new(&options.api_keys), Fresh::new(started));
+        let (fresh, named, busy) = (Fresh::new(started), Named::default(), Busy::new());
         let responses = Store::new(options.max_stored_responses, options.max_stored_bytes);
-        Ok(Self { models, keys, options, responses, fresh, started })
+        Ok(Self { models, named, busy, options, responses, fresh, started })
     }
 
     /// The form in which a model calls tools.
@@ -167,5 +181,6 @@ pub fn router(models: Vec<Served>, options: Options) -> Result<Router, SetupErro
         .method_not_allowed_fallback(edge::no_method)
         .layer(DefaultBodyLimit::max(max_body_bytes))
         .layer(from_fn_with_state(app.clone(), edge::guard))
+        .layer(from_fn_with_state(app.clone(), cors::guard))
         .with_state(app))
 }

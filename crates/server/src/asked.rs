@@ -1,5 +1,6 @@
 //! The opening of every `POST`: the body as JSON, held against its endpoint's table, and its model.
 
+use crate::access::Notes;
 use crate::app::App;
 use crate::errors::ApiError;
 use crate::fields::Fields;
@@ -50,6 +51,7 @@ impl Asked {
         let is_strict = app.options.strict || asks_strictness(headers);
         let warnings = check("", &body, table, is_strict)?;
         let model = find(&app.models, Fields(&body).text("model")?)?.clone();
+        Notes::current().note().model = Some(model.served.name.clone());
         Ok(Self { body, model, warnings, is_strict, names: Vec::new() })
     }
 

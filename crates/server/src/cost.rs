@@ -8,13 +8,19 @@ use sterna_engine::Finished;
 /// Tokens and times of the choices of one answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cost {
-    prompt_tokens: usize,
-    cached_tokens: usize,
-    new_tokens: usize,
-    /// Of the choice that took longest, each; so choices that are computed together count once.
-    queue_seconds: f64,
-    prefill_seconds: f64,
-    decode_seconds: f64,
+    /// Tokens of the prompts.
+    pub prompt_tokens: usize,
+    /// Those of them whose keys and values were there already.
+    pub cached_tokens: usize,
+    /// Tokens generated.
+    pub new_tokens: usize,
+    /// Seconds in the queue, of the choice that waited longest; so choices that are computed
+    /// together count once.
+    pub queue_seconds: f64,
+    /// Seconds to the first token, of the choice that took longest.
+    pub prefill_seconds: f64,
+    /// Seconds to the end, of the choice that took longest.
+    pub decode_seconds: f64,
     /// Tokens that came after the first one of their choice, which ends the prefill.
     next_tokens: usize,
     is_coalesced: bool,

@@ -1,5 +1,7 @@
-//! What every request passes: its id, the key, the time for its body, and a net under panics.
+//! What every request passes: its id, its line in the log, the key, the time for its body, and a
+//! net under panics.
 
+use crate::access::{Line, Notes};
 use crate::app::App;
 use crate::body;
 use crate::dialect::Dialect;
@@ -22,9 +24,17 @@ const LARGE_BODY: usize = 16 << 10;
 
 /// Around every handler.
 pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let id = request_id(&app, request.headers());
+    let (id, id_text) = request_id(&app, request.headers());
     let dialect = Dialect::of(request.uri().path());
-    let mut response = match app.keys.check(request.uri().path(), request.headers()) {
+    let line = Line::begin(app.clone(), &request, &id_text);
+    let mut response = line.notes().within(answer(&app, request, next)).await;
+    dialect.put(&mut response, &id);
+    response.headers_mut().insert(REQUEST_ID, id);
+    line.end_with(response)
+}
+
+async fn answer(app: &App, request: Request, next: Next) -> Response {
+    match app.options.keys.check(request.uri().path(), request.headers()) {
         Err(error) => error.into_response(),
         Ok(()) => {
             // A handler shares nothing that a panic could leave half-changed: what it submitted is
@@ -34,10 +44,7 @@ pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) ->
             let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;
             answer.unwrap_or_else(|_| panicked().into_response())
         }
-    };
-    dialect.put(&mut response, &id);
-    response.headers_mut().insert(REQUEST_ID, id);
-    response
+    }
 }
 
 fn panicked() -> ApiError {
@@ -46,14 +53,15 @@ fn panicked() -> ApiError {
     ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", message)
 }
 
-fn request_id(app: &App, headers: &HeaderMap) -> HeaderValue {
-    let given = headers.get(REQUEST_ID).filter(|id| {
-        let bytes = id.as_bytes();
-        bytes.len() <= MAX_ID_LEN && !bytes.is_empty() && bytes.iter().all(u8::is_ascii_graphic)
-    });
-    given.cloned().unwrap_or_else(|| {
-        HeaderValue::from_str(&app.fresh.id("req-")).expect("hexadecimal digits are a header")
-    })
+/// The client's id, or one of ours, as a header and as text.
+fn request_id(app: &App, headers: &HeaderMap) -> (HeaderValue, String) {
+    let is_id = |id: &&str| {
+        (1..=MAX_ID_LEN).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(is_id);
+    let text = given.map_or_else(|| app.fresh.id("req-"), str::to_owned);
+    let header = HeaderValue::from_str(&text).expect("visible ASCII is a header");
+    (header, text)
 }
 
 /// The answer to paths that there are not.
@@ -87,7 +95,8 @@ where
     if n_bytes < LARGE_BODY {
         return work();
     }
-    match tokio::task::spawn_blocking(work).await {
+    let notes = Notes::current();
+    match tokio::task::spawn_blocking(move || notes.within_thread(work)).await {
         Ok(done) => done,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }

@@ -1,5 +1,6 @@
 //! What goes wrong, as OpenAI's error object with its status.
 
+use crate::access::Notes;
 use crate::body;
 use axum::Json;
 use axum::extract::rejection::BytesRejection;
@@ -33,6 +34,11 @@ impl ApiError {
     /// A parameter, or a value of it, that asks for what is not there.
     pub fn unsupported(param: impl Into<String>, message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "unsupported_parameter", message).about(param)
+    }
+
+    /// What programs look at.
+    pub fn code(&self) -> &'static str {
+        self.code
     }
 
     /// The same error, about this parameter.
@@ -89,6 +95,7 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        Notes::current().note().error = Some(self.code);
         let mut response = (self.status, Json(self.json())).into_response();
         let headers = response.headers_mut();
         if let Some(seconds) = self.retry_after {

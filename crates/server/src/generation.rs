@@ -3,6 +3,7 @@
 //! In: the parameters of a body. Out: requests of the engine, one per choice. A parameter that is
 //! absent is off: OpenAI's defaults, with no filter of ours behind them.
 
+use crate::access::Notes;
 use crate::app::App;
 use crate::asked::Asked;
 use crate::constraints;
@@ -28,6 +29,14 @@ pub struct Generation {
     pub is_streamed: bool,
     /// End a stream with a chunk that has the usage.
     pub includes_usage: bool,
+}
+
+/// Notes who asks, and how urgently, for the log.
+fn note(request: &Request) {
+    let notes = Notes::current();
+    let mut noted = notes.note();
+    noted.class = Some(request.class.name());
+    noted.agent = Some(request.agent.clone()).filter(|agent| !agent.is_empty());
 }
 
 /// How many tokens may be generated.
@@ -73,6 +82,7 @@ impl Generation {
         request.constraint = constraint;
         request.class = class(fields)?;
         request.agent = agent(fields, headers)?;
+        note(&request);
         let warnings = hints::read(fields, headers, asked.is_strict, &mut request)?;
         let seed = match fields.get("seed") {
             None => None,

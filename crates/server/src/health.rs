@@ -45,7 +45,7 @@ pub async fn ready(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError>
 }
 
 /// Generates a token, and says how many seconds that took.
-async fn one_token(model: &Model) -> Result<f64, EngineError> {
+async fn one_token(model: &Arc<Model>) -> Result<f64, EngineError> {
     let tokenizer = &model.served.tokenizer;
     let mut prompt = tokenizer.encode("a", true);
     if prompt.is_empty() {
@@ -56,7 +56,7 @@ async fn one_token(model: &Model) -> Result<f64, EngineError> {
     request.agent = "health".into();
     request.sampling.temperature = 0.0;
     request.stop.ignore_eos = true;
-    let mut running = Running::start(model.served.engine.clone(), vec![request])?;
+    let mut running = Running::start(model, vec![request], 1)?;
     while let Some((_, output)) = running.next().await {
         match output {
             Output::Finished(end) if end.new_tokens > 0 => {

@@ -5,21 +5,47 @@ use crate::errors::ApiError;
 use crate::pages;
 use axum::http::{HeaderMap, StatusCode, header};
 use sha2::{Digest, Sha256};
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
 use subtle::{Choice, ConstantTimeEq};
 
 /// A key's hash; `None` is everybody.
 pub type Owner = Option<[u8; 32]>;
 
-/// The keys that may ask, as hashes.
-#[derive(Debug)]
+/// The keys that may ask, as hashes. Clones are the same keys.
+#[derive(Clone, Default)]
 pub struct Keys {
-    hashes: Vec<[u8; 32]>,
+    hashes: Arc<RwLock<Vec<[u8; 32]>>>,
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} keys", self.len())
+    }
 }
 
 impl Keys {
     /// These keys; none means that anybody may ask.
-    pub fn new(keys: &[String]) -> Self {
-        Self { hashes: keys.iter().map(|key| hash(key)).collect() }
+    pub fn new<K: AsRef<str>>(keys: impl IntoIterator<Item = K>) -> Self {
+        let known = Self::default();
+        known.replace(keys);
+        known
+    }
+
+    /// From now on these keys and no others, for everybody who holds a clone.
+    pub fn replace<K: AsRef<str>>(&self, keys: impl IntoIterator<Item = K>) {
+        let hashes = keys.into_iter().map(|key| hash(key.as_ref())).collect();
+        *self.hashes.write().unwrap_or_else(PoisonError::into_inner) = hashes;
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.hashes.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Whether anybody may ask.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Checks the key of a request, from `Authorization: Bearer KEY` or `X-Api-Key: KEY`. What only
@@ -28,11 +54,11 @@ impl Keys {
     ///
     /// # Errors
     /// When a key is needed and missing or wrong.
-    pub fn check(&self, path: &str, headers: &HeaderMap) -> Result<(), ApiError> {
+    pub(crate) fn check(&self, path: &str, headers: &HeaderMap) -> Result<(), ApiError> {
         let is_open = matches!(path, "/ping" | "/version" | "/health" | "/openapi.json")
             || pages::PATHS.contains(&path)
             || path.strip_prefix("/health").is_some_and(|rest| rest.starts_with('/'));
-        if self.hashes.is_empty() || is_open {
+        if is_open || self.is_empty() {
             return Ok(());
         }
         let Some(key) = given(headers) else {
@@ -47,15 +73,15 @@ impl Keys {
     }
 
     /// Whose what a request leaves here is: the key's. Where anybody may ask it is everybody's.
-    pub fn owner(&self, headers: &HeaderMap) -> Owner {
-        if self.hashes.is_empty() { None } else { given(headers).map(hash) }
+    pub(crate) fn owner(&self, headers: &HeaderMap) -> Owner {
+        if self.is_empty() { None } else { given(headers).map(hash) }
     }
 
     /// Compares with every key, whichever fits.
     fn have(&self, key: &str) -> bool {
         let given = hash(key);
         let mut found = Choice::from(0);
-        for known in &self.hashes {
+        for known in self.hashes.read().unwrap_or_else(PoisonError::into_inner).iter() {
             found |= known[..].ct_eq(&given[..]);
         }
         found.into()
@@ -86,10 +112,9 @@ mod tests {
     use axum::http::HeaderValue;
 
     fn asked(keys: &[&str], path: &str, name: &'static str, value: &'static str) -> bool {
-        let keys: Vec<String> = keys.iter().map(|&key| key.to_owned()).collect();
         let mut headers = HeaderMap::new();
         headers.insert(name, HeaderValue::from_static(value));
-        Keys::new(&keys).check(path, &headers).is_ok()
+        Keys::new(keys).check(path, &headers).is_ok()
     }
 
     #[test]
@@ -103,6 +128,15 @@ mod tests {
         }
         assert!(!asked(&keys, "/metrics", "x-none", "one"));
         assert!(asked(&[], "/metrics", "x-none", "one"));
+    }
+
+    #[test]
+    fn new_keys_replace_the_old_ones_for_everybody() {
+        let keys = Keys::new(["one-secret"]);
+        let clone = keys.clone();
+        clone.replace(["two-secret", "three"]);
+        assert!(!keys.have("one-secret") && keys.have("two-secret"));
+        assert_eq!(format!("{keys:?}"), "2 keys");
     }
 
     #[test]

@@ -16,13 +16,18 @@
 mod app;
 mod routes;
 
+mod access;
 mod body;
+mod cors;
 mod dialect;
 mod edge;
 mod errors;
 mod fresh;
+mod groups;
 mod keys;
 mod model;
+mod trace;
+mod traces;
 
 mod fields;
 mod params;
@@ -64,19 +69,30 @@ mod metrics;
 mod openapi;
 mod ops;
 mod pages;
+mod process;
 mod sessions;
 mod stats;
 mod summary;
 mod tokens;
 
+mod incoming;
 mod patient;
 mod serve;
+mod tls;
 
 #[cfg(test)]
 #[path = "../tests/common/vocabulary.rs"]
 mod vocabulary;
 
+pub use access::{Access, Noted};
 pub use app::{Options, SetupError, router};
 pub use backend::Backend;
+pub use cors::check_origin;
+pub use cost::Cost;
+pub use incoming::{Connection, Incoming};
+pub use keys::Keys;
 pub use model::Served;
 pub use serve::serve;
+pub use tls::{Tls, TlsError};
+pub use trace::TraceParent;
+pub use traces::{Collected, Traces};

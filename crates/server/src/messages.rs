@@ -55,7 +55,7 @@ fn prepare(app: &App, headers: &HeaderMap, body: &[u8]) -> Result<Telling, ApiEr
         [request] => [request.prompt.len(), request.max_tokens],
         requests => panic!("one message is one request, not {}", requests.len()),
     };
-    let running = Running::start(asked.model.served.engine.clone(), requests)?;
+    let running = Running::start(&asked.model, requests, 1)?;
     let voice = Box::new(MessageVoice {
         id: app.fresh.id("msg_"),
         model: asked.model.served.name.clone(),

@@ -1,258 +1,218 @@
 //! `GET /metrics`: counters and gauges of the engines as Prometheus reads them.
 //!
 //! In: the engines' statistics. Out: text. `vllm:*` names are there where they mean the same, so
-//! that dashboards and autoscalers made for vLLM work; `sterna_*` are ours.
+//! that dashboards and autoscalers made for vLLM work ([`vllm`]); `sterna_*` are ours ([`own`]).
+//! `METRICS.md` beside this crate lists them all, and those of vLLM that are not here.
+
+mod own;
+mod vllm;
 
 use crate::app::App;
+use crate::groups::Lengths;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::sync::Arc;
-use sterna_engine::{Histogram, Stats};
+use std::sync::{Arc, Mutex, PoisonError};
+use sterna_engine::{AgentStats, Histogram, Stats};
 
-/// A number that a model has one of.
-struct Single {
+/// What a model has to show.
+struct Seen {
+    name: String,
+    stats: Stats,
+    groups: Lengths,
+    memory: Vec<(&'static str, u64)>,
+    /// Those that are shown by name, and the rest as one.
+    agents: Vec<AgentStats>,
+}
+
+type Labels = Vec<(&'static str, String)>;
+
+/// Samples under one name.
+struct Family {
     name: &'static str,
     kind: &'static str,
     help: &'static str,
-    value: fn(&Stats) -> f64,
+    of: Of,
 }
 
-const fn gauge(name: &'static str, value: fn(&Stats) -> f64, help: &'static str) -> Single {
-    Single { name, kind: "gauge", help, value }
+/// Where the samples of a family come from.
+enum Of {
+    /// One for each model.
+    Number(fn(&Seen) -> f64),
+    /// Several for each model, told apart by labels.
+    Numbers(fn(&Seen) -> Vec<(Labels, f64)>),
+    /// Distributions of each model, and the bounds by which they are shown.
+    Spreads(&'static [f64], fn(&Seen) -> Vec<(Labels, &Histogram)>),
+    /// Of the process, if the system tells.
+    Process(fn(&App) -> Option<(Labels, f64)>),
 }
 
-const fn counter(name: &'static str, value: fn(&Stats) -> f64, help: &'static str) -> Single {
-    Single { name, kind: "counter", help, value }
+const fn family(name: &'static str, kind: &'static str, of: Of, help: &'static str) -> Family {
+    Family { name, kind, help, of }
 }
 
-const SINGLES: &[Single] = &[
-    gauge("vllm:num_requests_running", |s| s.running as f64, "Requests in work."),
-    gauge("vllm:num_requests_waiting", |s| s.waiting as f64, "Requests in the queue."),
-    gauge("vllm:kv_cache_usage_perc", kv_usage, "KV cache in use by requests; 1 is all of it."),
-    counter("vllm:prompt_tokens_total", |s| s.prompt_tokens as f64, "Tokens of prompts."),
-    counter("vllm:generation_tokens_total", |s| s.new_tokens as f64, "Tokens generated."),
-    counter(
-        "vllm:prefix_cache_queries_total",
-        |s| s.prompt_tokens as f64,
-        "Tokens of prompts that were looked up in the prefix cache.",
-    ),
-    counter(
-        "vllm:prefix_cache_hits_total",
-        |s| s.cached_tokens as f64,
-        "Tokens of prompts that were found in the prefix cache.",
-    ),
-    counter(
-        "vllm:num_preemptions_total",
-        |s| s.preemptions as f64,
-        "Times that a request lost its place to another.",
-    ),
-    counter(
-        "sterna_prefix_lookup_tokens_total",
-        |s| s.prompt_tokens as f64,
-        "Tokens of prompts that were looked up in the prefix tree.",
-    ),
-    counter(
-        "sterna_prefill_tokens_total",
-        |s| s.prefilled_tokens as f64,
-        "Tokens of prompts that were computed.",
-    ),
-    counter(
-        "sterna_coalesced_requests_total",
-        |s| s.coalesced as f64,
-        "Requests that another one answered.",
-    ),
-    counter(
-        "sterna_preemptions_total",
-        |s| s.preemptions as f64,
-        "Times that a request lost its place to another and was computed again.",
-    ),
-    counter(
-        "sterna_response_cache_hits_total",
-        |s| s.answers.hits as f64,
-        "Requests that the response cache answered.",
-    ),
-    counter(
-        "sterna_response_cache_misses_total",
-        |s| s.answers.misses as f64,
-        "Requests that it might have answered and did not.",
-    ),
-    counter(
-        "sterna_response_cache_evictions_total",
-        |s| s.answers.evictions as f64,
-        "Answers that made room for others or were too old.",
-    ),
-    gauge(
-        "sterna_response_cache_bytes",
-        |s| s.answers.bytes as f64,
-        "Bytes of the answers in the response cache.",
-    ),
-    counter(
-        "sterna_deadline_refused_total",
-        |s| s.deadlines[0] as f64,
-        "Requests refused at once, since they would have missed their deadline.",
-    ),
-    counter(
-        "sterna_deadline_missed_total",
-        |s| s.deadlines[1] as f64,
-        "Requests whose deadline passed before they were answered.",
-    ),
-    gauge("sterna_sessions", |s| s.sessions as f64, "Sessions whose pages are kept."),
-    counter("sterna_batches_total", |s| s.batches as f64, "Batches computed."),
-    counter("sterna_batch_rows_total", |s| s.rows as f64, "Rows of all batches."),
-];
+const fn gauge(name: &'static str, value: fn(&Seen) -> f64, help: &'static str) -> Family {
+    family(name, "gauge", Of::Number(value), help)
+}
+
+const fn counter(name: &'static str, value: fn(&Seen) -> f64, help: &'static str) -> Family {
+    family(name, "counter", Of::Number(value), help)
+}
+
+/// One distribution for each model.
+const fn spread(
+    name: &'static str,
+    bounds: &'static [f64],
+    of: fn(&Seen) -> Vec<(Labels, &Histogram)>,
+    help: &'static str,
+) -> Family {
+    family(name, "histogram", Of::Spreads(bounds, of), help)
+}
+
+fn only(histogram: &Histogram) -> Vec<(Labels, &Histogram)> {
+    vec![(Labels::new(), histogram)]
+}
+
+/// Numbers with a label each.
+fn labelled<V: Into<String>>(
+    label: &'static str,
+    values: impl IntoIterator<Item = (V, f64)>,
+) -> Vec<(Labels, f64)> {
+    values.into_iter().map(|(text, value)| (vec![(label, text.into())], value)).collect()
+}
 
 /// Pages that only the prefix tree holds make room when it is needed, as vLLM's free blocks do.
-fn kv_usage(stats: &Stats) -> f64 {
-    let in_use = stats.pages_used.saturating_sub(stats.pages_cached);
-    if stats.pages == 0 { 0.0 } else { in_use as f64 / stats.pages as f64 }
+fn pages_in_use(stats: &Stats) -> usize {
+    stats.pages_used.saturating_sub(stats.pages_cached)
 }
-
-/// A number that a model has several of, told apart by a label.
-struct Labelled {
-    name: &'static str,
-    kind: &'static str,
-    help: &'static str,
-    label: &'static str,
-    values: fn(&Stats) -> Vec<(&'static str, f64)>,
-}
-
-const LABELLED: &[Labelled] = &[
-    Labelled {
-        name: "vllm:request_success_total",
-        kind: "counter",
-        help: "Requests that ended, by reason.",
-        label: "finished_reason",
-        values: |stats| finished(stats, ["stop", "length", "abort", "error"]),
-    },
-    Labelled {
-        name: "sterna_requests_finished_total",
-        kind: "counter",
-        help: "Requests that ended, by reason.",
-        label: "reason",
-        values: |stats| finished(stats, ["stop", "length", "cancelled", "failed"]),
-    },
-    Labelled {
-        name: "sterna_prefix_tokens_reused_total",
-        kind: "counter",
-        help: "Tokens of prompts whose keys and values were there already, by where they were.",
-        label: "tier",
-        values: |stats| vec![("ram", stats.cached_tokens as f64)],
-    },
-    Labelled {
-        name: "sterna_kv_pages",
-        kind: "gauge",
-        help: "Pages of the KV cache: held by requests, by the prefix tree alone, or free.",
-        label: "state",
-        values: |stats| {
-            let in_use = stats.pages_used.saturating_sub(stats.pages_cached);
-            let free = stats.pages.saturating_sub(stats.pages_used);
-            vec![
-                ("used", in_use as f64),
-                ("cached", stats.pages_cached as f64),
-                ("free", free as f64),
-            ]
-        },
-    },
-];
-
-fn finished(stats: &Stats, reasons: [&'static str; 4]) -> Vec<(&'static str, f64)> {
-    reasons.into_iter().zip(stats.finished.map(|n| n as f64)).collect()
-}
-
-/// A distribution of seconds.
-struct Distribution {
-    name: &'static str,
-    help: &'static str,
-    of: fn(&Stats) -> &Histogram,
-}
-
-const DISTRIBUTIONS: &[Distribution] = &[
-    Distribution {
-        name: "vllm:time_to_first_token_seconds",
-        help: "Seconds from a request's arrival to its first token.",
-        of: |stats| &stats.ttft,
-    },
-    Distribution {
-        name: "vllm:inter_token_latency_seconds",
-        help: "Seconds between tokens of a request.",
-        of: |stats| &stats.itl,
-    },
-    Distribution {
-        name: "vllm:e2e_request_latency_seconds",
-        help: "Seconds from a request's arrival to its end.",
-        of: |stats| &stats.e2e,
-    },
-    Distribution {
-        name: "vllm:request_queue_time_seconds",
-        help: "Seconds that a request waited in the queue.",
-        of: |stats| &stats.queue,
-    },
-    Distribution {
-        name: "sterna_queue_wait_seconds",
-        help: "Seconds that a request waited in the queue.",
-        of: |stats| &stats.queue,
-    },
-];
 
 /// Shows them.
 pub async fn show(State(app): State<Arc<App>>) -> Response {
-    let served = app.models.iter().map(|model| &model.served);
-    let models: Vec<(String, Stats)> =
-        served.map(|served| (served.name.clone(), served.engine.stats())).collect();
+    let seen: Vec<Seen> = app.models.iter().map(|model| seen(&app, model)).collect();
     let kind = "text/plain; version=0.0.4; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], render(&models)).into_response()
+    ([(header::CONTENT_TYPE, kind)], render(&app, &seen)).into_response()
+}
+
+fn seen(app: &App, model: &crate::model::Model) -> Seen {
+    let served = &model.served;
+    let stats = served.engine.stats();
+    let agents = app.named.of(&stats.agents, app.options.metrics_agents);
+    let (name, memory, groups) = (served.name.clone(), served.memory.clone(), model.groups.all());
+    Seen { name, stats, groups, memory, agents }
+}
+
+/// Agents that metrics show by name: the first ones that were seen. Which they are never changes,
+/// or the sum of all others would go down, which counters must not.
+#[derive(Debug, Default)]
+pub struct Named {
+    names: Mutex<BTreeSet<String>>,
+}
+
+/// All agents beyond those.
+const OTHERS: &str = "(others)";
+/// Clients that give no name.
+const NAMELESS: &str = "(none)";
+
+impl Named {
+    /// Up to `most` agents by name and the others as one; of 0, nothing.
+    fn of(&self, agents: &[AgentStats], most: usize) -> Vec<AgentStats> {
+        let mut shown: Vec<AgentStats> = Vec::new();
+        if most == 0 {
+            return shown;
+        }
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut others = AgentStats { name: OTHERS.into(), ..AgentStats::default() };
+        for agent in agents {
+            let is_named = agent.name != OTHERS
+                && (names.contains(&agent.name)
+                    || (names.len() < most && names.insert(agent.name.clone())));
+            if is_named {
+                let name = if agent.name.is_empty() { NAMELESS.into() } else { agent.name.clone() };
+                shown.push(AgentStats { name, ..agent.clone() });
+            } else {
+                others.requests += agent.requests;
+                others.prompt_tokens += agent.prompt_tokens;
+                others.new_tokens += agent.new_tokens;
+            }
+        }
+        shown.push(others);
+        shown
+    }
 }
 
 /// The text: a family of samples after another, in each a sample per model.
-fn render(models: &[(String, Stats)]) -> String {
+fn render(app: &App, models: &[Seen]) -> String {
     let mut out = String::new();
-    for Single { name, kind, help, value } in SINGLES {
-        open(&mut out, name, kind, help);
-        for (model, stats) in models {
-            sample(&mut out, name, &[("model_name", model.as_str())], value(stats));
-        }
-    }
-    for Labelled { name, kind, help, label, values } in LABELLED {
-        open(&mut out, name, kind, help);
-        for (model, stats) in models {
-            for (text, value) in values(stats) {
-                let labels = [("model_name", model.as_str()), (*label, text)];
-                sample(&mut out, name, &labels, value);
-            }
-        }
-    }
-    for Distribution { name, help, of } in DISTRIBUTIONS {
-        open(&mut out, name, "histogram", help);
-        for (model, stats) in models {
-            distribution(&mut out, name, model, of(stats));
+    for family in vllm::FAMILIES.iter().chain(own::FAMILIES) {
+        let lines = samples(family, app, models);
+        // A family is described where it has something to show.
+        if !lines.is_empty() {
+            let Family { name, kind, help, .. } = family;
+            line(&mut out, format_args!("# HELP {name} {help}"));
+            line(&mut out, format_args!("# TYPE {name} {kind}"));
+            out += &lines;
         }
     }
     out
 }
 
-fn distribution(out: &mut String, name: &str, model: &str, histogram: &Histogram) {
-    let labels = [("model_name", model)];
-    for (bound, count) in histogram.cumulative() {
+fn samples(family: &Family, app: &App, models: &[Seen]) -> String {
+    let mut out = String::new();
+    let name = family.name;
+    for model in models {
+        // vLLM counts the engines of a server; here each model has one.
+        let engine = name.starts_with("vllm:").then(|| ("engine", "0".to_owned()));
+        let of_model = [("model_name", model.name.clone())].into_iter().chain(engine);
+        let with = |labels: Labels| of_model.clone().chain(labels).collect::<Labels>();
+        match family.of {
+            Of::Number(value) => sample(&mut out, name, &with(Labels::new()), value(model)),
+            Of::Numbers(values) => {
+                for (labels, value) in values(model) {
+                    sample(&mut out, name, &with(labels), value);
+                }
+            }
+            Of::Spreads(bounds, spreads) => {
+                for (labels, histogram) in spreads(model) {
+                    distribution(&mut out, name, &with(labels), histogram, bounds);
+                }
+            }
+            Of::Process(_) => {}
+        }
+    }
+    if let Of::Process(value) = family.of
+        && let Some((labels, value)) = value(app)
+    {
+        sample(&mut out, name, &labels, value);
+    }
+    out
+}
+
+fn distribution(
+    out: &mut String,
+    name: &str,
+    labels: &Labels,
+    histogram: &Histogram,
+    bounds: &[f64],
+) {
+    for (bound, count) in histogram.cumulative_at(bounds) {
         // Debug writes `1.0` where Display writes `1`, and Prometheus' own clients the former.
         let bound = if bound.is_finite() { format!("{bound:?}") } else { "+Inf".into() };
-        let labels = [labels[0], ("le", bound.as_str())];
+        let labels = [labels.as_slice(), &[("le", bound)]].concat();
         sample(out, &format!("{name}_bucket"), &labels, count as f64);
     }
-    sample(out, &format!("{name}_sum"), &labels, histogram.sum());
-    sample(out, &format!("{name}_count"), &labels, histogram.count() as f64);
+    sample(out, &format!("{name}_sum"), labels, histogram.sum());
+    sample(out, &format!("{name}_count"), labels, histogram.count() as f64);
 }
 
-fn open(out: &mut String, name: &str, kind: &str, help: &str) {
-    line(out, format_args!("# HELP {name} {help}"));
-    line(out, format_args!("# TYPE {name} {kind}"));
-}
-
-fn sample(out: &mut String, name: &str, labels: &[(&str, &str)], value: f64) {
-    let label = |(name, value): &(&str, &str)| format!("{name}=\"{}\"", escaped(value));
+fn sample(out: &mut String, name: &str, labels: &[(&str, String)], value: f64) {
+    let label = |(name, value): &(&str, String)| format!("{name}=\"{}\"", escaped(value));
     let labels: Vec<String> = labels.iter().map(label).collect();
-    line(out, format_args!("{name}{{{}}} {value}", labels.join(",")));
+    match labels.as_slice() {
+        [] => line(out, format_args!("{name} {value}")),
+        labels => line(out, format_args!("{name}{{{}}} {value}", labels.join(","))),
+    }
 }
 
 fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
@@ -267,33 +227,41 @@ fn escaped(value: &str) -> String {
 mod tests {
     use super::*;
 
+    const LIST: &str = include_str!("../METRICS.md");
+
     #[test]
-    fn families_are_described_once_and_have_a_sample_per_model() {
-        let mut stats =
-            Stats { waiting: 3, pages: 8, pages_used: 6, pages_cached: 2, ..Stats::default() };
-        stats.finished = [5, 4, 2, 1];
-        stats.ttft.add(0.015);
-        stats.ttft.add(9999.0);
-        let models = [("a".to_owned(), stats), ("b\"".to_owned(), Stats::default())];
-        let text = render(&models);
-        for line in [
-            "# TYPE vllm:num_requests_waiting gauge",
-            "vllm:num_requests_waiting{model_name=\"a\"} 3",
-            "vllm:num_requests_waiting{model_name=\"b\\\"\"} 0",
-            "vllm:kv_cache_usage_perc{model_name=\"a\"} 0.5",
-            "vllm:request_success_total{model_name=\"a\",finished_reason=\"length\"} 4",
-            "sterna_requests_finished_total{model_name=\"a\",reason=\"cancelled\"} 2",
-            "sterna_kv_pages{model_name=\"a\",state=\"free\"} 2",
-            "vllm:time_to_first_token_seconds_bucket{model_name=\"a\",le=\"0.01\"} 0",
-            "vllm:time_to_first_token_seconds_bucket{model_name=\"a\",le=\"0.02\"} 1",
-            "vllm:time_to_first_token_seconds_bucket{model_name=\"a\",le=\"1.0\"} 1",
-            "vllm:time_to_first_token_seconds_bucket{model_name=\"a\",le=\"+Inf\"} 2",
-            "vllm:time_to_first_token_seconds_sum{model_name=\"a\"} 9999.015",
-            "vllm:time_to_first_token_seconds_count{model_name=\"a\"} 2",
-        ] {
-            assert_eq!(text.lines().filter(|l| *l == line).count(), 1, "{line} in\n{text}");
+    fn every_name_is_in_the_list_and_no_other() {
+        let families = vllm::FAMILIES.iter().chain(own::FAMILIES);
+        let known: Vec<&str> = families.map(|family| family.name).collect();
+        let rows = LIST.lines().filter_map(|line| line.strip_prefix("| `"));
+        let listed: Vec<&str> = rows.filter_map(|row| row.split('`').next()).collect();
+        for name in &known {
+            assert_eq!(known.iter().filter(|other| *other == name).count(), 1, "{name} twice");
+            assert!(listed.contains(name), "{name} is not in METRICS.md");
         }
-        let described = text.lines().filter(|l| l.starts_with("# TYPE"));
-        assert_eq!(described.count(), SINGLES.len() + LABELLED.len() + DISTRIBUTIONS.len());
+        let missing = LIST.split("## Of vLLM, and not here").nth(1).unwrap();
+        for name in listed {
+            let is_missing = missing.contains(&format!("| `{name}`"));
+            assert_ne!(known.contains(&name), is_missing, "{name} in METRICS.md");
+        }
+    }
+
+    #[test]
+    fn the_agents_beyond_the_first_are_one_that_only_grows() {
+        let agent = |name: &str, new_tokens| AgentStats {
+            name: name.into(),
+            new_tokens,
+            ..AgentStats::default()
+        };
+        let named = Named::default();
+        let shown = |agents: &[AgentStats]| -> Vec<(String, u64)> {
+            named.of(agents, 2).into_iter().map(|agent| (agent.name, agent.new_tokens)).collect()
+        };
+        let pair = |name: &str, n| (name.to_owned(), n);
+        let first = shown(&[agent("", 1), agent("m", 2)]);
+        assert_eq!(first, [pair("(none)", 1), pair("m", 2), pair("(others)", 0)]);
+        let later = shown(&[agent("", 1), agent("a", 9), agent("m", 2), agent("(others)", 5)]);
+        assert_eq!(later, [pair("(none)", 1), pair("m", 2), pair("(others)", 14)]);
+        assert!(named.of(&[agent("m", 2)], 0).is_empty());
     }
 }

@@ -4,6 +4,7 @@ use crate::app::App;
 use crate::backend::Backend;
 use crate::controls::Controls;
 use crate::errors::ApiError;
+use crate::groups::Groups;
 use crate::template::ChatTemplate;
 use axum::Json;
 use axum::extract::{Path, State};
@@ -48,6 +49,8 @@ pub struct Model {
     pub served: Served,
     /// The parsed template.
     pub template: Option<ChatTemplate>,
+    /// What its answers were like.
+    pub groups: Groups,
     controls: OnceLock<Controls>,
     grammars: OnceLock<Result<Grammars, String>>,
 }
@@ -60,8 +63,8 @@ impl Model {
     pub fn new(served: Served, now: fn() -> SystemTime) -> Result<Self, String> {
         let source = served.chat_template.as_deref();
         let template = source.map(|source| ChatTemplate::new(source, now)).transpose()?;
-        let (controls, grammars) = Default::default();
-        Ok(Self { served, template, controls, grammars })
+        let (groups, controls, grammars) = Default::default();
+        Ok(Self { served, template, groups, controls, grammars })
     }
 
     /// The control tokens; found when first asked for, since that goes over the whole vocabulary.

@@ -104,7 +104,7 @@ fn prepare(
     }
     let planned = plan(app, &mut asked, headers, &content, window);
     let (generation, requests) = planned.map_err(|error| asked.in_their_words(error))?;
-    let running = Running::start(asked.model.served.engine.clone(), requests)?;
+    let running = Running::start(&asked.model, requests, 1)?;
     let Generation { is_streamed, ref request, .. } = generation;
     let voice = Box::new(voice.says(asked.warnings, request.logprobs.is_some()));
     Ok(Prepared::Telling(Telling { running, voice, class: request.class, is_streamed }))

@@ -45,7 +45,7 @@ pub async fn create(
 
 fn prepare(app: &Arc<App>, headers: &HeaderMap, body: &[u8]) -> Result<Telling, ApiError> {
     let mut asked = Asked::read(app, headers, body, RESPONSES)?;
-    let owner = app.keys.owner(headers);
+    let owner = app.options.keys.owner(headers);
     let mut shown = echo(asked.fields())?;
     let is_stored = asked.fields().flag("store")?.unwrap_or(true);
     let previous = asked.fields().text("previous_response_id")?.map(str::to_owned);
@@ -54,7 +54,7 @@ fn prepare(app: &Arc<App>, headers: &HeaderMap, body: &[u8]) -> Result<Telling, 
     let (generation, requests) = planned.map_err(|error| asked.in_their_words(error))?;
     let served = &asked.model.served;
     let has_logprobs = generation.request.logprobs.is_some();
-    let running = Running::start(served.engine.clone(), requests)?;
+    let running = Running::start(&asked.model, requests, 1)?;
     shown.insert("id".into(), app.fresh.id("resp_").into());
     shown.insert("created_at".into(), app.unix_seconds().into());
     shown.insert("model".into(), served.name.clone().into());
@@ -148,7 +148,7 @@ pub async fn input_tokens(
     let n_bytes = body.len();
     let count = move || -> Result<Json<Value>, ApiError> {
         let mut asked = Asked::read(&app, &headers, &body, INPUT_TOKENS)?;
-        input::translate(&app, &mut asked, app.keys.owner(&headers))?;
+        input::translate(&app, &mut asked, app.options.keys.owner(&headers))?;
         let prompt = chat::prompt(&mut asked).map_err(|error| asked.in_their_words(error))?;
         let counted = json!({ "object": "response.input_tokens", "input_tokens": prompt.len() });
         Ok(Json(asked.with_warnings(counted)))
@@ -165,7 +165,7 @@ pub async fn get(
 ) -> Result<Json<Value>, ApiError> {
     let query: Map<String, Value> = query.as_deref().map(pairs).unwrap_or_default();
     let warnings = check("", &query, RESPONSE_QUERY, app.options.strict)?;
-    let mut shown = app.responses.get(app.keys.owner(&headers), &id)?;
+    let mut shown = app.responses.get(app.options.keys.owner(&headers), &id)?;
     if !warnings.is_empty() {
         shown["warnings"] = warnings.into();
     }
@@ -187,7 +187,7 @@ pub async fn delete(
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
-    app.responses.delete(app.keys.owner(&headers), &id)?;
+    app.responses.delete(app.options.keys.owner(&headers), &id)?;
     Ok(Json(json!({ "id": id, "object": "response", "deleted": true })))
 }
 
@@ -197,6 +197,6 @@ pub async fn cancel(
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
-    let owner: Owner = app.keys.owner(&headers);
+    let owner: Owner = app.options.keys.owner(&headers);
     app.responses.cancel(owner, &id).map(Json)
 }

@@ -1,9 +1,12 @@
 //! Generations in flight, which end with whoever waits for them.
 
+use crate::access::Notes;
 use crate::backend::Backend;
+use crate::errors::ApiError;
+use crate::model::Model;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use sterna_engine::{EngineError, Output, Request, RequestId, Sink};
+use sterna_engine::{EngineError, Finished, Output, Request, RequestId, Sink};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
@@ -14,7 +17,13 @@ const MOST_WAITING: usize = 1 << 16;
 /// The generations of one HTTP request. Dropping it cancels those that have not ended: a client
 /// that goes away drops its response, streamed or not, and with it this.
 pub struct Running {
-    backend: Arc<dyn Backend>,
+    model: Arc<Model>,
+    /// For the log.
+    notes: Notes,
+    /// Choices of each prompt, which are one after another.
+    n: usize,
+    /// The ends that have come.
+    ended: Vec<Option<Finished>>,
     /// The generations, `None` when they have ended.
     open: Vec<Option<RequestId>>,
     outputs: mpsc::Receiver<(usize, Output)>,
@@ -25,14 +34,19 @@ pub struct Running {
 }
 
 impl Running {
-    /// Submits all of them, or none.
+    /// Submits all of them, or none; `n` in turn are choices of one prompt.
     ///
     /// # Errors
     /// Of the first that the engine does not take.
-    pub fn start(backend: Arc<dyn Backend>, requests: Vec<Request>) -> Result<Self, EngineError> {
+    pub fn start(
+        model: &Arc<Model>,
+        requests: Vec<Request>,
+        n: usize,
+    ) -> Result<Self, EngineError> {
         let (sender, outputs) = mpsc::channel(MOST_WAITING);
         let (open, is_behind) = (Vec::with_capacity(requests.len()), Arc::default());
-        let mut running = Self { backend, open, outputs, is_behind, first: None };
+        let (model, notes, ended) = (model.clone(), Notes::current(), vec![None; requests.len()]);
+        let mut running = Self { model, notes, n, ended, open, outputs, is_behind, first: None };
         for (index, request) in requests.into_iter().enumerate() {
             let (sender, is_behind) = (sender.clone(), running.is_behind.clone());
             // Sending to somebody who is gone, or far behind, fails, which tells the engine so.
@@ -43,7 +57,7 @@ impl Running {
                     false
                 }
             });
-            let id = running.backend.submit(request, sink)?;
+            let id = running.model.served.engine.submit(request, sink)?;
             running.open.push(Some(id));
         }
         Ok(running)
@@ -77,16 +91,37 @@ impl Running {
             };
             (first_open, Output::Failed(EngineError::Internal(why.into())))
         });
-        if matches!(output, Output::Finished(_) | Output::Failed(_)) {
-            self.open[index] = None;
+        match &output {
+            Output::Finished(end) => {
+                self.open[index] = None;
+                self.ended[index] = Some(end.clone());
+                self.count();
+            }
+            Output::Failed(why) => {
+                self.open[index] = None;
+                self.notes.note().error = Some(ApiError::from(why.clone()).code());
+            }
+            Output::Prompt(_) | Output::Token { .. } => {}
         }
         Some((index, output))
+    }
+
+    /// When the last has come to its end, counts and notes what all of them were.
+    fn count(&self) {
+        if self.open.iter().any(Option::is_some) {
+            return;
+        }
+        let Some(ended) = self.ended.iter().cloned().collect::<Option<Vec<Finished>>>() else {
+            return;
+        };
+        self.model.groups.count(&ended, self.n);
+        self.notes.note().end(&ended, self.n);
     }
 
     /// Ends them from elsewhere.
     pub fn canceller(&self) -> Canceller {
         Canceller {
-            backend: self.backend.clone(),
+            backend: self.model.served.engine.clone(),
             ids: self.open.iter().flatten().copied().collect(),
         }
     }
@@ -112,6 +147,6 @@ impl Canceller {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.open.iter().flatten().for_each(|&id| self.backend.cancel(id));
+        self.open.iter().flatten().for_each(|&id| self.model.served.engine.cancel(id));
     }
 }

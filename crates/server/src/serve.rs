@@ -1,6 +1,7 @@
 //! Puts the routes on a socket, and gives each client its time: to send a request's head, and to
 //! take what is sent to it ([`crate::patient`]); its body has its time in [`crate::body`].
 
+use crate::incoming::Incoming;
 use crate::patient::Patient;
 use axum::Router;
 use axum::serve::Listener;
@@ -10,7 +11,6 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use std::pin::pin;
 use std::time::Duration;
-use tokio::net::TcpListener;
 
 /// Serves until `shutdown`; then takes no connections, and returns when those that are open have
 /// their answers. [`sterna_engine::Handle::drain`] makes the engines refuse what still comes
@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 /// A connection is closed when the head of its next request takes longer than `client_timeout`,
 /// which counts from the last answer, or when its client takes nothing of an answer for so long.
 pub async fn serve(
-    mut listener: TcpListener,
+    mut incoming: Incoming,
     router: Router,
     client_timeout: Duration,
     shutdown: impl Future<Output = ()>,
@@ -31,18 +31,15 @@ pub async fn serve(
     loop {
         let socket = tokio::select! {
             // This waits while the process may open no more files.
-            (socket, _) = Listener::accept(&mut listener) => socket,
+            (socket, _) = incoming.accept() => socket,
             () = &mut shutdown => break,
         };
-        // A token is a small packet that must not wait for the next one. A socket that cannot be
-        // told so still works.
-        let _ = socket.set_nodelay(true);
         let io = TokioIo::new(Patient::new(socket, client_timeout));
         let service = TowerToHyperService::new(router.clone());
         let connection = connections.watch(http.serve_connection(io, service));
         // It fails when its client goes away or sends what is not HTTP, which concerns nobody else.
         tokio::spawn(async move { drop(connection.await) });
     }
-    drop(listener);
+    drop(incoming);
     connections.shutdown().await;
 }

@@ -1,6 +1,7 @@
 //! `/api/v1/stats`: what the dashboard shows, for programs too.
 
 use crate::app::App;
+use crate::process;
 use axum::Json;
 use axum::extract::State;
 use serde_json::{Map, Value, json};
@@ -24,7 +25,7 @@ pub async fn show(State(app): State<Arc<App>>) -> Json<Value> {
     let models = models.collect::<Vec<_>>();
     Json(json!({
         "uptime_seconds": app.uptime().as_secs_f64(),
-        "process": { "pss_bytes": pss_bytes() },
+        "process": { "pss_bytes": process::pss_bytes() },
         "models": models,
     }))
 }
@@ -39,6 +40,7 @@ fn stats(stats: &Stats) -> Value {
         "pages_cached": stats.pages_cached,
         "prompt_tokens": stats.prompt_tokens,
         "cached_tokens": stats.cached_tokens,
+        "disk_tokens": stats.disk_tokens,
         "prefilled_tokens": stats.prefilled_tokens,
         "new_tokens": stats.new_tokens,
         "coalesced": stats.coalesced,
@@ -94,14 +96,6 @@ fn agent(agent: &AgentStats) -> Value {
         "prompt_tokens": agent.prompt_tokens,
         "new_tokens": agent.new_tokens,
     })
-}
-
-/// This process's share of memory: pages that it shares with others count in part. Only Linux says.
-fn pss_bytes() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/self/smaps_rollup").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib << 10)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::time::Duration;
 use sterna_engine::{Class, EngineError};
-use sterna_server::{Options, SetupError, router};
+use sterna_server::{Keys, Options, SetupError, router};
 
 const COMPLETIONS: &str = "/v1/completions";
 const CHAT: &str = "/v1/chat/completions";
@@ -365,7 +365,7 @@ async fn a_panic_is_an_answer() {
 
 #[tokio::test]
 async fn keys_guard_everything_but_life_signs() {
-    let options = Options { api_keys: vec!["secret".into()], ..Options::default() };
+    let options = Options { keys: Keys::new(["secret"]), ..Options::default() };
     let client = Client::with(options, None, |request| say(request, "x"));
     assert_eq!(client.get("/v1/models", &[]).await.0, 401);
     assert_eq!(client.get("/metrics", &[("authorization", "Bearer wrong")]).await.0, 401);
@@ -433,7 +433,10 @@ async fn numbers_are_there_for_prometheus_and_for_people() {
     let client = client();
     let (status, text) = client.get("/metrics", &[]).await;
     assert_eq!(status, 200);
-    assert!(text.contains("vllm:num_requests_waiting{model_name=\"tiny\"} 2\n"), "{text}");
+    assert!(
+        text.contains("vllm:num_requests_waiting{model_name=\"tiny\",engine=\"0\"} 2\n"),
+        "{text}"
+    );
     let (_, text) = client.get("/api/v1/batch/metrics", &[]).await;
     let numbers: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(numbers["pending_requests"], 2);

@@ -8,7 +8,7 @@ use common::{Client, Script, finished, say, text};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 use sterna_engine::{EngineError, Finished, Output, RequestId};
-use sterna_server::Options;
+use sterna_server::{Keys, Options};
 
 const MESSAGES: &str = "/v1/messages";
 
@@ -152,7 +152,7 @@ async fn errors_have_anthropics_shape() {
         assert_eq!(answer["type"], "error");
         assert_eq!(answer["request_id"], headers["request-id"].to_str().unwrap());
     }
-    let options = Options { api_keys: vec!["secret".into()], ..Options::default() };
+    let options = Options { keys: Keys::new(["secret"]), ..Options::default() };
     let client = Client::with(options, None, |request| say(request, "x"));
     let (status, _, answer) = client.post_with(MESSAGES, &[], ask(json!({}))).await;
     assert_eq!((status.as_u16(), &answer["error"]["type"]), (401, &json!("authentication_error")));

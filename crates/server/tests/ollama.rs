@@ -8,7 +8,7 @@ use common::{Client, Script, say};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 use sterna_engine::{EngineError, Output, RequestId};
-use sterna_server::Options;
+use sterna_server::{Keys, Options};
 
 const CHAT: &str = "/api/chat";
 const GENERATE: &str = "/api/generate";
@@ -237,7 +237,7 @@ async fn models_are_listed_with_tags() {
 
 #[tokio::test]
 async fn keys_guard_these_routes_too() {
-    let options = Options { api_keys: vec!["secret".into()], ..Options::default() };
+    let options = Options { keys: Keys::new(["secret"]), ..Options::default() };
     let client = Client::with(options, None, |request| say(request, "x"));
     let (status, text) = client.get("/api/tags", &[]).await;
     assert_eq!(status, 401);

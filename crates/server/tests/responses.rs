@@ -9,7 +9,7 @@ use common::{Client, Script, say, text};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 use sterna_engine::{EngineError, Output, RequestId};
-use sterna_server::Options;
+use sterna_server::{Keys, Options};
 
 const RESPONSES: &str = "/v1/responses";
 
@@ -229,7 +229,7 @@ async fn room_is_bounded() {
 
 #[tokio::test]
 async fn a_response_is_its_keys_own() {
-    let options = Options { api_keys: vec!["one".into(), "two".into()], ..Options::default() };
+    let options = Options { keys: Keys::new(["one", "two"]), ..Options::default() };
     let client = Client::with(options, None, |request| say(request, "x"));
     let one = [("authorization", "Bearer one")];
     let (_, _, answer) = client.post_with(RESPONSES, &one, json!({ "input": "a" })).await;

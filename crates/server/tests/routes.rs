@@ -5,7 +5,7 @@ mod common;
 use axum::http::{Method, StatusCode};
 use common::{Client, say, text};
 use serde_json::{Value, json};
-use sterna_server::Options;
+use sterna_server::{Keys, Options};
 
 fn client() -> Client {
     Client::new(|request| say(request, "x"))
@@ -59,7 +59,7 @@ async fn what_a_route_needs_it_does_not_go_without() {
 
 #[tokio::test]
 async fn the_page_of_routes_needs_no_other_host_and_no_key() {
-    let options = Options { api_keys: vec!["secret".into()], ..Options::default() };
+    let options = Options { keys: Keys::new(["secret"]), ..Options::default() };
     let client = Client::with(options, None, |request| say(request, "x"));
     for path in ["/docs", "/docs.js", "/openapi.json"] {
         let (status, text) = client.get(path, &[]).await;

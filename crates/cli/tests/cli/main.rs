@@ -6,6 +6,8 @@ mod demo;
 mod errors;
 mod faults;
 mod levels;
+mod load;
+mod ops;
 mod programs;
 mod race;
 mod serve;

@@ -217,6 +217,48 @@ fn clients_that_go_away_free_their_place() {
     assert_eq!(stats["models"][0]["stats"]["running"], 0, "{stats}");
 }
 
+/// A number of a server's metrics.
+fn metric(server: &Server, name: &str) -> f64 {
+    let (_, metrics) = server.get("/metrics");
+    let line = metrics.lines().find(|line| line.starts_with(name)).expect(name);
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+// proves B24: what was read before the process was killed need not be read again.
+#[test]
+fn prompts_survive_kill_9() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = folder.path().join("kept");
+    let flags = ["--kv-disk", kept.to_str().unwrap(), "--kv-disk-size", "1GB"];
+    let prompt = "It is a truth universally acknowledged, that a single man in possession of a \
+                  good fortune, must be in want of a wife. "
+        .repeat(5);
+    let request = greedy(&prompt, 8);
+    let cached = |answer: &Value| {
+        answer["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap()
+    };
+    let mut server = Server::start(folder.path(), &flags);
+    let (status, cold) = server.post("/v1/completions", &request);
+    assert_eq!((status, cached(&cold)), (200, 0), "{cold}");
+    while metric(&server, "sterna_kv_disk_written_bytes_total") == 0.0 {
+        std::thread::yield_now();
+    }
+    server.child.kill().unwrap();
+    server.child.wait().unwrap();
+    // Other keys and values, so other addresses.
+    let other = Server::start(folder.path(), &[&flags[..], &["--kv-cache-dtype", "f32"]].concat());
+    assert_eq!(cached(&other.post("/v1/completions", &request).1), 0);
+    drop(other);
+    // A machine that is busy with other tests may read its disk too late, and computes then.
+    let warm = (0..10).find_map(|_| {
+        let server = Server::start(folder.path(), &flags);
+        let (_, warm) = server.post("/v1/completions", &request);
+        assert_eq!(warm["choices"], cold["choices"]);
+        (cached(&warm) >= 96).then(|| metric(&server, "sterna_kv_disk_read_bytes_total"))
+    });
+    assert!(warm.expect("it is found") > 0.0);
+}
+
 #[test]
 fn mistakes_before_serving_are_sentences() {
     let folder = tempfile::tempdir().unwrap();
@@ -225,6 +267,9 @@ fn mistakes_before_serving_are_sentences() {
     assert!(super::refused(path, &["serve", MODEL, "--client-timeout", "0s"]).contains("60s"));
     assert!(super::refused(path, &["serve", MODEL, "--kv-size", "much"]).contains("700MB"));
     assert!(super::refused(path, &["serve", MODEL, MODEL, "--alias", "a"]).contains("--alias"));
+    assert!(super::refused(path, &["serve", MODEL, "--kv-disk", "d"]).contains("--kv-disk-size"));
+    let small = super::refused(path, &["serve", MODEL, "--port", "0", "--kv-disk-size", "1KB"]);
+    assert!(small.contains("allow more"), "{small}");
     let missing = super::refused(path, &["serve", "none.gguf", "--port", "0"]);
     assert!(missing.contains("none.gguf"), "{missing}");
 }

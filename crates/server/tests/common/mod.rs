@@ -40,6 +40,8 @@ pub struct Fake {
     script: Writer,
     next_id: AtomicU64,
     held: Mutex<Vec<(RequestId, Sink)>>,
+    /// What it says of itself, if not the same as ever.
+    pub stats: Mutex<Option<Stats>>,
     /// What was submitted.
     pub requests: Mutex<Vec<Request>>,
     /// What was cancelled.
@@ -80,6 +82,9 @@ impl Backend for Fake {
     }
 
     fn stats(&self) -> Stats {
+        if let Some(stats) = &*self.stats.lock().unwrap() {
+            return stats.clone();
+        }
         let agent = |name: &str, open, running| AgentStats {
             name: name.into(),
             open,
@@ -173,6 +178,7 @@ pub fn fake(script: impl Fn(&Request) -> Script + Send + Sync + 'static) -> Arc<
         script: Box::new(script),
         next_id: AtomicU64::new(0),
         held: Mutex::default(),
+        stats: Mutex::default(),
         requests: Mutex::default(),
         cancelled: Mutex::default(),
     })

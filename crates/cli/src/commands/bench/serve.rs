@@ -95,8 +95,6 @@ pub struct Args {
 /// # Errors
 /// When an argument is wrong, a server cannot be started, or the user stops it.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    // Ctrl-C ends this with an error, which ends the servers; they get a Ctrl-C of their own too.
-    interrupt::listen()?;
     finish(args, measure(args)?)
 }
 
@@ -117,6 +115,8 @@ fn measure(args: &Args) -> anyhow::Result<Report> {
     let mut report = Report::new(keys, &load.workload, args.rounds, &servers);
     // One thread: the fewer CPUs this takes from a server on the same machine, the better.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // A stop ends this with an error, which ends the servers.
+    runtime.spawn(interrupt::heed());
     for round in 0..args.rounds {
         for index in order(servers.len(), round) {
             let run = runtime.block_on(load.visit(&servers[index], round))?;

@@ -1,6 +1,7 @@
 //! A model file made ready to be served.
 
 use super::Engine;
+use super::disk::DiskArgs;
 use super::sizes::Sizes;
 use crate::compute::ComputeArgs;
 use crate::scoring;
@@ -20,16 +21,21 @@ use sterna_server::Served;
 ///
 /// # Errors
 /// When it cannot be run.
-pub fn open(path: &Path, compute: &ComputeArgs, sizes: &Sizes) -> anyhow::Result<(Served, Engine)> {
+pub fn open(
+    path: &Path,
+    compute: &ComputeArgs,
+    sizes: &Sizes,
+    disk: &DiskArgs,
+) -> anyhow::Result<(Served, Engine)> {
     let positions = |model: &Model, settings: &Settings| sizes.positions(model, settings);
     let (model, program) = scoring::compiled(path, compute, &positions)?;
     let tokenizer = Arc::new(model.tokenizer()?.clone());
     let limits = sizes.limits(&program);
-    let runner = Runner::new(program.clone())?;
-    let clock = RealClock::new();
-    let clock = Box::new(move || clock.now());
-    let (handle, thread) = sterna_engine::start(runner, tokenizer.clone(), limits, clock)
-        .context("the system starts no thread for the engine")?;
+    let mut runner = Runner::new(program.clone())?;
+    let kept = disk.open(&model, &name_of(path), &mut runner)?;
+    let (handle, thread) =
+        sterna_engine::start_with_disk(runner, tokenizer.clone(), limits, clock(), kept)
+            .context("the system starts no thread for the engine")?;
     let spelled = |token: Option<u32>| Some(tokenizer.token(token?)?.to_owned());
     let changed = path.metadata().and_then(|facts| facts.modified()).ok();
     let age = changed.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
@@ -50,9 +56,19 @@ pub fn open(path: &Path, compute: &ComputeArgs, sizes: &Sizes) -> anyhow::Result
     Ok((served, Engine { handle, thread }))
 }
 
+/// The time since now.
+pub fn clock() -> sterna_engine::Clock {
+    let clock = RealClock::new();
+    Box::new(move || clock.now())
+}
+
 /// A model's name: its file's, without the ending.
 fn name_of(path: &Path) -> String {
-    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    // A link's own name, where it has one: what it leads to may be called by a hash.
+    let path = match path.file_name() {
+        Some(_) => path.to_owned(),
+        None => path.canonicalize().unwrap_or_else(|_| path.to_owned()),
+    };
     let name = if path.is_dir() { path.file_name() } else { path.file_stem() };
     name.map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned())
 }

@@ -12,7 +12,7 @@ pub fn allow_many() {
     let Some(now) = limit.current.filter(|now| *now < most) else { return };
     let wanted = Rlimit { current: Some(most), maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, wanted) {
-        eprintln!("warning: at most {now} connections at once, for want of open files: {error}");
+        tracing::warn!("at most {now} connections at once, for want of open files: {error}");
     }
 }
 

@@ -1,0 +1,188 @@
+//! Metrics of ours, and those of a process that Prometheus' own clients have.
+
+use super::{Family, Labels, Of, Seen, counter, family, gauge, labelled, pages_in_use, spread};
+use crate::process;
+use std::time::UNIX_EPOCH;
+use sterna_engine::Class;
+use sterna_engine::stats::LATENCY_BOUNDS;
+
+pub const FAMILIES: &[Family] = &[
+    counter(
+        "sterna_prefix_lookup_tokens_total",
+        |m| m.stats.prompt_tokens as f64,
+        "Tokens of prompts that were looked up in the prefix tree.",
+    ),
+    family(
+        "sterna_prefix_tokens_reused_total",
+        "counter",
+        Of::Numbers(|m| {
+            let of_ram = m.stats.cached_tokens.saturating_sub(m.stats.disk_tokens);
+            labelled("tier", [("ram", of_ram as f64), ("disk", m.stats.disk_tokens as f64)])
+        }),
+        "Tokens of prompts whose keys and values were there already, by where they were.",
+    ),
+    counter(
+        "sterna_prefill_tokens_total",
+        |m| m.stats.prefilled_tokens as f64,
+        "Tokens of prompts that were computed.",
+    ),
+    counter(
+        "sterna_coalesced_requests_total",
+        |m| m.stats.coalesced as f64,
+        "Requests that another one answered.",
+    ),
+    counter(
+        "sterna_preemptions_total",
+        |m| m.stats.preemptions as f64,
+        "Times that a request lost its place to another and was computed again.",
+    ),
+    counter(
+        "sterna_response_cache_hits_total",
+        |m| m.stats.answers.hits as f64,
+        "Requests that the response cache answered.",
+    ),
+    counter(
+        "sterna_response_cache_misses_total",
+        |m| m.stats.answers.misses as f64,
+        "Requests that it might have answered and did not.",
+    ),
+    counter(
+        "sterna_response_cache_evictions_total",
+        |m| m.stats.answers.evictions as f64,
+        "Answers that made room for others or were too old.",
+    ),
+    gauge(
+        "sterna_response_cache_bytes",
+        |m| m.stats.answers.bytes as f64,
+        "Bytes of the answers in the response cache.",
+    ),
+    counter(
+        "sterna_deadline_refused_total",
+        |m| m.stats.deadlines[0] as f64,
+        "Requests refused at once, since they would have missed their deadline.",
+    ),
+    counter(
+        "sterna_deadline_missed_total",
+        |m| m.stats.deadlines[1] as f64,
+        "Requests whose deadline passed before they were answered.",
+    ),
+    gauge("sterna_sessions", |m| m.stats.sessions as f64, "Sessions whose pages are kept."),
+    counter(
+        "sterna_kv_disk_read_bytes_total",
+        |m| m.stats.disk.read_bytes as f64,
+        "Bytes of keys and values read from the disk.",
+    ),
+    counter(
+        "sterna_kv_disk_written_bytes_total",
+        |m| m.stats.disk.written_bytes as f64,
+        "Bytes of keys and values written to the disk.",
+    ),
+    counter(
+        "sterna_kv_disk_evicted_bytes_total",
+        |m| m.stats.disk.evicted_bytes as f64,
+        "Bytes of keys and values on the disk that made room for others.",
+    ),
+    counter(
+        "sterna_kv_disk_dropped_writes_total",
+        |m| m.stats.disk.dropped_writes as f64,
+        "Files of keys and values not written: the disk was behind, or refused.",
+    ),
+    counter(
+        "sterna_kv_disk_refused_files_total",
+        |m| m.stats.disk.refused_files as f64,
+        "Files of keys and values that were damaged or could not be read.",
+    ),
+    counter("sterna_batches_total", |m| m.stats.batches as f64, "Batches computed."),
+    counter("sterna_batch_rows_total", |m| m.stats.rows as f64, "Rows of all batches."),
+    family(
+        "sterna_requests_finished_total",
+        "counter",
+        Of::Numbers(|m| {
+            let reasons = ["stop", "length", "cancelled", "failed"];
+            labelled("reason", reasons.into_iter().zip(m.stats.finished.map(|n| n as f64)))
+        }),
+        "Requests that ended, by reason.",
+    ),
+    spread(
+        "sterna_queue_wait_seconds",
+        LATENCY_BOUNDS,
+        |m| {
+            let classes = Class::ALL.map(|class| vec![("class", class.name().to_owned())]);
+            classes.into_iter().zip(&m.stats.queue_by_class).collect()
+        },
+        "Seconds that a request waited in the queue, by its class.",
+    ),
+    family(
+        "sterna_kv_pages",
+        "gauge",
+        Of::Numbers(pages),
+        "Pages of the KV cache: held by requests, by the prefix tree alone, or free.",
+    ),
+    family(
+        "sterna_memory_bytes",
+        "gauge",
+        Of::Numbers(|m| labelled("kind", m.memory.iter().map(|&(kind, n)| (kind, n as f64)))),
+        "Memory that a model was given, by kind.",
+    ),
+    family(
+        "sterna_agent_requests_total",
+        "counter",
+        Of::Numbers(|m| labelled("agent", m.agents.iter().map(|a| (&a.name, a.requests as f64)))),
+        "Requests of an agent; shown with --metrics-agents.",
+    ),
+    family(
+        "sterna_agent_tokens_total",
+        "counter",
+        Of::Numbers(agent_tokens),
+        "Tokens of an agent's prompts, and tokens generated for it; shown with --metrics-agents.",
+    ),
+    family(
+        "sterna_process_pss_bytes",
+        "gauge",
+        Of::Process(|_| plain(process::pss_bytes()? as f64)),
+        "Memory of this process; what it shares with others counts in part.",
+    ),
+    family(
+        "sterna_build_info",
+        "gauge",
+        Of::Process(|_| Some((vec![("version", env!("CARGO_PKG_VERSION").into())], 1.0))),
+        "The program, as labels.",
+    ),
+    family(
+        "process_resident_memory_bytes",
+        "gauge",
+        Of::Process(|_| plain(process::resident_bytes()? as f64)),
+        "Memory of this process, with all of what it shares.",
+    ),
+    family(
+        "process_cpu_seconds_total",
+        "counter",
+        Of::Process(|_| plain(process::cpu_seconds()?)),
+        "Seconds of all CPUs that this process was computing.",
+    ),
+    family(
+        "process_start_time_seconds",
+        "gauge",
+        Of::Process(|app| plain(app.started.duration_since(UNIX_EPOCH).ok()?.as_secs_f64())),
+        "When serving began, in seconds since 1970.",
+    ),
+];
+
+fn plain(value: f64) -> Option<(Labels, f64)> {
+    Some((Labels::new(), value))
+}
+
+fn pages(model: &Seen) -> Vec<(Labels, f64)> {
+    let stats = &model.stats;
+    let free = stats.pages.saturating_sub(stats.pages_used);
+    let states = [("used", pages_in_use(stats)), ("cached", stats.pages_cached), ("free", free)];
+    labelled("state", states.map(|(state, n)| (state, n as f64)))
+}
+
+fn agent_tokens(model: &Seen) -> Vec<(Labels, f64)> {
+    let kinds = |name: &String, prompt: u64, new: u64| {
+        [("prompt", prompt), ("generated", new)]
+            .map(|(kind, n)| (vec![("agent", name.clone()), ("kind", kind.to_owned())], n as f64))
+    };
+    model.agents.iter().flat_map(|a| kinds(&a.name, a.prompt_tokens, a.new_tokens)).collect()
+}
