@@ -10,6 +10,7 @@ pub mod words;
 use super::{Blocks, LinearCall, PANEL};
 use crate::acts::{CHUNK, QuantActs, QuantTile, tiles};
 use crate::isa::{Isa, Line, TILE_ROWS, short_dots};
+use std::ops::Range;
 use vector::Part;
 
 /// Rows whose sums wait in scratch at a time: whole tiles, whose sums fit the second cache.
@@ -45,6 +46,42 @@ struct Block<'a> {
     mins: &'a [[Line; PAIR]],
 }
 
+/// What is asked for of the chunk that comes after one, so that it comes from memory while that one
+/// is multiplied: lines of either panel. All at once they would hold up what they are to go beside,
+/// since a core waits for few lines at a time; so each step of a tile asks for some.
+#[derive(Clone)]
+struct Ahead<'a> {
+    pair: &'a [Line],
+    /// Where the next chunk of each panel begins; beyond the pair's end is the next pair.
+    panels: [usize; PAIR],
+    lines: Range<usize>,
+}
+
+impl<'a> Ahead<'a> {
+    /// Of the chunk after `c`.
+    #[inline(always)]
+    fn new<B: Blocks>(pair: &'a [Line], call: &LinearCall<'_>, c: usize) -> Self {
+        let chunk_lines = B::HEADER_LINES + CHUNK / 16 * B::UNIT_LINES;
+        let is_last = (c + 1) * CHUNK >= call.cols;
+        let first = if is_last { pair.len() } else { (c + 1) * chunk_lines };
+        Self { pair, panels: [first, first + call.panel_lines], lines: 0..chunk_lines }
+    }
+
+    /// Part `i` of `n`.
+    #[inline(always)]
+    fn part(&self, i: usize, n: usize) -> Self {
+        let (start, len) = (self.lines.start, self.lines.len());
+        Self { lines: start + i * len / n..start + (i + 1) * len / n, ..self.clone() }
+    }
+
+    #[inline(always)]
+    fn ask<I: Isa>(&self, isa: I) {
+        for line in self.lines.clone() {
+            self.panels.iter().for_each(|panel| isa.prefetch(self.pair, panel + line));
+        }
+    }
+}
+
 /// How many lines a quad is multiplied as: its even and its odd codes apart, signed and in 16 bits,
 /// where codes are too large for this ISA's short sums.
 const fn parts<I: Isa, B: Blocks>() -> usize {
@@ -67,20 +104,28 @@ pub fn linear<I: Isa, B: Blocks>(isa: I, call: &mut LinearCall<'_>, acts: &Quant
             for c in 0..call.cols.div_ceil(CHUNK) {
                 // The tile unit takes the full tiles; the codes it multiplies are signed.
                 let n_tiled = if unit.is_some() { n_rows / TILE_ROWS * TILE_ROWS } else { 0 };
+                let ahead = Ahead::new::<B>(pair, call, c);
                 if let Some(unit) = unit.as_ref().filter(|_| n_tiled > 0) {
                     let block = unpack::<I, B>(isa, pair, call, c, call.code_min, block);
                     for at in (0..n_tiled).step_by(TILE_ROWS) {
                         let tile = acts.tile(first + at, TILE_ROWS);
                         let next = (acts.layout.ints() + c * QUADS) * TILE_ROWS;
+                        let ahead = ahead.part(at / TILE_ROWS, n_tiled / TILE_ROWS);
                         let sums = &mut sums[at..];
-                        tile::pass::<I, B>(isa, unit, &block, &tile, c, next, sums);
+                        tile::pass::<I, B>(isa, unit, &block, &tile, c, (next, &ahead), sums);
                     }
                 }
                 if n_tiled == n_rows {
                     continue;
                 }
                 let add = if parts::<I, B>() == 2 { call.code_min } else { 0 };
+                if n_tiled == 0 {
+                    ahead.part(0, 2).ask(isa);
+                }
                 let block = unpack::<I, B>(isa, pair, call, c, add, block);
+                if n_tiled == 0 {
+                    ahead.part(1, 2).ask(isa);
+                }
                 for (at, width) in tiles(n_rows).filter(|&(at, _)| at >= n_tiled) {
                     let tile = acts.tile(first + at, width);
                     let sums = &mut sums[at..at + width];
@@ -123,8 +168,6 @@ fn unpack<'b, I: Isa, B: Blocks>(
     let chunk_lines = B::HEADER_LINES + CHUNK / 16 * B::UNIT_LINES;
     for (p, panel) in pair.chunks_exact(panel_lines).enumerate() {
         let chunk = &panel[c * chunk_lines..][..B::HEADER_LINES + n_units * B::UNIT_LINES];
-        // The next chunk comes from memory while this one is multiplied.
-        (0..chunk_lines).for_each(|line| isa.prefetch(chunk, chunk_lines + line));
         let (header, units) = chunk.split_at(B::HEADER_LINES);
         for g in 0..n_groups {
             isa.store(B::scale(isa, header, g), scales[g][p].floats_mut());

@@ -1,14 +1,14 @@
 //! A full tile of rows against a pair of panels by the tile unit.
 
-use super::{Block, PAIR, QUADS};
+use super::{Ahead, Block, PAIR, QUADS};
 use crate::acts::{CHUNK, QuantTile};
 use crate::dot::Blocks;
 use crate::isa::{Isa, Line, TILE_ROWS, TileOut, TileUnit};
 use std::marker::PhantomData;
 
 /// Adds chunk `c` to the tile's sums, which the next tile's follow. The block's codes are signed.
-/// `next` is where the next tile's part of the chunk begins, counted from this tile's first quad:
-/// no hardware guesses that it will be read.
+/// `next` is where the next tile's part of the chunk begins, counted from this tile's first quad,
+/// and what is asked for of the next chunk: no hardware guesses that they will be read.
 #[inline(always)]
 pub fn pass<I: Isa, B: Blocks>(
     isa: I,
@@ -16,7 +16,7 @@ pub fn pass<I: Isa, B: Blocks>(
     block: &Block<'_>,
     tile: &QuantTile<'_>,
     c: usize,
-    next: usize,
+    (next, ahead): (usize, &Ahead<'_>),
     sums: &mut [[Line; PAIR]],
 ) {
     let stride = block.codes.len();
@@ -29,11 +29,12 @@ pub fn pass<I: Isa, B: Blocks>(
     let rows = |g: usize| &quads[g * group_quads..];
     let codes = |g: usize| &block.codes[g * group_quads..][..group_quads];
     // Asks for what the next tile reads where this one reads these groups: 16 quads to a line.
-    let ask = |first: usize, n_groups: usize| {
+    let ask = |first: usize, n_of: usize| {
         let group = group_quads * TILE_ROWS;
-        for line in 0..n_groups * group / 16 {
+        for line in 0..n_of * group / 16 {
             isa.prefetch(tile.quads, next + first * group + line * 16);
         }
+        (first..first + n_of).for_each(|g| ahead.part(g, n_groups).ask(isa));
     };
     if group_quads > 16 {
         for g in 0..n_groups {
