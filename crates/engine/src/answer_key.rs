@@ -26,8 +26,11 @@ impl AnswerKey {
             visible,
             logprobs,
             prompt_logprobs,
+            embed,
+            prediction: _,
             agent: _,
             class: _,
+            share: _,
             cache_salt,
             public_tokens: _,
             deadline: _,
@@ -35,7 +38,7 @@ impl AnswerKey {
             session: _,
             cache: CacheControl { namespace, no_cache: _, no_store: _, ttl: _, max_age: _ },
         } = request;
-        if !is_seeded && sampling.temperature > 0.0 {
+        if !is_seeded && sampling.temperature > 0.0 && embed.is_none() {
             return None;
         }
         let mut bytes = Bytes::default();
@@ -52,6 +55,7 @@ impl AnswerKey {
         visible.iter().for_each(|&token| bytes.bits(token));
         bytes.choice(logprobs.map(|n| move |bytes: &mut Bytes| bytes.number(n)));
         bytes.choice(prompt_logprobs.map(|n| move |bytes: &mut Bytes| bytes.number(n)));
+        bytes.choice(embed.map(|how| move |bytes: &mut Bytes| bytes.number(how as usize)));
         bytes.choice(cache_salt.as_deref().map(|text| move |bytes: &mut Bytes| bytes.text(text)));
         bytes.choice(namespace.as_deref().map(|text| move |bytes: &mut Bytes| bytes.text(text)));
         Some(Self(bytes.0.into()))
@@ -129,6 +133,7 @@ impl Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Pooling;
 
     fn greedy() -> Request {
         let sampling = SamplerSettings::greedy();
@@ -141,6 +146,7 @@ mod tests {
         let same = [
             Request { agent: "b".into(), ..greedy() },
             Request { is_seeded: true, ..greedy() },
+            Request { prediction: [5, 6].into(), ..greedy() },
             Request {
                 sampling: SamplerSettings { seed: 9, top_k: 3, ..SamplerSettings::greedy() },
                 ..greedy()
@@ -162,6 +168,8 @@ mod tests {
             Request { logprobs: Some(0), ..greedy() },
             Request { prompt_logprobs: Some(0), ..greedy() },
             Request { cache_salt: Some("b".into()), ..greedy() },
+            Request { embed: Some(Pooling::Last), ..greedy() },
+            Request { embed: Some(Pooling::Mean), ..greedy() },
             Request { cache: CacheControl { namespace, ..CacheControl::default() }, ..greedy() },
             Request {
                 sampling: SamplerSettings { logit_bias: vec![(1, 1.0)], ..greedy().sampling },

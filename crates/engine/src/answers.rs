@@ -108,7 +108,8 @@ impl<S: BuildHasher + Default> Answers<S> {
         said: Vec<Output>,
         finished: Finished,
     ) {
-        let bytes = 2 * key.len() + size(&said) + size_of::<Entry>() + finished.text.len();
+        let ended = finished.text.len() + finished.embedding.as_deref().map_or(0, size_of_val);
+        let bytes = 2 * key.len() + size(&said) + size_of::<Entry>() + ended;
         if control.no_store || bytes > self.limits.bytes {
             return;
         }

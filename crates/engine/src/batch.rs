@@ -16,11 +16,13 @@ pub struct Batch {
 pub struct Part {
     /// The sequence.
     pub key: u64,
-    /// Tokens.
+    /// Tokens, those of a guess too.
     pub n_tokens: usize,
+    /// Tokens that are a guess of what follows: the last ones.
+    pub n_drafted: usize,
     /// Whose logits are wanted.
     pub logits: Logits,
-    /// Whether it is the last token generated, and not tokens of a prompt.
+    /// Whether it is the last token generated, with a guess perhaps, and not tokens of a prompt.
     pub is_decode: bool,
 }
 

@@ -2,7 +2,11 @@
 //!
 //! In: requests, cancellations, the time, and the logits of each batch. Out: batches to compute and
 //! pieces of answers. The same events at the same times give the same batches, and a request's
-//! answer depends on neither: it is the request's alone.
+//! answer depends on neither: it is the request's alone. `core/outcome.rs` is what follows a
+//! computed batch.
+
+mod outcome;
+mod speculating;
 
 use crate::EngineError;
 use crate::agents::Agents;
@@ -10,13 +14,14 @@ use crate::answer_key::AnswerKey;
 use crate::answers::{AnswerLimits, Answers, Kept};
 use crate::batch::{Batch, Part};
 use crate::constraint::Held;
+use crate::deadlines;
 use crate::forecast::Forecast;
+use crate::guess::Guessed;
 use crate::request::{FinishReason, Finished, Output, Request, RequestId};
 use crate::schedule::Schedule;
 use crate::sequence::{Listener, Sequence};
 use crate::sessions::SessionError;
 use crate::stats::Stats;
-use crate::{deadlines, logprobs};
 use std::sync::Arc;
 use std::time::Duration;
 use sterna_model::Tokenizer;
@@ -73,8 +78,13 @@ impl Limits {
                        its end: leave out ignore_eos";
             return Err(EngineError::Invalid(why.into()));
         }
+        if request.embed.is_some() && (max_tokens > 0 || request.prompt_logprobs.is_some()) {
+            let why = "an embedding has no tokens to generate and no log probabilities";
+            return Err(EngineError::Invalid(why.into()));
+        }
         let biased = request.sampling.logit_bias.iter().map(|&(token, _)| token);
-        let mut tokens = request.prompt.iter().copied().chain(biased);
+        let given = request.prompt.iter().chain(&*request.prediction);
+        let mut tokens = given.copied().chain(biased);
         if let Some(token) = tokens.find(|&token| token as usize >= self.vocabulary) {
             let n = self.vocabulary;
             return Err(EngineError::Invalid(format!("token {token}: this model has {n} tokens")));
@@ -117,7 +127,7 @@ impl Core {
         let key = AnswerKey::of(&request);
         if let Some(key) = &key {
             if let Some((kept, age)) = self.answers.find(now, key, &request.cache) {
-                return self.replay(id, &request.agent, &kept, age);
+                return self.replay(id, &request, &kept, age);
             }
             if let Some(said) = self.join(now, id, &request, key) {
                 return said;
@@ -173,8 +183,14 @@ impl Core {
     }
 
     /// An answer that was kept.
-    fn replay(&mut self, id: RequestId, agent: &str, kept: &Kept, age: Duration) -> Vec<Said> {
-        self.agents.of(agent).new_tokens += kept.finished.new_tokens as u64;
+    fn replay(
+        &mut self,
+        id: RequestId,
+        request: &Request,
+        kept: &Kept,
+        age: Duration,
+    ) -> Vec<Said> {
+        self.agents.of(&request.agent).new_tokens += kept.finished.new_tokens as u64;
         for histogram in [&mut self.counters.ttft, &mut self.counters.e2e] {
             histogram.add(0.0);
         }
@@ -185,6 +201,8 @@ impl Core {
             prefill_seconds: 0.0,
             decode_seconds: 0.0,
             is_coalesced: false,
+            guessed: Guessed::default(),
+            predicted: (!request.prediction.is_empty()).then(Guessed::default),
             age: Some(age),
             ..kept.finished.clone()
         };
@@ -260,7 +278,7 @@ impl Core {
     pub fn chunks(&self, batch: &Batch) -> Vec<PagedChunk<'_>> {
         let chunk = |part: &Part| {
             let at = self.schedule.at(part.key).expect("planned sequences run");
-            self.schedule.running[at].chunk(part.n_tokens, part.logits)
+            self.schedule.running[at].chunk(part)
         };
         batch.parts.iter().map(chunk).collect()
     }
@@ -286,51 +304,6 @@ impl Core {
         }
     }
 
-    /// Takes the logits of a batch, `[rows, vocabulary]` for the rows whose logits it wanted, and
-    /// what it took to compute them; chooses the next tokens.
-    pub fn complete(
-        &mut self,
-        now: Duration,
-        took: Duration,
-        batch: &Batch,
-        logits: &[f32],
-    ) -> Vec<Said> {
-        self.counters.batches += 1;
-        self.counters.rows += batch.n_rows() as u64;
-        self.counters.batch_rows.add(batch.n_rows() as f64);
-        let n_decoding = batch.parts.iter().filter(|part| part.is_decode).count();
-        self.forecast.learn(batch.n_rows() - n_decoding, n_decoding, took);
-        if batch.is_mixed() {
-            self.schedule.pacing.learn(took);
-        }
-        if let Some(disk) = &mut self.schedule.disk {
-            disk.rates.learn_rows(batch.n_rows(), took);
-        }
-        let wanted = |part: &Part| match part.logits {
-            Logits::None => 0,
-            Logits::Last => 1,
-            Logits::All => part.n_tokens,
-        };
-        let n_rows: usize = batch.parts.iter().map(wanted).sum();
-        let vocab = logits.len() / n_rows.max(1);
-        let (mut said, mut rest) = (Vec::new(), logits);
-        for part in &batch.parts {
-            let (own, after) = rest.split_at(wanted(part) * vocab);
-            self.advance(now, part, own, &mut said);
-            rest = after;
-        }
-        said
-    }
-
-    /// Ends all sequences of a batch that could not be computed.
-    pub fn fail(&mut self, batch: &Batch, why: &EngineError) -> Vec<Said> {
-        let mut said = Vec::new();
-        for part in &batch.parts {
-            self.fail_one(part.key, why, &mut said);
-        }
-        said
-    }
-
     /// Whether nobody waits for anything.
     pub fn is_idle(&self) -> bool {
         self.schedule.running.is_empty() && self.schedule.queue.is_empty()
@@ -338,8 +311,9 @@ impl Core {
 
     /// Counters and gauges.
     pub fn stats(&self) -> Stats {
-        let Schedule { queue, running, pool, sessions, disk, n_preempted, n_cached, .. } =
-            &self.schedule;
+        let schedule = &self.schedule;
+        let Schedule { queue, running, pool, sessions, disk, n_preempted, n_cached, .. } = schedule;
+        let speculation = &schedule.speculation;
         Stats {
             waiting: queue.len(),
             running: running.len(),
@@ -352,6 +326,7 @@ impl Core {
             answers: self.answers.stats(),
             sessions: sessions.len(),
             max_running: self.schedule.limits.max_running,
+            speculation: speculation.state(),
             agents: self.agents.all(running.iter().flat_map(in_work)),
             ..self.counters.clone()
         }
@@ -368,102 +343,6 @@ impl Core {
         &mut self.schedule
     }
 
-    /// Notes what was computed of a sequence, and goes on with it.
-    fn advance(&mut self, now: Duration, part: &Part, logits: &[f32], said: &mut Vec<Said>) {
-        let Schedule { running, tree, pool, disk, .. } = &mut self.schedule;
-        // Cancelled while the batch was computed.
-        let Some(sequence) = running.iter_mut().find(|s| s.key == part.key) else { return };
-        let first = sequence.n_computed;
-        sequence.n_computed += part.n_tokens;
-        let n_prompt = sequence.n_computed.min(sequence.n_prompt).saturating_sub(first);
-        self.counters.prefilled_tokens += n_prompt as u64;
-        sequence.note(tree, pool, false);
-        if let Some(disk) = disk.as_mut().filter(|_| n_prompt > 0) {
-            disk.save_prompt(sequence, now);
-        }
-        let prompt = sequence.prompt_logprobs(logits, first);
-        if !prompt.is_empty() {
-            tell(sequence, Output::Prompt(prompt), said);
-        }
-        if sequence.n_left() > 0 {
-            return;
-        }
-        if sequence.request.max_tokens == 0 {
-            return self.finish(now, part.key, FinishReason::Length, said);
-        }
-        let row = &logits[logits.len() - logits.len() / rows_of(part)..];
-        match sequence.choose(row) {
-            Ok(token) => self.say(now, part.key, token, row, said),
-            Err(why) => self.fail_one(part.key, &why, said),
-        }
-    }
-
-    /// Adds a chosen token to a sequence's answer.
-    fn say(&mut self, now: Duration, key: u64, token: u32, row: &[f32], said: &mut Vec<Said>) {
-        let at = self.schedule.at(key).expect("it was just computed");
-        let sequence = &mut self.schedule.running[at];
-        if self.tokenizer.is_end(token) && !sequence.request.stop.ignore_eos {
-            return self.finish(now, key, FinishReason::Stop, said);
-        }
-        for listener in &mut sequence.listeners {
-            match listener.last_token {
-                Some(last) => self.counters.itl.add(now.saturating_sub(last).as_secs_f64()),
-                None => {
-                    let waited = now.saturating_sub(listener.arrived);
-                    self.counters.ttft.add(waited.as_secs_f64());
-                    listener.first_token = Some(now);
-                }
-            }
-            listener.last_token = Some(now);
-            self.agents.of(&listener.agent).new_tokens += 1;
-        }
-        sequence.tokens.push(token);
-        let accepted = sequence.held.as_mut().map_or(Ok(()), |held| held.accept(token));
-        self.counters.new_tokens += 1;
-        let piece = sequence.text.push(token);
-        let logprob = sequence.request.logprobs.map(|n_top| logprobs::of(row, token, n_top));
-        tell(sequence, Output::Token { id: token, text: piece.text, logprob }, said);
-        let is_over = sequence.held.as_ref().is_some_and(Held::is_over);
-        if let Err(why) = accepted {
-            self.fail_one(key, &why, said);
-        } else if piece.is_stopped || is_over {
-            self.finish(now, key, FinishReason::Stop, said);
-        } else if sequence.n_new() >= sequence.request.max_tokens {
-            self.finish(now, key, FinishReason::Length, said);
-        }
-    }
-
-    fn finish(&mut self, now: Duration, key: u64, reason: FinishReason, said: &mut Vec<Said>) {
-        self.schedule.save_answer(key, now);
-        let Some(mut sequence) = self.end(key) else { return };
-        let text = sequence.text.finish();
-        if let Some(key) = sequence.answer_key.take() {
-            let own = &sequence.listeners[0];
-            let end = sequence.finished(own, now, reason, text.clone());
-            let said = std::mem::take(&mut sequence.said);
-            self.answers.insert(now, &key, &sequence.request.cache, said, end);
-        }
-        for listener in &sequence.listeners {
-            self.agents.of(&listener.agent).open -= 1;
-            let seconds = |from: Duration| now.saturating_sub(from).as_secs_f64();
-            self.counters.e2e.add(seconds(listener.arrived));
-            self.counters.finished[usize::from(reason == FinishReason::Length)] += 1;
-            let finished = sequence.finished(listener, now, reason, text.clone());
-            self.counters.count(listener.class, sequence.request.max_tokens, &finished);
-            said.push((listener.id, Output::Finished(finished)));
-        }
-    }
-
-    fn fail_one(&mut self, key: u64, why: &EngineError, said: &mut Vec<Said>) {
-        let Some(sequence) = self.end(key) else { return };
-        self.counters.finished[3] += sequence.listeners.len() as u64;
-        for listener in &sequence.listeners {
-            self.agents.of(&listener.agent).open -= 1;
-        }
-        let failed = |listener: &Listener| (listener.id, Output::Failed(why.clone()));
-        said.extend(sequence.listeners.iter().map(failed));
-    }
-
     fn end(&mut self, key: u64) -> Option<Sequence> {
         let sequence = self.schedule.remove(key)?;
         self.schedule.shares.leave(&sequence.request.agent);
@@ -474,16 +353,4 @@ impl Core {
 /// The agents who listen to a sequence.
 fn in_work(sequence: &Sequence) -> impl Iterator<Item = &str> {
     sequence.listeners.iter().map(|listener| listener.agent.as_str())
-}
-
-fn rows_of(part: &Part) -> usize {
-    if part.logits == Logits::All { part.n_tokens } else { 1 }
-}
-
-/// Gives a piece to all who listen, and keeps it for those who come late.
-fn tell(sequence: &mut Sequence, output: Output, said: &mut Vec<Said>) {
-    said.extend(sequence.listeners.iter().map(|listener| (listener.id, output.clone())));
-    if sequence.answer_key.is_some() {
-        sequence.said.push(output);
-    }
 }

@@ -49,6 +49,14 @@ pub enum EngineError {
     /// The server is ending.
     #[error("the server is shutting down and takes no new requests")]
     Draining,
+    /// Who stands before the engine does not let it through now.
+    #[error("{why}")]
+    Refused {
+        /// What is exceeded, as a sentence.
+        why: String,
+        /// When to try again.
+        retry_seconds: u32,
+    },
     /// Something went wrong inside.
     #[error("this request failed: {0}")]
     Internal(String),

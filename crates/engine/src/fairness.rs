@@ -45,14 +45,15 @@ impl Shares {
         self.served.retain(|_, share| share.active > 0 || !is_idle && share.rows > least);
     }
 
-    /// Notes rows that were computed for an agent.
-    pub fn charge(&mut self, agent: &str, rows: usize) {
+    /// Notes rows that were computed for an agent; they weigh less, the more its weight is.
+    pub fn charge(&mut self, agent: &str, rows: usize, weight: f64) {
         if let Some(share) = self.served.get_mut(agent) {
-            share.rows += rows as f64;
+            // A weight of nothing would make an agent wait for ever.
+            share.rows += rows as f64 / weight.max(f64::MIN_POSITIVE);
         }
     }
 
-    /// Rows computed for an agent.
+    /// Rows computed for an agent, over its weight.
     pub fn rows(&self, agent: &str) -> f64 {
         self.served.get(agent).map_or(0.0, |share| share.rows)
     }
@@ -78,18 +79,33 @@ mod tests {
     fn who_comes_back_starts_with_the_least_served() {
         let mut shares = Shares::default();
         shares.enter("busy");
-        shares.charge("busy", 100);
+        shares.charge("busy", 100, 1.0);
         shares.enter("new");
         assert_eq!(shares.rows("new"), 100.0);
-        shares.charge("busy", 50);
+        shares.charge("busy", 50, 1.0);
         assert!(shares.rows("new") < shares.rows("busy"));
         shares.leave("new");
-        shares.charge("busy", 50);
+        shares.charge("busy", 50, 1.0);
         shares.enter("new");
         assert_eq!(shares.rows("new"), 200.0);
         shares.leave("new");
         shares.leave("busy");
         assert_eq!(shares.rows("busy"), 0.0);
+    }
+
+    #[test]
+    fn a_weight_of_two_is_served_twice_as_much() {
+        let mut shares = Shares::default();
+        let weights = [("one", 1.0), ("two", 2.0)];
+        weights.iter().for_each(|(agent, _)| shares.enter(agent));
+        let mut served = [0; 2];
+        for _ in 0..300 {
+            let next = usize::from(shares.rows("two") < shares.rows("one"));
+            let (agent, weight) = weights[next];
+            shares.charge(agent, 1, weight);
+            served[next] += 1;
+        }
+        assert_eq!(served, [100, 200]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! A batch takes a time of its own, and more for each row: least squares over the batches that were
 //! computed, of which older ones count less, on the rows of prompts and of tokens being generated.
 
+use crate::batch::Batch;
 use std::time::Duration;
 
 /// What older batches count, batch by batch.
@@ -43,8 +44,18 @@ pub struct Forecast {
 }
 
 impl Forecast {
-    /// Learns from a batch.
-    pub fn learn(&mut self, prompt_rows: usize, decode_rows: usize, took: Duration) {
+    /// Learns from a computed batch that gave so many tokens. Where guesses gave a sequence
+    /// several, each is taken to have come by itself.
+    pub fn learn_batch(&mut self, batch: &Batch, n_new: usize, took: Duration) {
+        let n_decoding = batch.parts.iter().filter(|part| part.is_decode).count();
+        let prompts = batch.parts.iter().filter(|part| !part.is_decode);
+        let is_guessed = batch.parts.iter().any(|part| part.n_drafted > 0);
+        let share = if is_guessed { n_decoding as f64 / n_new.max(n_decoding) as f64 } else { 1.0 };
+        self.learn(prompts.map(|part| part.n_tokens).sum(), n_decoding, took.mul_f64(share));
+    }
+
+    /// Learns from what a batch had and took.
+    fn learn(&mut self, prompt_rows: usize, decode_rows: usize, took: Duration) {
         let had = [1.0, prompt_rows as f64, decode_rows as f64];
         for (i, row) in self.moments.iter_mut().enumerate() {
             for (j, moment) in row.iter_mut().enumerate() {

@@ -30,6 +30,8 @@ pub type Reply<T> = Box<dyn FnOnce(T) + Send>;
 /// What the handles and the thread share.
 pub(crate) struct Shared {
     pub limits: Limits,
+    /// Whether the runner keeps what embeddings are made of.
+    embeds: bool,
     /// Requests that were submitted and have not ended.
     pub open: AtomicUsize,
     /// Held while a request is sent, so that each that is accepted comes before the end.
@@ -41,9 +43,10 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub fn new(limits: Limits, disk: Option<Arc<Counters>>) -> Self {
+    pub fn new(limits: Limits, embeds: bool, disk: Option<Arc<Counters>>) -> Self {
         Self {
             limits,
+            embeds,
             disk,
             open: AtomicUsize::new(0),
             is_draining: Mutex::new(false),
@@ -83,6 +86,10 @@ impl Handle {
     pub fn submit(&self, request: Request, sink: Sink) -> Result<RequestId, EngineError> {
         let shared = &self.shared;
         shared.limits.check(&request)?;
+        if request.embed.is_some() && !shared.embeds {
+            let why = "this model has no linear head, before which its embeddings would be";
+            return Err(EngineError::Invalid(why.into()));
+        }
         let is_draining = shared.is_draining.lock().unwrap_or_else(PoisonError::into_inner);
         if *is_draining {
             return Err(EngineError::Draining);

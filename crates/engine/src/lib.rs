@@ -7,7 +7,8 @@
 //!
 //! Reading order: [`request`] is what clients see; [`pages`] and [`prefix`] are the memory;
 //! [`constraint`] is what answers are held to; [`sequence`] is a request in work; [`schedule`]
-//! plans a batch; [`core`] goes from events to outputs; [`disk`] keeps pages beyond the process.
+//! plans a batch; [`speculation`] adds guesses to it; [`core`] goes from events to outputs;
+//! [`disk`] keeps pages beyond the process.
 #![forbid(unsafe_code)]
 
 pub mod agents;
@@ -28,6 +29,8 @@ pub mod text;
 pub mod answer_key;
 pub mod answers;
 
+pub mod embedding;
+pub mod guess;
 pub mod sequence;
 
 pub mod batch;
@@ -41,6 +44,12 @@ pub mod turn;
 pub mod deadlines;
 
 pub mod disk;
+
+pub mod costs;
+pub mod lookup;
+pub mod speculation;
+
+pub mod drafter;
 
 pub mod core;
 
@@ -56,14 +65,18 @@ pub use crate::core::{Core, Limits};
 pub use agents::AgentStats;
 pub use answers::{AnswerLimits, AnswerStats};
 pub use constraint::Constraint;
+pub use drafter::Drafter;
+pub use embedding::Pooling;
 pub use error::EngineError;
 pub use grammar::{Grammars, Wanted};
+pub use guess::Guessed;
 pub use handle::{Handle, Reply, Sink};
 pub use rehearse::{Due, Played, Rehearsal, Run, Spent, Work};
 pub use request::{
     CacheControl, Class, FinishReason, Finished, Output, Request, RequestId, Stop, TokenLogprob,
 };
 pub use sessions::SessionError;
+pub use speculation::{Speculate, State, When};
 pub use stats::{DiskStats, Histogram, Stats};
 pub use sterna_runtime::settings::PAGE_LEN;
-pub use worker::{Clock, start, start_with_disk};
+pub use worker::{Clock, Extras, start, start_with};

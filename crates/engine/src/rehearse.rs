@@ -3,7 +3,8 @@
 //! In: requests that come when they are due, and what a batch costs. Out: when each token comes,
 //! and what each request waited for. The core is the one that serves, so that queueing, batching,
 //! sharing of prefixes and giving way are those of a server; only the numbers are not computed, and
-//! every answer is made of one token.
+//! every answer is made of one token. Nothing is guessed: what guesses would save depends on texts,
+//! of which a rehearsal has none.
 
 use crate::batch::Batch;
 use crate::core::{Core, Limits, Said};
@@ -14,7 +15,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use sterna_model::Tokenizer;
-use sterna_runtime::Logits;
 
 /// What a batch asks of a machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -311,11 +311,7 @@ impl Work {
             *rows += part.n_tokens;
             *read += positions;
             pages.extend_from_slice(&sequence.pages);
-            work.logit_rows += match part.logits {
-                Logits::None => 0,
-                Logits::Last => 1,
-                Logits::All => part.n_tokens,
-            };
+            work.logit_rows += part.logits.count(part.n_tokens);
         }
         (work.prompt_pages, work.decode_pages) = (distinct(prompt_pages), distinct(decode_pages));
         work

@@ -1,6 +1,9 @@
 //! What a client asks of the engine, and what it gets back, piece by piece.
 
+use crate::embedding::Pooling;
+use crate::guess::Guessed;
 use crate::{Constraint, EngineError};
+use std::sync::Arc;
 use std::time::Duration;
 use sterna_runtime::SamplerSettings;
 
@@ -71,8 +74,14 @@ pub struct Request {
     pub logprobs: Option<usize>,
     /// The same for each token of the prompt but the first, which follows nothing.
     pub prompt_logprobs: Option<usize>,
+    /// Embed the prompt instead of going on from it: with `max_tokens` 0.
+    pub embed: Option<Pooling>,
+    /// Tokens that much of the answer is expected to be: guesses come from there too.
+    pub prediction: Arc<[u32]>,
     /// Who asks: agents share the machine fairly.
     pub agent: String,
+    /// How much of the machine its agent gets beside others: twice as much with 2 as with 1.
+    pub share: f64,
     /// How urgent it is.
     pub class: Class,
     /// Keys and values are shared with requests of the same salt only...
@@ -123,7 +132,10 @@ impl Default for Request {
             visible: Vec::new(),
             logprobs: None,
             prompt_logprobs: None,
+            embed: None,
+            prediction: Arc::default(),
             agent: String::new(),
+            share: 1.0,
             class: Class::default(),
             cache_salt: None,
             public_tokens: 0,
@@ -198,6 +210,12 @@ pub struct Finished {
     pub prefill_seconds: f64,
     /// Seconds from there to the end.
     pub decode_seconds: f64,
+    /// What was to be embedded, unless it was cancelled.
+    pub embedding: Option<Vec<f32>>,
+    /// Tokens of it that were guessed.
+    pub guessed: Guessed,
+    /// Those of them that were guessed from the request's prediction, where it has one.
+    pub predicted: Option<Guessed>,
     /// Whether another request that was in work computed this answer.
     pub is_coalesced: bool,
     /// Where the response cache had it: how old it is.

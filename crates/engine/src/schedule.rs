@@ -18,6 +18,7 @@ use crate::prefix::{Match, PrefixTree};
 use crate::request::Class;
 use crate::sequence::Sequence;
 use crate::sessions::Sessions;
+use crate::speculation::{self, Speculation};
 use crate::turn::{Short, Turn, earlier, is_patient, place};
 use std::time::Duration;
 use sterna_runtime::settings::PAGE_LEN;
@@ -48,6 +49,8 @@ pub struct Schedule {
     pub shares: Shares,
     /// Rows of prompts beside decoding.
     pub pacing: Pacing,
+    /// Rows of guesses beside decoding.
+    pub speculation: Speculation,
     /// Times that a sequence gave way.
     pub n_preempted: u64,
     /// Tokens of prompts that the tree had.
@@ -71,6 +74,7 @@ impl Schedule {
             running: Vec::new(),
             shares: Shares::default(),
             pacing: Pacing::new(limits.itl_target, limits.max_rows),
+            speculation: Speculation::default(),
             n_preempted: 0,
             n_cached: 0,
             short: None,
@@ -85,6 +89,7 @@ impl Schedule {
         let mut batch = Batch::default();
         self.short = None;
         self.admit(now, is_paused, &mut batch);
+        self.speculation.guess(&mut self.running, self.limits.max_rows);
         let stands_back = |s: &Sequence| is_paused && is_patient(s, now);
         let active = self.running.iter().filter(|s| !stands_back(s));
         let n_decoding = active.clone().filter(|s| s.is_decoding()).count();
@@ -95,6 +100,7 @@ impl Schedule {
         for (_, key) in order {
             self.extend(key, now, &mut prompt_rows, &mut batch);
         }
+        speculation::extend(&mut batch, &mut self.running, &mut self.tree, &mut self.pool);
         self.n_pauses = if is_paused { self.n_pauses + 1 } else { 0 };
         if batch.parts.is_empty() && is_paused && !self.running.is_empty() {
             // Who is urgent cannot go on yet, so nobody else need stand back.
@@ -138,8 +144,8 @@ impl Schedule {
         }
         let sequence = &self.running[self.at(key).expect("it is no victim of its own")];
         let logits = sequence.logits(n_tokens);
-        self.shares.charge(&sequence.request.agent, n_tokens);
-        batch.parts.push(Part { key, n_tokens, logits, is_decode });
+        self.shares.charge(&sequence.request.agent, n_tokens, sequence.request.share);
+        batch.parts.push(Part { key, n_tokens, n_drafted: 0, logits, is_decode });
         *prompt_rows -= if is_decode { 0 } else { n_tokens };
     }
 

@@ -2,7 +2,10 @@
 
 use crate::EngineError;
 use crate::answer_key::AnswerKey;
+use crate::batch::Part;
 use crate::constraint::Held;
+use crate::embedding::{Pool, Pooling};
+use crate::guess::{Guess, Source};
 use crate::pages::PagePool;
 use crate::prefix::{Match, NodeId, PrefixTree, common};
 use crate::request::{Class, FinishReason, Finished, Output, Request, RequestId, TokenLogprob};
@@ -31,6 +34,8 @@ pub struct Listener {
     pub last_token: Option<Duration>,
     /// When its answer is of no use any more.
     pub deadline: Option<Duration>,
+    /// Whether it told what it expects.
+    pub has_prediction: bool,
     /// Whether the sequence was there before it.
     pub is_late: bool,
 }
@@ -46,6 +51,7 @@ impl Listener {
             first_token: None,
             last_token: None,
             deadline: request.deadline.map(|deadline| now + deadline),
+            has_prediction: !request.prediction.is_empty(),
             is_late,
         }
     }
@@ -82,6 +88,10 @@ pub struct Sequence {
     pub started: Option<Duration>,
     /// Chooses its tokens.
     pub sampler: Sampler,
+    /// A guess of its next tokens.
+    pub guess: Guess,
+    /// The states of its tokens, where it is to be embedded.
+    pub pool: Pool,
     /// Where its answer is in the grammar that it is held to.
     pub held: Option<Held>,
     /// What was generated, as text.
@@ -115,6 +125,8 @@ impl Sequence {
             leaf: None,
             started: None,
             sampler: Sampler::new(request.sampling.clone()),
+            guess: Guess::default(),
+            pool: Pool::default(),
             held: request.constraint.as_ref().map(Held::new),
             text: Text::new(tokenizer, &request.stop.strings, &request.visible),
             said: Vec::new(),
@@ -156,6 +168,17 @@ impl Sequence {
         self.request.prompt_logprobs.is_some() && self.n_new() == 0
     }
 
+    /// Tokens that may be guessed beside the next one: what is beyond its limit is of no use.
+    pub fn n_guessable(&self) -> usize {
+        let left = self.request.max_tokens.saturating_sub(self.n_new());
+        if self.is_decoding() { left.saturating_sub(1) } else { 0 }
+    }
+
+    /// Whether all of its tokens must be computed, whoever computed them before.
+    fn needs_all(&self) -> bool {
+        self.wants_prompt() || self.request.embed == Some(Pooling::Mean)
+    }
+
     /// Rows that a batch may have of its prompt: logits of all of them take memory and time, which
     /// others would wait for.
     pub fn most_rows(&self) -> usize {
@@ -170,7 +193,7 @@ impl Sequence {
 
     /// Tokens of it that need not be computed where others computed them.
     pub fn n_shareable(&self) -> usize {
-        if self.wants_prompt() { 0 } else { self.tokens.len() - 1 }
+        if self.needs_all() { 0 } else { self.tokens.len() - 1 }
     }
 
     /// Whose its pages are.
@@ -181,7 +204,7 @@ impl Sequence {
     /// Tokens that another sequence has in pages that this one finds, of those that it need not
     /// compute.
     pub fn common(&self, other: &Self) -> usize {
-        if self.wants_prompt() {
+        if self.needs_all() {
             return 0;
         }
         let alike = common(&self.tokens[..self.tokens.len() - 1], &other.tokens);
@@ -191,6 +214,7 @@ impl Sequence {
     /// Shares the pages that the tree has.
     pub fn adopt(&mut self, pool: &mut PagePool, found: &Match) {
         assert!(self.pages.is_empty());
+        self.pool.clear();
         for &page in &found.pages {
             pool.share(page);
         }
@@ -252,17 +276,22 @@ impl Sequence {
         chosen.map_err(|error| EngineError::Internal(error.to_string()))
     }
 
-    /// The next `n_tokens` of it, for a batch.
-    pub fn chunk(&self, n_tokens: usize, logits: Logits) -> PagedChunk<'_> {
+    /// Its part of a batch: the next tokens, or the last one and a guess of what follows.
+    pub fn chunk(&self, part: &Part) -> PagedChunk<'_> {
         let position = self.n_computed;
-        let tokens = &self.tokens[position..position + n_tokens];
-        PagedChunk { pages: &self.pages, position, tokens, logits }
+        let tokens = match part.n_drafted {
+            0 => &self.tokens[position..position + part.n_tokens],
+            _ => &self.guess.rows()[..part.n_tokens],
+        };
+        PagedChunk { pages: &self.pages, position, tokens, logits: part.logits }
     }
 
     /// Whose logits the next `n_tokens` want.
     pub fn logits(&self, n_tokens: usize) -> Logits {
         let is_last = self.n_computed + n_tokens == self.tokens.len();
         match () {
+            () if self.request.embed == Some(Pooling::Mean) => Logits::AllHidden,
+            () if is_last && self.request.embed == Some(Pooling::Last) => Logits::LastHidden,
             () if self.wants_prompt() => Logits::All,
             () if is_last && self.request.max_tokens > 0 => Logits::Last,
             () => Logits::None,
@@ -294,6 +323,8 @@ impl Sequence {
     ) -> Finished {
         let started = self.started.unwrap_or(now).max(listener.arrived);
         let first = listener.first_token.unwrap_or(now);
+        let is_whole = reason != FinishReason::Cancelled;
+        let embedding = self.request.embed.filter(|_| is_whole).map(|_| self.pool.embedding());
         let seconds = |from: Duration, to: Duration| to.saturating_sub(from).as_secs_f64();
         Finished {
             reason,
@@ -304,6 +335,9 @@ impl Sequence {
             queue_seconds: seconds(listener.arrived, started),
             prefill_seconds: seconds(started, first),
             decode_seconds: seconds(first, now),
+            embedding,
+            guessed: Source::ALL.into_iter().map(|source| self.guess.counted(source)).sum(),
+            predicted: listener.has_prediction.then(|| self.guess.counted(Source::Prediction)),
             is_coalesced: listener.is_late,
             age: None,
             stop_text: self.text.stopped_by().map(str::to_owned),

@@ -3,20 +3,25 @@
 //! page shared wrongly, or read after it was written over, gives wrong answers.
 
 use crate::batch::Batch;
-use crate::request::{Class, Output, Request, RequestId, Stop};
+use crate::embedding::Pooling;
+use crate::guess::Source;
+use crate::request::{Class, Finished, Output, Request, RequestId, Stop};
+use crate::speculation::Speculate;
 use crate::{AnswerLimits, Core, EngineError, Limits, Stats};
-use device::Device;
+use device::{Device, embedded, expected};
+use guesses::{draft, how, predicted, sampling};
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use sterna_model::Tokenizer;
+use sterna_runtime::SamplerSettings;
 use sterna_runtime::settings::PAGE_LEN;
-use sterna_runtime::{Logits, SamplerSettings};
 
 mod device;
 mod disk;
+mod guesses;
 mod time;
 
 /// Tokens of plain text in the tokenizer of the tests.
@@ -31,28 +36,6 @@ fn tokenizer() -> Arc<Tokenizer> {
     SHARED.clone()
 }
 
-/// What a position keeps: of the one before, and its token.
-fn mix(before: u64, token: u32) -> u64 {
-    (before ^ u64::from(token)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17)
-}
-
-/// The token that follows a position.
-fn next(kept: u64) -> u32 {
-    FIRST + (kept % (VOCABULARY as u64 - u64::from(FIRST))) as u32
-}
-
-/// The answer to a request that is alone in the world.
-fn expected(request: &Request) -> Vec<u32> {
-    let mut kept = request.prompt.iter().fold(0, |kept, &token| mix(kept, token));
-    let mut tokens = Vec::new();
-    for _ in 0..request.max_tokens {
-        let token = next(kept);
-        tokens.push(token);
-        kept = mix(kept, token);
-    }
-    tokens
-}
-
 /// A schedule: what comes when, on which machine.
 struct Scenario {
     limits: Limits,
@@ -62,6 +45,9 @@ struct Scenario {
     cancels: Vec<(usize, usize)>,
     /// What a batch takes.
     step: Duration,
+    /// What a row more adds, in parts of that.
+    row: f64,
+    speculate: Speculate,
 }
 
 impl Scenario {
@@ -111,7 +97,9 @@ impl Scenario {
             }
         }
         let step = [Duration::from_millis(20), Duration::from_secs(2)][rng.random_range(0..2)];
-        Self { limits, requests, cancels, step }
+        let row = [0.0, 0.1, 1.0][rng.random_range(0..3)];
+        let speculate = how(&mut rng);
+        Self { limits, requests, cancels, step, row, speculate }
     }
 }
 
@@ -124,12 +112,18 @@ fn request(rng: &mut StdRng, prefixes: &[Vec<u32>]) -> (usize, Request) {
     let len = rng.random_range(0..PAGE_LEN);
     prompt.extend(tokens(rng, len));
     let class = Class::ALL[rng.random_range(0..3)];
+    let embed = [Pooling::Last, Pooling::Mean][rng.random_range(0..2)];
+    let embed = rng.random_bool(0.1).then_some(embed);
+    let max_tokens = rng.random_range(0..2 * PAGE_LEN);
     let request = Request {
+        prediction: predicted(rng, &prompt, max_tokens),
         prompt,
-        max_tokens: rng.random_range(0..2 * PAGE_LEN),
-        sampling: SamplerSettings::greedy(),
+        max_tokens: if embed.is_some() { 0 } else { max_tokens },
+        embed,
+        sampling: sampling(rng),
+        is_seeded: rng.random_bool(0.5),
         stop: Stop { ignore_eos: true, ..Stop::default() },
-        prompt_logprobs: rng.random_bool(0.1).then_some(1),
+        prompt_logprobs: (embed.is_none() && rng.random_bool(0.1)).then_some(1),
         agent: format!("agent-{}", rng.random_range(0..4)),
         class,
         cache_salt: rng.random_bool(0.3).then(|| format!("salt-{}", rng.random_range(0..2))),
@@ -145,6 +139,7 @@ fn request(rng: &mut StdRng, prefixes: &[Vec<u32>]) -> (usize, Request) {
 struct Answer {
     tokens: Vec<u32>,
     n_logprobs: usize,
+    embedding: Option<Vec<f32>>,
     n_ends: usize,
 }
 
@@ -157,8 +152,10 @@ fn run(seed: u64) -> Stats {
 fn play(seed: u64, scenario: &Scenario, mut fake: Option<&mut disk::Fake>) -> Stats {
     let limits = scenario.limits;
     let tier = fake.as_mut().map(|fake| fake.tier());
-    let mut core = Core::with_disk(limits, tokenizer(), tier);
+    let core = Core::with_disk(limits, tokenizer(), tier);
+    let mut core = core.with_speculation(scenario.speculate);
     let mut device = Device::new(limits.n_pages);
+    let mut rng = StdRng::seed_from_u64(seed);
     let mut answers: BTreeMap<RequestId, Answer> = BTreeMap::new();
     let mut gone: Vec<RequestId> = Vec::new();
     let mut arriving = scenario.requests.iter().enumerate().peekable();
@@ -183,11 +180,14 @@ fn play(seed: u64, scenario: &Scenario, mut fake: Option<&mut disk::Fake>) -> St
         if let Some(fake) = &mut fake {
             fake.tell(&mut core, &mut device, step);
         }
+        draft(&mut core, &mut rng);
         let batch = core.plan(now);
         check_batch(&core, &batch, seed);
         if !batch.parts.is_empty() {
             let logits = device.run(&core, &batch);
-            said.extend(core.complete(now, scenario.step, &batch, &logits));
+            let took = scenario.step.mul_f64(1.0 + scenario.row * batch.n_rows() as f64);
+            core.pool(&batch, &device.hidden);
+            said.extend(core.complete(now, took, &batch, &logits));
         }
         if let Some(fake) = &mut fake {
             fake.obey(core.orders(), &device, step);
@@ -198,7 +198,11 @@ fn play(seed: u64, scenario: &Scenario, mut fake: Option<&mut disk::Fake>) -> St
             match output {
                 Output::Prompt(logprobs) => answer.n_logprobs += logprobs.len(),
                 Output::Token { id, .. } => answer.tokens.push(id),
-                Output::Finished(_) => answer.n_ends += 1,
+                Output::Finished(end) => {
+                    answer.n_ends += 1;
+                    check_guessed(&end, seed);
+                    answer.embedding = end.embedding;
+                }
                 Output::Failed(why) => panic!("seed {seed}: {why}"),
             }
         }
@@ -244,6 +248,16 @@ fn check_batch(core: &Core, batch: &Batch, seed: u64) {
     }
 }
 
+/// What was right of guesses is part of the answer.
+fn check_guessed(end: &Finished, seed: u64) {
+    let Finished { guessed, predicted, new_tokens, .. } = end;
+    let predicted = predicted.unwrap_or_default();
+    for one in [*guessed, predicted] {
+        assert!(one.accepted <= one.drafted.min(*new_tokens), "seed {seed}: {end:?}");
+    }
+    assert!(predicted.drafted <= guessed.drafted, "seed {seed}: {end:?}");
+}
+
 fn check_answers(
     scenario: &Scenario,
     answers: &BTreeMap<RequestId, Answer>,
@@ -259,6 +273,7 @@ fn check_answers(
             continue;
         }
         assert_eq!(answer.tokens, expected, "seed {seed}: request {id:?}");
+        assert_eq!(answer.embedding, embedded(request), "seed {seed}: request {id:?}");
         let n_logprobs = request.prompt_logprobs.map_or(0, |_| request.prompt.len() - 1);
         assert_eq!(answer.n_logprobs, n_logprobs, "seed {seed}: request {id:?}");
     }
@@ -274,7 +289,8 @@ fn check_pages(mut core: Core, seed: u64) {
 }
 
 // proves S-10, S-11, A14, A15, A18, P-13: answers do not depend on company, order, sharing,
-// preemption or coalescing; everybody is answered exactly once; nothing leaks; nobody starves.
+// preemption, coalescing or guesses; everybody is answered exactly once; nothing leaks; nobody
+// starves.
 #[test]
 fn random_schedules_keep_what_always_holds() {
     let all: Vec<Stats> = (0..10_000).map(run).collect();
@@ -286,6 +302,14 @@ fn random_schedules_keep_what_always_holds() {
     assert!(sum(|s| s.answers.hits) > 500, "{} kept answers", sum(|s| s.answers.hits));
     assert!(sum(|s| s.sessions as u64) > 1_000, "{} sessions", sum(|s| s.sessions as u64));
     assert!(sum(|s| s.finished[2]) > 1_000, "{} cancelled", sum(|s| s.finished[2]));
+    for source in Source::ALL {
+        let (drafted, accepted) = all.iter().fold((0, 0), |(drafted, accepted), stats| {
+            let of = |counts: [u64; 3]| counts[source as usize];
+            (drafted + of(stats.spec.drafted), accepted + of(stats.spec.accepted))
+        });
+        let is_mixed = accepted > 20_000 && drafted - accepted > 10_000;
+        assert!(is_mixed, "{accepted} of {drafted} were right of {source:?}");
+    }
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 use crate::agents::AgentStats;
 use crate::answers::AnswerStats;
+use crate::guess::Source;
 use crate::request::{Class, Finished};
+use crate::speculation::{MOST_DRAFTED, State};
 
 /// A histogram of seconds or of tokens with fixed bounds, as Prometheus wants it.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,6 +102,33 @@ pub struct DiskStats {
     pub refused_files: u64,
 }
 
+/// What guesses came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpecStats {
+    /// Guesses that were computed, by who made them, in the order of [`Source::ALL`].
+    pub guesses: [u64; 3],
+    /// Tokens of them.
+    pub drafted: [u64; 3],
+    /// Those that were right, each of which saved a step.
+    pub accepted: [u64; 3],
+    /// The same by the token's place in its guess.
+    pub accepted_at: [u64; MOST_DRAFTED],
+}
+
+impl SpecStats {
+    /// Counts a guess of which so many tokens were computed.
+    pub(crate) fn count_computed(&mut self, source: Source, n_tokens: usize) {
+        self.guesses[source as usize] += 1;
+        self.drafted[source as usize] += n_tokens as u64;
+    }
+
+    /// Counts a token that was computed and right.
+    pub(crate) fn count_accepted(&mut self, source: Source, position: usize) {
+        self.accepted[source as usize] += 1;
+        self.accepted_at[position] += 1;
+    }
+}
+
 /// What an engine did and has.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stats {
@@ -139,6 +168,12 @@ pub struct Stats {
     pub sessions: usize,
     /// Times that a request lost its place to another and was computed again.
     pub preemptions: u64,
+    /// Guesses.
+    pub spec: SpecStats,
+    /// Whether they are made now.
+    pub speculation: State,
+    /// Why the draft model is asked no more, where it failed.
+    pub draft_failure: Option<String>,
     /// Batches computed.
     pub batches: u64,
     /// Rows of all batches.
@@ -218,6 +253,9 @@ impl Default for Stats {
             deadlines: [0; 2],
             sessions: 0,
             preemptions: 0,
+            spec: SpecStats::default(),
+            speculation: State::default(),
+            draft_failure: None,
             batches: 0,
             rows: 0,
             agents: Vec::new(),
@@ -241,6 +279,7 @@ impl Default for Stats {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::guess::Guessed;
 
     #[test]
     fn bounds_ascend_and_those_of_latencies_have_vllms() {
@@ -270,6 +309,9 @@ mod tests {
             queue_seconds: 0.5,
             prefill_seconds: 1.0,
             decode_seconds: 2.0,
+            embedding: None,
+            guessed: Guessed::default(),
+            predicted: None,
             is_coalesced: false,
             age: None,
             stop_text: None,

@@ -6,8 +6,10 @@ use crate::constraint::Held;
 use crate::core::{Core, Limits, Said};
 use crate::disk::thread::{Disk, Job};
 use crate::disk::{Event, Kept, Order};
+use crate::drafter::Drafter;
 use crate::handle::{Command, Handle, Shared, Sink};
 use crate::request::{Output, RequestId};
+use crate::speculation::Speculate;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
@@ -32,26 +34,40 @@ pub fn start(
     limits: Limits,
     clock: Clock,
 ) -> std::io::Result<(Handle, JoinHandle<()>)> {
-    start_with_disk(runner, tokenizer, limits, clock, None)
+    start_with(runner, tokenizer, limits, clock, Extras::default())
 }
 
-/// The same with a disk below the prefix tree, which [`crate::disk::open`] opened for this runner.
+/// What an engine may have besides.
+#[derive(Default)]
+pub struct Extras {
+    /// A disk below the prefix tree, which [`crate::disk::open`] opened for the engine's runner.
+    pub kept: Option<Kept>,
+    /// How to speculate.
+    pub speculate: Speculate,
+    /// A draft model of the same vocabulary.
+    pub drafter: Option<Drafter>,
+}
+
+/// The same with what there is besides.
 ///
 /// # Errors
 /// As [`start`].
-pub fn start_with_disk(
+pub fn start_with(
     runner: Runner,
     tokenizer: Arc<Tokenizer>,
     limits: Limits,
     clock: Clock,
-    kept: Option<Kept>,
+    extras: Extras,
 ) -> std::io::Result<(Handle, JoinHandle<()>)> {
     let (sender, commands) = channel();
-    let shared = Arc::new(Shared::new(limits, kept.as_ref().map(Kept::counters)));
+    let Extras { kept, speculate, drafter } = extras;
+    let embeds = runner.program().hidden_len().is_some();
+    let counters = kept.as_ref().map(Kept::counters);
+    let shared = Arc::new(Shared::new(limits, embeds, counters));
     let (tier, disk) = kept.map(|kept| (kept.tier, kept.disk)).unzip();
-    let core = Core::with_disk(limits, tokenizer, tier);
+    let core = Core::with_disk(limits, tokenizer, tier).with_speculation(speculate);
     let sinks = BTreeMap::new();
-    let worker = Worker { runner, core, sinks, shared: shared.clone(), clock, disk };
+    let worker = Worker { runner, drafter, core, sinks, shared: shared.clone(), clock, disk };
     let thread = std::thread::Builder::new().name("sterna-engine".into());
     let thread = thread.spawn(move || worker.run(&commands))?;
     Ok((Handle::new(shared, sender), thread))
@@ -59,6 +75,7 @@ pub fn start_with_disk(
 
 struct Worker {
     runner: Runner,
+    drafter: Option<Drafter>,
     core: Core,
     sinks: BTreeMap<RequestId, Sink>,
     shared: Arc<Shared>,
@@ -143,8 +160,27 @@ impl Worker {
         true
     }
 
+    /// Lets the draft model guess, where that pays.
+    fn draft(&mut self) {
+        let Self { core, drafter: Some(drafter), clock, .. } = self else { return };
+        let wanted = core.wanted_drafts();
+        if wanted.is_empty() {
+            return;
+        }
+        let drafted = catch_unwind(AssertUnwindSafe(|| drafter.draft(&wanted, &*clock)));
+        let why = match drafted {
+            Ok(Ok(drafted)) => return core.propose(drafted),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => bug().to_string(),
+        };
+        // Answers are the same without it.
+        core.forget_drafter(why);
+        self.drafter = None;
+    }
+
     /// Computes one batch; whether there was one.
     fn step(&mut self) -> bool {
+        self.draft();
         let start = (self.clock)();
         let late = self.core.expire(start);
         if !late.is_empty() {
@@ -158,15 +194,13 @@ impl Worker {
         }
         let mut held = self.core.take_held(&batch);
         let Self { runner, core, clock, .. } = self;
-        let computed = catch_unwind(AssertUnwindSafe(|| {
-            let runner = runner;
-            forward(runner, core, &batch, &mut held)
-        }));
+        let computed = catch_unwind(AssertUnwindSafe(|| forward(runner, core, &batch, &mut held)));
         core.give_back(held);
         let said = match computed {
-            Ok(Ok(logits)) => {
+            Ok(Ok(())) => {
                 let now = clock();
-                core.complete(now, now.saturating_sub(start), &batch, logits)
+                core.pool(&batch, runner.hidden());
+                core.complete(now, now.saturating_sub(start), &batch, runner.logits())
             }
             Ok(Err(why)) => core.fail(&batch, &why),
             Err(_) => core.fail(&batch, &bug()),
@@ -219,20 +253,20 @@ fn bug() -> EngineError {
 }
 
 /// Computes a batch, and on another thread what may come next where grammars say so.
-fn forward<'r>(
-    runner: &'r mut Runner,
+fn forward(
+    runner: &mut Runner,
     core: &Core,
     batch: &Batch,
     held: &mut [(u64, Held)],
-) -> Result<&'r [f32], EngineError> {
+) -> Result<(), EngineError> {
     for &(from, to) in &batch.copies {
         runner.copy_page(from, to);
     }
-    let logits = std::thread::scope(|scope| {
+    let computed = std::thread::scope(|scope| {
         if !held.is_empty() {
             scope.spawn(|| held.iter_mut().for_each(|(_, held)| held.prepare()));
         }
-        runner.forward_paged(&core.chunks(batch))
+        runner.forward_paged(&core.chunks(batch)).map(|_| ())
     });
-    logits.map_err(|error| EngineError::Internal(error.to_string()))
+    computed.map_err(|error| EngineError::Internal(error.to_string()))
 }

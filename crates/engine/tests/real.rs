@@ -1,181 +1,63 @@
 //! The engine on a real model: whatever the company, a request gets the tokens it gets alone.
 
+mod common;
+
+use common::{Answer, Machine, ask, hear, requests};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, channel};
-use std::thread::JoinHandle;
-use std::time::Duration;
-use sterna_engine::{
-    AnswerLimits, Class, FinishReason, Finished, Handle, Limits, Output, Request, Stop,
-    TokenLogprob, disk, start_with_disk,
-};
-use sterna_model::{Model, Tokenizer};
-use sterna_runtime::settings::PAGE_LEN;
-use sterna_runtime::{KvEncoding, Program, Runner, SamplerSettings, Settings};
+use std::sync::mpsc::channel;
+use sterna_engine::{Class, FinishReason, Request, Speculate, Stop, When};
+use sterna_runtime::{KvEncoding, Runner, SamplerSettings, Settings};
 
-const CONTEXT: usize = 256;
-
-fn model() -> Model {
-    Model::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/austen-4m.gguf")).unwrap()
-}
-
-struct Machine {
-    program: Arc<Program>,
-    tokenizer: Arc<Tokenizer>,
-}
-
-impl Machine {
-    /// With so many pages of KV cache.
-    fn new(n_pages: usize) -> Self {
-        Self::with(Settings { kv_positions: Some(n_pages * PAGE_LEN), ..Settings::default() })
-    }
-
-    fn with(settings: Settings) -> Self {
-        let model = model();
-        let threads = settings.threads.or(Some(2));
-        let settings = Settings { context_len: CONTEXT, max_batch_rows: 64, threads, ..settings };
-        let program = Arc::new(Program::compile(&model.graph, &model, &settings, None).unwrap());
-        Self { program, tokenizer: Arc::new(model.tokenizer().unwrap().clone()) }
-    }
-
-    fn engine(&self, max_running: usize) -> Handle {
-        let runner = Runner::new(self.program.clone()).unwrap();
-        self.start(runner, max_running, None).0
-    }
-
-    /// With pages kept in a folder.
-    fn engine_on(&self, folder: &Path, identity: &str) -> (Handle, JoinHandle<()>) {
-        let mut runner = Runner::new(self.program.clone()).unwrap();
-        let config = disk::Config {
-            folder: folder.to_owned(),
-            limit: 1 << 30,
-            identity: identity.into(),
-            // Nothing takes any time, so that nothing is too slow.
-            clock: Box::new(|| Duration::ZERO),
-            log: Box::new(|said| eprintln!("{said}")),
-        };
-        let kept = disk::open(config, &mut runner).unwrap();
-        self.start(runner, 4, Some(kept))
-    }
-
-    fn start(
-        &self,
-        runner: Runner,
-        max_running: usize,
-        kept: Option<disk::Kept>,
-    ) -> (Handle, JoinHandle<()>) {
-        let limits = Limits {
-            n_pages: self.program.settings().n_pages(),
-            context_len: CONTEXT,
-            max_rows: 64,
-            max_running,
-            max_queue: 100,
-            vocabulary: self.program.vocabulary(),
-            itl_target: None,
-            answers: AnswerLimits::default(),
-        };
-        let ticks = AtomicU64::new(0);
-        let clock = move || Duration::from_millis(ticks.fetch_add(1, Ordering::Relaxed));
-        let tokenizer = self.tokenizer.clone();
-        start_with_disk(runner, tokenizer, limits, Box::new(clock), kept).unwrap()
-    }
-}
-
-#[derive(Clone, Debug, PartialEq)]
-struct Answer {
-    tokens: Vec<u32>,
-    text: String,
-    logprobs: Vec<TokenLogprob>,
-    finished: Option<Finished>,
-}
-
-fn ask(engine: &Handle, request: Request) -> Receiver<Output> {
-    let (sender, receiver) = channel();
-    engine.submit(request, Box::new(move |output| sender.send(output).is_ok())).unwrap();
-    receiver
-}
-
-fn hear(answer: Receiver<Output>) -> Answer {
-    let (tokens, text, logprobs) = Default::default();
-    let mut all = Answer { tokens, text, logprobs, finished: None };
-    for output in answer {
-        assert!(all.finished.is_none(), "nothing follows the end");
-        match output {
-            Output::Prompt(logprobs) => all.logprobs.extend(logprobs),
-            Output::Token { id, text, logprob } => {
-                all.tokens.push(id);
-                all.text += &text;
-                all.logprobs.extend(logprob);
-            }
-            Output::Finished(finished) => {
-                all.text += &finished.text;
-                all.finished = Some(finished);
-            }
-            Output::Failed(why) => panic!("{why}"),
-        }
-    }
-    all
-}
-
-/// Different in length, sampling, class and agent; many with a common beginning.
-fn requests(tokenizer: &Tokenizer) -> Vec<Request> {
-    let common = "It is a truth universally acknowledged, that a single man in possession of a good \
-                  fortune, must be in want of a wife. However little known the feelings or views";
-    let ends = ["", " of such a man", " may be on his first", ", my dear Mr. Bennet,", " said"];
-    let one = |i: usize| {
-        let text = match i % 3 {
-            0 => format!("{common}{}", ends[i % ends.len()]),
-            1 => format!("{}{}", &common[..40 + i], ends[i % ends.len()]),
-            _ => format!("Chapter {i}. {}", &common[i..2 * i + 20]),
-        };
-        let temperature = if i.is_multiple_of(2) { 0.0 } else { 1.0 };
-        Request {
-            prompt: tokenizer.encode(&text, true),
-            max_tokens: 8 + 3 * (i % 11),
-            sampling: SamplerSettings {
-                temperature,
-                seed: i as u64,
-                frequency_penalty: (i % 4) as f32 * 0.1,
-                ..SamplerSettings::default()
-            },
-            is_seeded: true,
-            stop: Stop { strings: vec!["dear".into()], ignore_eos: i.is_multiple_of(5) },
-            logprobs: i.is_multiple_of(7).then_some(2),
-            prompt_logprobs: i.is_multiple_of(13).then_some(1),
-            agent: format!("agent-{}", i % 5),
-            class: Class::ALL[i % 3],
-            ..Request::default()
-        }
-    };
-    (0..64).map(one).collect()
-}
-
-// proves A15
+// proves A15: 64 mixed requests, each asked twice at once, so that they coalesce, on so few pages
+// that they give way to each other, and with guesses of every kind: token by token and bit by bit
+// what they get alone.
 #[test]
-fn company_pages_and_preemption_change_no_token() {
+fn company_pages_preemption_and_guesses_change_no_token() {
     let roomy = Machine::new(64);
     let requests = requests(&roomy.tokenizer);
     let solo = roomy.engine(1);
     let alone: Vec<Answer> =
         requests.iter().map(|request| hear(ask(&solo, request.clone()))).collect();
-    // The context is 8 pages, so that 12 make sequences give way to each other.
-    for (n_pages, max_running) in [(64, 16), (12, 8)] {
+    let guessing = |when| Speculate { lookup: when, model: when, most: 5 };
+    for (n_pages, max_running, when) in [
+        (64, 16, When::Never),
+        (12, 8, When::Never),
+        (12, 8, When::Always),
+        (12, 3, When::Measured),
+    ] {
         let machine = Machine::new(n_pages);
-        let engine = machine.engine(max_running);
-        let asked: Vec<_> = requests.iter().map(|r| ask(&engine, r.clone())).collect();
-        for (i, (answer, alone)) in asked.into_iter().zip(&alone).enumerate() {
+        let engine = machine.speculating(max_running, guessing(when));
+        // Whoever can wait comes first, so that those who cannot take their places.
+        let (patient, others): (Vec<_>, Vec<_>) =
+            requests.iter().zip(&alone).partition(|(request, _)| request.class == Class::Batch);
+        let mut asked = Vec::new();
+        for group in [patient, others] {
+            for (request, alone) in group.into_iter().flat_map(|one| [one, one]) {
+                asked.push((ask(&engine, request.clone()), alone));
+            }
+            while engine.stats().new_tokens == 0 {
+                std::thread::yield_now();
+            }
+        }
+        for (i, (answer, alone)) in asked.into_iter().enumerate() {
             let answer = hear(answer);
-            assert_eq!(answer.tokens, alone.tokens, "request {i} on {n_pages} pages");
-            assert_eq!(answer.text, alone.text, "request {i}");
-            assert_eq!(answer.logprobs, alone.logprobs, "request {i}: bit for bit");
+            let which = format!("answer {i} on {n_pages} pages, guesses {when:?}");
+            assert_eq!(answer.tokens, alone.tokens, "{which}");
+            assert_eq!(answer.text, alone.text, "{which}");
+            assert_eq!(answer.logprobs, alone.logprobs, "{which}: bit for bit");
             let reason = |answer: &Answer| answer.finished.as_ref().map(|f| f.reason);
-            assert_eq!(reason(&answer), reason(alone), "request {i}");
+            assert_eq!(reason(&answer), reason(alone), "{which}");
         }
         let stats = engine.stats();
         assert_eq!((stats.waiting, stats.running), (0, 0));
         assert_eq!(stats.pages_used, stats.pages_cached, "no page is held by nobody");
-        assert!(stats.cached_tokens > 0);
+        assert!(stats.cached_tokens > 0 && stats.coalesced > 32, "{} coalesced", stats.coalesced);
+        assert!(stats.preemptions > 0, "nobody gave way: {n_pages} pages, guesses {when:?}");
+        assert_eq!(stats.draft_failure, None);
+        if when == When::Always {
+            let [_, lookup, model] = stats.spec.accepted;
+            assert!(lookup > 0 && model > 0, "{:?}", stats.spec);
+        }
     }
 }
 

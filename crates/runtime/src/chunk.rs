@@ -1,9 +1,11 @@
-//! What a call of a runner computes: the next tokens of sequences, and whose logits are wanted.
+//! What a call of a runner computes: the next tokens of sequences, and whose logits, or states
+//! before the head, are wanted.
 
 use crate::settings::PAGE_LEN;
 use crate::{RuntimeError, SequenceId};
 
-/// Which rows of a chunk the caller wants logits of.
+/// What the caller wants of a chunk's rows: logits, or the states before the head, which a program
+/// keeps that was compiled with [`crate::Settings::hidden`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Logits {
     /// None: the tokens only fill the cache.
@@ -12,6 +14,10 @@ pub enum Logits {
     Last,
     /// Those after every token.
     All,
+    /// None, but the last token's state before the head.
+    LastHidden,
+    /// None, but every token's state before the head.
+    AllHidden,
 }
 
 /// The next tokens of a sequence.
@@ -83,20 +89,38 @@ impl PagedChunk<'_> {
 
 impl Logits {
     /// How many of so many tokens' logits are wanted.
-    pub(crate) fn count(self, n_tokens: usize) -> usize {
+    pub fn count(self, n_tokens: usize) -> usize {
         match self {
-            Logits::None => 0,
+            Logits::None | Logits::LastHidden | Logits::AllHidden => 0,
             Logits::Last => n_tokens.min(1),
             Logits::All => n_tokens,
+        }
+    }
+
+    /// How many of so many tokens' states are wanted.
+    pub fn count_hidden(self, n_tokens: usize) -> usize {
+        match self {
+            Logits::None | Logits::Last | Logits::All => 0,
+            Logits::LastHidden => n_tokens.min(1),
+            Logits::AllHidden => n_tokens,
         }
     }
 
     /// Whether those of one of them are.
     pub(crate) fn wants(self, token: usize, n_tokens: usize) -> bool {
         match self {
-            Logits::None => false,
+            Logits::None | Logits::LastHidden | Logits::AllHidden => false,
             Logits::Last => token + 1 == n_tokens,
             Logits::All => true,
+        }
+    }
+
+    /// Whether the state of one of them is.
+    pub(crate) fn wants_hidden(self, token: usize, n_tokens: usize) -> bool {
+        match self {
+            Logits::None | Logits::Last | Logits::All => false,
+            Logits::LastHidden => token + 1 == n_tokens,
+            Logits::AllHidden => true,
         }
     }
 }

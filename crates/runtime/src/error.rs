@@ -57,6 +57,12 @@ pub enum RuntimeError {
     Bf16Dots { isa: &'static str },
     #[error(transparent)]
     File(#[from] FormatError),
+    /// States before the head are asked of a program that does not keep them.
+    #[error(
+        "this program keeps no states before the head: compile it with `hidden`, of a model whose \
+         last layer is linear"
+    )]
+    NoHidden,
 }
 
 impl RuntimeError {

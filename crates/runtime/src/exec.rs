@@ -2,7 +2,10 @@
 //!
 //! A call's rows are cut into batches of at most `max_batch_rows`; a batch is one walk of the team
 //! through all steps. After the first calls have grown the logits as far as a caller asks, a call
-//! allocates nothing.
+//! allocates nothing. `exec/results.rs` has what a call leaves, `exec/pages.rs` pages as bytes.
+
+mod pages;
+mod results;
 
 use crate::ahead::Ahead;
 use crate::chunk::{Chunk, PagedChunk, Tokens};
@@ -29,6 +32,9 @@ pub struct Runner {
     arena: Lines,
     scratch: Lines,
     logits: Lines,
+    hidden: Lines,
+    /// Rows of both that the last call computed.
+    n_wanted: (usize, usize),
     batch: Batch,
     /// The place in the cache's list of each chunk's sequence.
     places: Vec<usize>,
@@ -66,13 +72,7 @@ impl Runner {
         let arena = Lines::zeroed(lowered.arena_len.div_ceil(16), "activations")?;
         let scratch = Lines::zeroed(program.scratch_lines * n_workers, "scratch")?;
         let logits = Lines::zeroed(program.n_outputs.div_ceil(16), "logits")?;
-        let batch = Batch {
-            tokens: Vec::with_capacity(rows),
-            part_of: Vec::with_capacity(rows),
-            parts: Vec::with_capacity(rows),
-            pages: Vec::with_capacity(settings.n_pages()),
-            wanted: Vec::with_capacity(rows),
-        };
+        let batch = Batch::with_capacity(rows, settings.n_pages());
         let (places, starts) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
         let is_cold = settings.overlap && program.is_shared();
         Ok(Self {
@@ -82,6 +82,8 @@ impl Runner {
             arena,
             scratch,
             logits,
+            hidden: Lines::zeroed(0, "states")?,
+            n_wanted: (0, 0),
             batch,
             places,
             starts,
@@ -97,7 +99,8 @@ impl Runner {
 
     /// The bytes it and its program take; logits as far as calls have grown them.
     pub fn memory(&self) -> program::Memory {
-        let (logits, scratch) = (self.logits.bytes(), self.scratch.bytes());
+        let logits = self.logits.bytes() + self.hidden.bytes();
+        let scratch = self.scratch.bytes();
         program::Memory { logits, scratch, ..self.program.memory() }
     }
 
@@ -157,11 +160,11 @@ impl Runner {
             self.kv.reserve(at, chunk.tokens.len());
             push_start(&mut self.starts, &mut self.batch, self.kv.len_at(at), self.kv.pages_at(at));
         }
-        let n_wanted = self.run_all(chunks);
+        self.run_all(chunks);
         for (&at, chunk) in self.places.iter().zip(chunks) {
             self.kv.advance(at, chunk.tokens.len());
         }
-        Ok(self.wanted_logits(n_wanted))
+        Ok(self.logits())
     }
 
     /// The same for sequences whose pages the caller hands out: several may share pages that are
@@ -183,64 +186,24 @@ impl Runner {
             push_start(&mut self.starts, &mut self.batch, chunk.position, chunk.pages);
         }
         self.grow_logits(chunks)?;
-        let n_wanted = self.run_all(chunks);
-        Ok(self.wanted_logits(n_wanted))
+        self.run_all(chunks);
+        Ok(self.logits())
     }
 
-    /// Copies a page of the KV cache to another, for sequences that part within a page.
-    ///
-    /// # Panics
-    /// When there is no such page.
-    pub fn copy_page(&mut self, from: u32, to: u32) {
-        self.kv.copy_page(from, to);
-    }
-
-    /// A page's keys and values as they lie in memory, the same on every ISA.
-    ///
-    /// # Panics
-    /// When there is no such page.
-    pub fn page(&self, page: u32) -> &[u8] {
-        self.kv.page(page)
-    }
-
-    /// The same, to put back what [`Runner::page`] gave, here or in another process with the same
-    /// model and settings.
-    ///
-    /// # Panics
-    /// When there is no such page.
-    pub fn page_mut(&mut self, page: u32) -> &mut [u8] {
-        self.kv.page_mut(page)
-    }
-
-    /// Makes room for the logits that a call wants.
-    fn grow_logits<C: Tokens>(&mut self, chunks: &[C]) -> Result<(), RuntimeError> {
-        let n_wanted: usize = chunks.iter().map(|c| c.logits().count(c.tokens().len())).sum();
-        let n_lines = (n_wanted * self.program.n_outputs).div_ceil(16);
-        if n_lines > self.logits.lines().len() {
-            self.logits = Lines::zeroed(n_lines, "logits")?;
-        }
-        Ok(())
-    }
-
-    /// Computes all batches of a call; how many rows of logits there are.
-    fn run_all<C: Tokens>(&mut self, chunks: &[C]) -> usize {
+    /// Computes all batches of a call.
+    fn run_all<C: Tokens>(&mut self, chunks: &[C]) {
         let mut at = Cursor { chunk: 0, token: 0 };
-        let mut done = 0;
+        self.n_wanted = (0, 0);
         while self.fill(chunks, &mut at) {
             let start = self.recorder.as_ref().map(Recorder::time);
-            self.run_batch(done);
+            self.run_batch(self.n_wanted.0);
             if let (Some(recorder), Some(start)) = (&mut self.recorder, start) {
                 let wall = recorder.time().saturating_sub(start);
                 recorder.end(&self.program.lowered.steps, &self.batch, wall);
             }
-            done += self.batch.wanted.len();
+            self.keep_hidden();
+            self.n_wanted.0 += self.batch.n_logits;
         }
-        done
-    }
-
-    fn wanted_logits(&self, n_wanted: usize) -> &[f32] {
-        let logits: &[f32] = bytemuck::cast_slice(self.logits.lines());
-        &logits[..n_wanted * self.program.n_outputs]
     }
 
     /// Checks that a call can be done, and finds its sequences.
@@ -273,6 +236,7 @@ impl Runner {
         batch.part_of.clear();
         batch.parts.clear();
         batch.wanted.clear();
+        batch.hidden.clear();
         while let Some(chunk) = chunks.get(at.chunk) {
             let tokens = chunk.tokens();
             let room = self.program.settings.max_batch_rows - batch.tokens.len();
@@ -285,6 +249,8 @@ impl Runner {
                 for (token, &id) in tokens.iter().enumerate().skip(at.token).take(n_rows) {
                     if chunk.logits().wants(token, tokens.len()) {
                         batch.wanted.push(batch.tokens.len() as u32);
+                    } else if chunk.logits().wants_hidden(token, tokens.len()) {
+                        batch.hidden.push(batch.tokens.len() as u32);
                     }
                     batch.tokens.push(id);
                     batch.part_of.push(batch.parts.len() as u32 - 1);
@@ -299,6 +265,8 @@ impl Runner {
                 break;
             }
         }
+        batch.n_logits = batch.wanted.len();
+        batch.wanted.append(&mut batch.hidden);
         !batch.tokens.is_empty()
     }
 

@@ -10,6 +10,7 @@ mod finish;
 use crate::fuse::{self, Fusions, Uses};
 use crate::kv::{KvLayout, KvNode, kv_shape};
 use crate::pack::{Form, Layout};
+use crate::steps::hidden::{self, Hidden};
 use crate::steps::{self, Planned, Rows, Step};
 use crate::team::{Access, Split};
 use crate::{RuntimeError, Settings};
@@ -70,6 +71,8 @@ pub struct Lowered {
     pub kv: KvLayout,
     /// Rotation tables for all positions.
     pub tables: Vec<RopeTable>,
+    /// The states before the head, where they are kept.
+    pub hidden: Option<Hidden>,
     /// Length of the arena in f32.
     pub arena_len: usize,
     /// Entries of the vocabulary that tokens come from.
@@ -112,6 +115,8 @@ pub struct Lowering<'g> {
     split: usize,
     /// The layer of the node being lowered.
     layer: Option<usize>,
+    /// The head, where rows may want their state before it instead of its logits.
+    head: Option<usize>,
 }
 
 /// Lowers a graph.
@@ -127,6 +132,7 @@ pub fn lower(
     let fusions = if settings.fuse { fuse::decide(graph, &uses) } else { Fusions::default() };
     let is_attention = |n: &usize| graph.nodes[*n].op.as_any().is::<Attention>();
     let split = (0..graph.nodes.len()).rev().find(is_attention).unwrap_or(0);
+    let head = hidden::head(graph, &uses, settings).filter(|&n| n > split);
     let mut kv = KvLayout::default();
     for (n, node) in graph.nodes.iter().enumerate() {
         if let Some(op) = node.op.as_any().downcast_ref::<Attention>() {
@@ -150,6 +156,7 @@ pub fn lower(
         places: HashMap::new(),
         split,
         layer: None,
+        head,
     };
     for n in 0..graph.nodes.len() {
         if !lowering.fusions.absorbed.contains(&n) {
@@ -184,7 +191,11 @@ impl<'g> Lowering<'g> {
 
     /// The rows that a node runs on.
     pub fn rows(&self, n: usize) -> Rows {
-        if n > self.split { Rows::Wanted } else { Rows::All }
+        match n {
+            n if self.head == Some(n) => Rows::Logits,
+            n if n > self.split => Rows::Wanted,
+            _ => Rows::All,
+        }
     }
 
     /// The place of an attention node in KV pages.
@@ -205,7 +216,7 @@ impl<'g> Lowering<'g> {
 
     /// Where a value is to be written.
     pub fn output(&mut self, value: ValueId, rows: Rows) -> Place {
-        let place = if self.graph.output == Some(value) && rows == Rows::Wanted {
+        let place = if self.graph.output == Some(value) && rows != Rows::All {
             Place::Logits
         } else {
             self.buffer(self.features(value))
@@ -225,6 +236,10 @@ impl<'g> Lowering<'g> {
     pub fn input(&mut self, value: ValueId, rows: Rows) -> Place {
         if let Some(&place) = self.places.get(&(value, rows)) {
             return place;
+        }
+        if rows == Rows::Logits {
+            // They are the first of those that are wanted.
+            return self.input(value, Rows::Wanted);
         }
         assert!(rows == Rows::Wanted, "value {} is read before written", value.0);
         let from = self.input(value, Rows::All);

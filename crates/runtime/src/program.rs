@@ -4,7 +4,6 @@ use crate::cache::{Cache, Image, Packed, load_or_pack};
 use crate::lower::{Lowered, lower};
 use crate::pack::{Form, Packing, Progress};
 use crate::precision::{Adaptive, Choice};
-use crate::steps::Step;
 use crate::{RuntimeError, Settings};
 use std::sync::Arc;
 use sterna_kernels::{Level, Line};
@@ -85,14 +84,8 @@ impl Program {
         settings: &Settings,
         means: Means<'_>,
     ) -> Result<Self, RuntimeError> {
-        settings.check()?;
         let level = settings.level()?;
-        let graph = if settings.fuse {
-            let names = REWRITES.iter().map(|rewrite| rewrite.name());
-            &rewritten(graph, names).map_err(RuntimeError::Rewrite)?
-        } else {
-            graph
-        };
+        let graph = &prepared(graph, settings)?;
         let adaptive = settings.precision_budget.map(|b| Adaptive::choose(graph, source, b));
         let source = adaptive.as_ref().map_or(source, |adaptive| adaptive);
         let lowered = lower(graph, source, settings)?;
@@ -100,16 +93,12 @@ impl Program {
         let has_bf16 = lowered.layout.sections.iter().any(|s| s.form == Form::PackedBf16);
         let idle = (settings.bf16_dot && !has_bf16)
             .then(|| "bf16 dots change nothing: no matrix of this model is BF16".to_owned());
-        let rows = settings.max_batch_rows;
-        let scratch = |step: &dyn Step| step.scratch_lines(rows, settings.context_len);
-        let scratch_lines = lowered.steps.iter().map(|s| scratch(&*s.step)).max().unwrap_or(0);
         Ok(Self {
+            scratch_lines: scratch_lines(&lowered, settings),
             lowered,
             settings: settings.clone(),
             level,
             n_workers: settings.n_workers(),
-            // A spare line keeps one worker's last line and the next one's first apart.
-            scratch_lines: scratch_lines + 2,
             n_outputs: graph.out_features(),
             weights,
             warnings: warning.into_iter().chain(idle).collect(),
@@ -136,6 +125,11 @@ impl Program {
     /// Logits per row.
     pub fn n_outputs(&self) -> usize {
         self.n_outputs
+    }
+
+    /// Features of the states before the head, where they are kept.
+    pub fn hidden_len(&self) -> Option<usize> {
+        self.lowered.hidden.map(|hidden| hidden.len)
     }
 
     /// Entries of the vocabulary that tokens come from.
@@ -175,16 +169,23 @@ impl Program {
 
     /// The bytes of this program and one runner.
     pub fn memory(&self) -> Memory {
-        let lines = |n: usize| n * size_of::<Line>();
-        let tables = self.lowered.tables.iter().map(|t| (t.cos.len() + t.sin.len()) * 4).sum();
-        Memory {
-            weights: self.lowered.layout.bytes(),
-            tables,
-            arena: lines(self.lowered.arena_len.div_ceil(16)),
-            scratch: lines(self.scratch_lines * self.n_workers),
-            kv: lines(self.settings.n_pages() * self.lowered.kv.page_lines),
-            logits: lines(self.n_outputs.div_ceil(16)),
-        }
+        memory(&self.lowered, &self.settings, self.n_outputs)
+    }
+
+    /// The bytes that a program of this graph and one runner of it would take. No weight is read
+    /// for it, unless adaptive precision has to look at them.
+    ///
+    /// # Errors
+    /// As [`Program::compile`].
+    pub fn memory_of(
+        graph: &Graph,
+        source: &dyn WeightSource,
+        settings: &Settings,
+    ) -> Result<Memory, RuntimeError> {
+        let graph = &prepared(graph, settings)?;
+        let adaptive = settings.precision_budget.map(|b| Adaptive::choose(graph, source, b));
+        let source = adaptive.as_ref().map_or(source, |adaptive| adaptive);
+        Ok(memory(&lower(graph, source, settings)?, settings, graph.out_features()))
     }
 
     pub(crate) fn weights(&self) -> &[Line] {
@@ -193,6 +194,37 @@ impl Program {
 
     pub(crate) fn image(&self) -> &Image {
         &self.weights
+    }
+}
+
+/// The graph as it is lowered, for settings that can be.
+fn prepared(graph: &Graph, settings: &Settings) -> Result<Graph, RuntimeError> {
+    settings.check()?;
+    if !settings.fuse {
+        return Ok(graph.clone());
+    }
+    let names = REWRITES.iter().map(|rewrite| rewrite.name());
+    rewritten(graph, names).map_err(RuntimeError::Rewrite)
+}
+
+/// Lines of scratch of each worker. A spare one keeps a worker's last line and the next one's first
+/// apart.
+fn scratch_lines(lowered: &Lowered, settings: &Settings) -> usize {
+    let (rows, context_len) = (settings.max_batch_rows, settings.context_len);
+    let lines = lowered.steps.iter().map(|s| s.step.scratch_lines(rows, context_len));
+    lines.max().unwrap_or(0) + 2
+}
+
+fn memory(lowered: &Lowered, settings: &Settings, n_outputs: usize) -> Memory {
+    let lines = |n: usize| n * size_of::<Line>();
+    let tables = lowered.tables.iter().map(|t| (t.cos.len() + t.sin.len()) * 4).sum();
+    Memory {
+        weights: lowered.layout.bytes(),
+        tables,
+        arena: lines(lowered.arena_len.div_ceil(16)),
+        scratch: lines(scratch_lines(lowered, settings) * settings.n_workers()),
+        kv: lines(settings.n_pages() * lowered.kv.page_lines),
+        logits: lines(n_outputs.div_ceil(16)),
     }
 }
 

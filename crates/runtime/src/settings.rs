@@ -41,6 +41,8 @@ pub struct Settings {
     /// BF16 matrices meet activations rounded to bf16, where the ISA multiplies such pairs. Changes
     /// numbers.
     pub bf16_dot: bool,
+    /// Whether calls may ask for the states of rows before the head, for embeddings.
+    pub hidden: bool,
     /// How the work is cut. The numbers are the same.
     pub tuning: Tuning,
 }
@@ -61,6 +63,7 @@ impl Default for Settings {
             overlap: true,
             precision_budget: None,
             bf16_dot: false,
+            hidden: false,
             tuning: Tuning::default(),
         }
     }

@@ -5,6 +5,7 @@ use super::{Draft, Lowered, Lowering, Place};
 use crate::RuntimeError;
 use crate::arena::{self, Buffer};
 use crate::steps::Rows;
+use crate::steps::hidden::{self, Hidden};
 use crate::team::{Access, Region, Span};
 
 impl Lowering<'_> {
@@ -19,7 +20,8 @@ impl Lowering<'_> {
             reason: "the graph has none".into(),
         })?;
         // A result that exists on all rows is gathered like any other value.
-        self.input(output, Rows::Wanted);
+        self.input(output, if self.head.is_some() { Rows::Logits } else { Rows::Wanted });
+        let hidden = self.head.map(|head| hidden::lower(&mut self, head)).transpose()?;
         let max_rows = self.settings.max_batch_rows;
         let buffers: Vec<Buffer> = (0..self.buffers.len()).map(|b| self.life(b)).collect();
         let (offsets, arena_len) =
@@ -32,6 +34,7 @@ impl Lowering<'_> {
             Place::Logits => Span::whole(Region::Logits),
             Place::Kv => Span::whole(Region::Kv),
         };
+        let hidden = hidden.map(|(place, len)| Hidden { start: span(place).start, len });
         let access = |draft: &Draft| {
             let reads = draft.reads.iter().map(|&place| span(place)).collect();
             let writes = draft.writes.iter().map(|&(place, split)| (span(place), split)).collect();
@@ -44,6 +47,7 @@ impl Lowering<'_> {
             layout: self.layout,
             kv: self.kv,
             tables: self.tables,
+            hidden,
             arena_len,
             vocabulary: self.vocabulary,
         })

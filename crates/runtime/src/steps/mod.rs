@@ -7,6 +7,7 @@ pub mod embed;
 pub mod gate_up;
 pub mod gather;
 pub mod heads;
+pub mod hidden;
 pub mod linear;
 pub mod norm;
 pub mod prepare;
@@ -24,6 +25,10 @@ pub enum Rows {
     All,
     /// Those whose result was asked for.
     Wanted,
+    /// The first of those: whose logits were.
+    Logits,
+    /// The rest of those: whose state before the head was.
+    Hidden,
 }
 
 /// Consecutive rows of a batch that belong to one sequence.
@@ -52,11 +57,29 @@ pub struct Batch {
     pub parts: Vec<Part>,
     /// The page tables of their sequences.
     pub pages: Vec<u32>,
-    /// The rows whose result is wanted, ascending.
+    /// The rows whose result is wanted: those whose logits are, ascending, then those whose state
+    /// before the head is.
     pub wanted: Vec<u32>,
+    /// How many of them want logits.
+    pub n_logits: usize,
+    /// Those that want their state, while a batch is filled.
+    pub hidden: Vec<u32>,
 }
 
 impl Batch {
+    /// An empty one that grows no further than to so many rows, with page tables of so many pages.
+    pub fn with_capacity(n_rows: usize, n_pages: usize) -> Self {
+        Self {
+            tokens: Vec::with_capacity(n_rows),
+            part_of: Vec::with_capacity(n_rows),
+            parts: Vec::with_capacity(n_rows),
+            pages: Vec::with_capacity(n_pages),
+            wanted: Vec::with_capacity(n_rows),
+            n_logits: 0,
+            hidden: Vec::with_capacity(n_rows),
+        }
+    }
+
     /// The position of a row in its sequence.
     pub fn position(&self, row: usize) -> usize {
         let part = self.parts[self.part_of[row] as usize];
@@ -72,7 +95,8 @@ impl Batch {
     pub fn position_of(&self, rows: Rows, row: usize) -> usize {
         match rows {
             Rows::All => self.position(row),
-            Rows::Wanted => self.position(self.wanted[row] as usize),
+            Rows::Wanted | Rows::Logits => self.position(self.wanted[row] as usize),
+            Rows::Hidden => self.position(self.wanted[self.n_logits + row] as usize),
         }
     }
 
@@ -81,6 +105,8 @@ impl Batch {
         match rows {
             Rows::All => self.tokens.len(),
             Rows::Wanted => self.wanted.len(),
+            Rows::Logits => self.n_logits,
+            Rows::Hidden => self.wanted.len() - self.n_logits,
         }
     }
 }
