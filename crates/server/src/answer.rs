@@ -19,6 +19,8 @@ use sterna_engine::{Class, FinishReason, Finished, Output, Request, TokenLogprob
 pub struct Piece {
     /// New text.
     pub text: String,
+    /// What the model newly thought, where that is told apart.
+    pub thoughts: String,
     /// New calls of tools.
     pub calls: Vec<Call>,
     /// Log probabilities of the prompt, where they were asked for; with the first piece.
@@ -30,6 +32,11 @@ pub struct Piece {
 }
 
 impl Piece {
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        self.text.is_empty() && self.thoughts.is_empty() && self.calls.is_empty()
+    }
+
     /// OpenAI's name of the reason.
     pub fn finish_reason(&self) -> Option<&'static str> {
         self.reason.map(finish_reason)

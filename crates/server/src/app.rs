@@ -1,19 +1,23 @@
 //! The router, and the settings that hold for all routes; `routes.rs` is the map of them.
 //!
-//! In: models and [`Options`]. Out: a [`Router`], which [`crate::serve`] puts on a socket.
+//! In: who has the models, and [`Options`]. Out: a [`Router`], which [`crate::serve`] puts on a
+//! socket.
 
+use crate::agents::Agents;
 use crate::fresh::Fresh;
-use crate::keys::Keys;
+use crate::keys::{self, Keys, Owner};
 use crate::metrics::Named;
-use crate::model::{Model, Served};
+use crate::model::Model;
+use crate::models::Models;
 use crate::process::Busy;
+use crate::reasoning::Form;
 use crate::responses::Store;
 use crate::traces::Traces;
-use crate::{calls, cors, edge, routes};
+use crate::{calls, cors, edge, reasoning, routes};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::http::HeaderMap;
 use axum::middleware::from_fn_with_state;
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use thiserror::Error;
@@ -45,8 +49,13 @@ pub struct Options {
     /// The form in which models call tools, by its name in [`crate::calls::FORMATS`]; otherwise
     /// each model's chat template says which.
     pub tool_call_parser: Option<String>,
+    /// How models write their thoughts, by a name of a form of theirs; `none` leaves them in
+    /// the text. Otherwise each model's chat template says how.
+    pub reasoning_parser: Option<String>,
     /// How long `/health/ready` waits for its token.
     pub ready_timeout: Duration,
+    /// The agents that are known, and what they may.
+    pub agents: Arc<Agents>,
     /// The time of day.
     pub now: fn() -> SystemTime,
 }
@@ -65,7 +74,9 @@ impl Default for Options {
             max_stored_responses: 1_000,
             max_stored_bytes: 64 << 20,
             tool_call_parser: None,
+            reasoning_parser: None,
             ready_timeout: Duration::from_secs(30),
+            agents: Arc::default(),
             now: system_time,
         }
     }
@@ -76,36 +87,29 @@ fn system_time() -> SystemTime {
     SystemTime::now()
 }
 
-/// Models that cannot be served together.
-#[derive(Clone, Debug, PartialEq, Error)]
-pub enum SetupError {
-    /// There is none.
-    #[error("there is no model to serve; name at least one")]
-    NoModel,
-    /// A name twice.
-    #[error("two models are called `{0}`; give one of them another name or alias")]
-    SameName(String),
+/// Options that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum OptionsError {
     /// A form of calls that is not known.
     #[error("there is no tool call parser `{0}`; there are {known}", known = known_parsers())]
     ToolCallParser(String),
-    /// A chat template that is not one.
-    #[error("model `{model}`: its chat template is not valid: {why}; give another one")]
-    Template {
-        /// The model.
-        model: String,
-        /// What is wrong with it.
-        why: String,
-    },
+    /// A form of thoughts that is not known.
+    #[error("there is no reasoning parser `{0}`; there are {known}", known = known_forms())]
+    ReasoningParser(String),
 }
 
 fn known_parsers() -> String {
     calls::FORMATS.iter().map(|format| format.name()).collect::<Vec<_>>().join(", ")
 }
 
+fn known_forms() -> String {
+    reasoning::names().collect::<Vec<_>>().join(", ")
+}
+
 /// What handlers share.
 pub struct App {
-    /// In the order in which they are listed.
-    pub models: Vec<Arc<Model>>,
+    /// Who has the models.
+    pub models: Arc<dyn Models>,
     /// Agents that metrics name.
     pub named: Named,
     /// How much it computes.
@@ -121,38 +125,40 @@ pub struct App {
 }
 
 impl App {
-    fn new(models: Vec<Served>, options: Options) -> Result<Self, SetupError> {
-        if models.is_empty() {
-            return Err(SetupError::NoModel);
-        }
+    fn new(models: Arc<dyn Models>, options: Options) -> Result<Self, OptionsError> {
         if let Some(name) = &options.tool_call_parser
             && calls::by_name(name).is_none()
         {
-            return Err(SetupError::ToolCallParser(name.clone()));
+            return Err(OptionsError::ToolCallParser(name.clone()));
         }
-        let mut names = HashSet::new();
-        for name in models.iter().flat_map(|m| std::iter::once(&m.name).chain(&m.aliases)) {
-            if !names.insert(name.clone()) {
-                return Err(SetupError::SameName(name.clone()));
-            }
+        if let Some(name) = &options.reasoning_parser
+            && !reasoning::names().any(|known| known == name)
+        {
+            return Err(OptionsError::ReasoningParser(name.clone()));
         }
-        let model = |served: Served| {
-            let name = served.name.clone();
-            let model = Model::new(served, options.now);
-            model.map(Arc::new).map_err(|why| SetupError::Template { model: name, why })
-        };
-        let models = models.into_iter().map(model).collect::<Result<_, _>>()?;
         let started = (options.now)();
         let (fresh, named, busy) = (Fresh::new(started), Named::default(), Busy::new());
         let responses = Store::new(options.max_stored_responses, options.max_stored_bytes);
         Ok(Self { models, named, busy, options, responses, fresh, started })
     }
 
+    /// Whose what a request leaves here is: the key's. Where anybody may ask it is everybody's.
+    pub fn owner(&self, headers: &HeaderMap) -> Owner {
+        let Options { keys, agents, .. } = &self.options;
+        let has_key = !keys.is_empty() || agents.of_key(headers).is_some();
+        if has_key { keys::given(headers).map(keys::hash) } else { None }
+    }
+
     /// The form in which a model calls tools.
     pub fn call_format(&self, model: &Model) -> &'static dyn calls::Format {
         let named = self.options.tool_call_parser.as_deref().and_then(calls::by_name);
-        let template = model.template.as_ref().map_or("", |template| template.source());
-        named.unwrap_or_else(|| calls::of_template(template))
+        named.unwrap_or_else(|| calls::of_template(model.template_source()))
+    }
+
+    /// How a model writes thoughts, if it does.
+    pub fn thought_form(&self, model: &Model) -> Option<&'static Form> {
+        let name = self.options.reasoning_parser.as_deref().unwrap_or(reasoning::AUTO);
+        reasoning::form(name, model.template_source())
     }
 
     /// Seconds since 1970.
@@ -169,8 +175,8 @@ impl App {
 /// The routes of these models.
 ///
 /// # Errors
-/// When there is no model, two have the same name, or a chat template is not valid.
-pub fn router(models: Vec<Served>, options: Options) -> Result<Router, SetupError> {
+/// When an option names what there is not.
+pub fn router(models: Arc<dyn Models>, options: Options) -> Result<Router, OptionsError> {
     let max_body_bytes = options.max_body_bytes;
     let app = Arc::new(App::new(models, options)?);
     let add =
@@ -179,8 +185,9 @@ pub fn router(models: Vec<Served>, options: Options) -> Result<Router, SetupErro
         .fold(Router::new(), add)
         .fallback(edge::no_route)
         .method_not_allowed_fallback(edge::no_method)
-        .layer(DefaultBodyLimit::max(max_body_bytes))
         .layer(from_fn_with_state(app.clone(), edge::guard))
+        // Outside the guard, which reads bodies.
+        .layer(DefaultBodyLimit::max(max_body_bytes))
         .layer(from_fn_with_state(app.clone(), cors::guard))
         .with_state(app))
 }

@@ -1,10 +1,13 @@
 //! The opening of every `POST`: the body as JSON, held against its endpoint's table, and its model.
 
 use crate::access::Notes;
+use crate::agents::Agent;
 use crate::app::App;
 use crate::errors::ApiError;
 use crate::fields::Fields;
-use crate::model::{Model, find};
+use crate::generation::agent;
+use crate::model::Model;
+use crate::models;
 use crate::params::{Table, check};
 use crate::translation::Translation;
 use axum::http::{HeaderMap, StatusCode};
@@ -16,6 +19,10 @@ pub struct Asked {
     body: Map<String, Value>,
     /// The model that it names.
     pub model: Arc<Model>,
+    /// Who asks; empty where nobody says so.
+    pub agent: String,
+    /// What an operator said about who asks.
+    pub policy: Agent,
     /// What the answer has to say besides.
     pub warnings: Vec<String>,
     /// Whether a warning is an error.
@@ -50,9 +57,19 @@ impl Asked {
     ) -> Result<Self, ApiError> {
         let is_strict = app.options.strict || asks_strictness(headers);
         let warnings = check("", &body, table, is_strict)?;
-        let model = find(&app.models, Fields(&body).text("model")?)?.clone();
+        let is_known = table.iter().copied().flatten().any(|param| param.name == "keep_alive");
+        let agent = agent(Fields(&body), headers)?;
+        let policy = app.options.agents.policy(&agent, headers)?;
+        let name = models::name_for(app, &agent, Fields(&body).text("model")?)?;
+        let model = models::find(app, &name)?;
         Notes::current().note().model = Some(model.served.name.clone());
-        Ok(Self { body, model, warnings, is_strict, names: Vec::new() })
+        let mut asked = Self { body, model, agent, policy, warnings, is_strict, names: Vec::new() };
+        if let Some(value) = asked.fields().get("keep_alive").filter(|_| is_known)
+            && let Some(warning) = models::keep(app, &asked.model, value)?
+        {
+            asked.warn("keep_alive", warning)?;
+        }
+        Ok(asked)
     }
 
     /// The parameters.
@@ -63,6 +80,18 @@ impl Asked {
     /// Goes on with a body in the chat API's words.
     pub fn translated(&mut self, translation: Translation) {
         (self.body, self.names) = (translation.chat, translation.names);
+    }
+
+    /// Where nobody was named who asks, but the translated body names somebody: that agent.
+    ///
+    /// # Errors
+    /// When the name is none, or of an agent whose key the request has not.
+    pub fn identify(&mut self, app: &App, headers: &HeaderMap) -> Result<(), ApiError> {
+        if self.agent.is_empty() {
+            self.agent = agent(self.fields(), headers)?;
+            self.policy = app.options.agents.policy(&self.agent, headers)?;
+        }
+        Ok(())
     }
 
     /// An error in the client's words.
@@ -84,20 +113,17 @@ impl Asked {
     /// # Errors
     /// Then.
     pub fn warn(&mut self, path: &str, warning: String) -> Result<(), ApiError> {
+        let said = ApiError::new(StatusCode::BAD_REQUEST, "ignored_parameter", warning).about(path);
         if self.is_strict {
-            let status = StatusCode::BAD_REQUEST;
-            return Err(ApiError::new(status, "ignored_parameter", warning).about(path));
+            return Err(said);
         }
-        self.warnings.push(warning);
+        self.warnings.push(self.in_their_words(said).message().to_owned());
         Ok(())
     }
 
     /// An answer with the warnings, if there are any.
-    pub fn with_warnings(self, mut answer: Value) -> Value {
-        if !self.warnings.is_empty() {
-            answer["warnings"] = self.warnings.into();
-        }
-        answer
+    pub fn with_warnings(self, answer: Value) -> Value {
+        with_warnings(answer, self.warnings)
     }
 }
 
@@ -113,6 +139,29 @@ pub fn object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
         Ok(_) => Err(invalid("the body is JSON, but not an object with parameters".into())),
         Err(error) => Err(invalid(format!("the body is not valid JSON: {error}"))),
     }
+}
+
+/// The parameters of a body that asks no model, and what there is to warn of.
+///
+/// # Errors
+/// When it is not a JSON object, or has a parameter that is refused.
+pub fn parameters(
+    app: &App,
+    headers: &HeaderMap,
+    body: &[u8],
+    table: Table,
+) -> Result<(Map<String, Value>, Vec<String>), ApiError> {
+    let body = object(body)?;
+    let warnings = check("", &body, table, app.options.strict || asks_strictness(headers))?;
+    Ok((body, warnings))
+}
+
+/// An answer with warnings, if there are any.
+pub fn with_warnings(mut answer: Value, warnings: Vec<String>) -> Value {
+    if !warnings.is_empty() {
+        answer["warnings"] = warnings.into();
+    }
+    answer
 }
 
 /// Whether a client wants errors instead of warnings.

@@ -3,7 +3,6 @@
 use crate::answer::{Answer, Piece, Shape};
 use crate::app::App;
 use crate::asked::Asked;
-use crate::calls::Reader;
 use crate::conversation::Conversation;
 use crate::edge::{off_thread, weight};
 use crate::errors::ApiError;
@@ -12,6 +11,10 @@ use crate::fresh::Fresh;
 use crate::generation::{Generation, Limit};
 use crate::hints::{PrivateFrom, private_from};
 use crate::logprobs;
+use crate::model::Model;
+use crate::prediction;
+use crate::reading::{Calls, Reader, Reading};
+use crate::reasoning::{self, Form};
 use crate::tables::{APPLY_TEMPLATE, CHAT};
 use crate::tools::Tools;
 use axum::Json;
@@ -22,7 +25,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
-use sterna_engine::{Constraint, FinishReason, Request, TokenLogprob};
+use sterna_engine::{FinishReason, Request};
 use sterna_model::Tokenizer;
 
 /// The likeliest tokens that may be listed with each.
@@ -42,18 +45,13 @@ pub async fn create(
 fn prepare(app: &App, headers: &HeaderMap, body: &[u8]) -> Result<Answer, ApiError> {
     let mut asked = Asked::read(app, headers, body, CHAT)?;
     let limit = limit(&asked)?;
-    let (generation, requests, tools) = plan(app, &mut asked, headers, limit)?;
-    let (format, names) = (app.call_format(&asked.model), tools.names());
-    let reader = || (!names.is_empty()).then(|| Reader::new(format, names.clone()));
+    let Planned { generation, requests, reading } = plan(app, &mut asked, headers, limit)?;
+    let choice = |_| Choice { has_begun: false, reader: reading.reader(), n_calls: 0 };
     let shape = ChatShape {
         tokenizer: asked.model.served.tokenizer.clone(),
         has_logprobs: generation.request.logprobs.is_some(),
-        most_calls: tools.most_calls(),
         ids: app.fresh.fork(),
-        choices: requests
-            .iter()
-            .map(|_| Choice { reader: reader(), ..Choice::default() })
-            .collect(),
+        choices: requests.iter().map(choice).collect(),
     };
     Answer::start(app, asked, &generation, requests, Box::new(shape))
 }
@@ -68,52 +66,57 @@ pub fn limit(asked: &Asked) -> Result<Limit, ApiError> {
     Ok(Limit { max_tokens, default: usize::MAX, context_len: asked.model.served.context_len })
 }
 
-/// What a conversation asks of the engine, through APIs that have no tools.
+/// What is asked of the engine, and how its answers are to be read.
+pub struct Planned {
+    /// What is asked besides the prompts.
+    pub generation: Generation,
+    /// A request per choice.
+    pub requests: Vec<Request>,
+    /// How each answer is read.
+    pub reading: Reading,
+}
+
+/// What a conversation asks of the engine.
 ///
 /// # Errors
 /// For the first parameter that is wrong.
-pub fn requests(
+pub fn plan(
     app: &App,
     asked: &mut Asked,
     headers: &HeaderMap,
     limit: Limit,
-) -> Result<(Generation, Vec<Request>), ApiError> {
-    plan(app, asked, headers, limit).map(|(generation, requests, _)| (generation, requests))
-}
-
-/// What a conversation asks of the engine, and the tools that the answer may call.
-fn plan(
-    app: &App,
-    asked: &mut Asked,
-    headers: &HeaderMap,
-    limit: Limit,
-) -> Result<(Generation, Vec<Request>, Tools), ApiError> {
+) -> Result<Planned, ApiError> {
     let mut generation = generation(asked, headers)?;
     let conversation = Conversation::read(asked)?;
-    may_call(app, asked, &conversation.tools, &mut generation)?;
-    let prompt = conversation.render(&asked.model)?.tokens(&asked.model);
+    let calls = may_call(app, asked, &conversation.tools, &mut generation)?;
+    generation.request.prediction = prediction::read(asked)?;
+    let form = thoughts(app, asked, &mut generation)?;
+    let prompt = conversation.render(&asked.model)?;
+    let begun = |form: &'static Form| (form, prompt.ends_with(form.open));
+    let reading = Reading { thoughts: form.map(begun), calls };
+    let prompt = prompt.tokens(&asked.model);
     generation.request.public_tokens = match private_from(asked.fields())? {
         PrivateFrom::Token(n) => n,
         PrivateFrom::System => conversation.system_tokens(&asked.model, &prompt),
     };
     let requests = generation.requests(app, &[prompt], limit)?;
-    Ok((generation, requests, conversation.tools))
+    Ok(Planned { generation, requests, reading })
 }
 
 /// What is asked of a prompt that is tokens already.
 ///
 /// # Errors
 /// For the first parameter that is wrong.
-pub fn requests_of(
+pub fn plan_of(
     app: &App,
     asked: &mut Asked,
     headers: &HeaderMap,
     limit: Limit,
     prompt: Vec<u32>,
-) -> Result<(Generation, Vec<Request>), ApiError> {
+) -> Result<Planned, ApiError> {
     let generation = generation(asked, headers)?;
     let requests = generation.requests(app, &[prompt], limit)?;
-    Ok((generation, requests))
+    Ok(Planned { generation, requests, reading: Reading::default() })
 }
 
 /// The tokens of a conversation's prompt.
@@ -137,18 +140,14 @@ fn may_call(
     asked: &Asked,
     tools: &Tools,
     generation: &mut Generation,
-) -> Result<(), ApiError> {
-    if tools.names().is_empty() {
-        return Ok(());
+) -> Result<Option<Calls>, ApiError> {
+    let (names, most) = (tools.names(), tools.most_calls());
+    if names.is_empty() {
+        return Ok(None);
     }
     let format = app.call_format(&asked.model);
-    let tokenizer = &asked.model.served.tokenizer;
-    let control = |spelling: &&str| match *tokenizer.encode_special(spelling, false, true) {
-        [token] if tokenizer.token_bytes(token).is_empty() => Some(token),
-        _ => None,
-    };
-    generation.request.visible = format.controls().iter().filter_map(control).collect();
-    let calls: Option<Constraint> = tools.constraint(&asked.model, format)?;
+    generation.request.visible.extend(controls(&asked.model, format.controls()));
+    let calls = tools.constraint(&asked.model, format)?;
     let constraint = &mut generation.request.constraint;
     if constraint.is_some() {
         let message = "an answer is held to a format or grammar, or may be calls of tools: send \
@@ -156,7 +155,42 @@ fn may_call(
         return Err(ApiError::invalid("tools", message));
     }
     *constraint = calls;
-    Ok(())
+    Ok(Some(Calls { format, names, most }))
+}
+
+/// The form of the thoughts that are to be told apart, if any are. An answer that is held to a
+/// format has none.
+fn thoughts(
+    app: &App,
+    asked: &Asked,
+    generation: &mut Generation,
+) -> Result<Option<&'static Form>, ApiError> {
+    let is_wanted = match asked.fields().text("reasoning_format")? {
+        None | Some(reasoning::AUTO | "deepseek") => true,
+        Some(reasoning::NONE) => false,
+        Some(other) => {
+            let message =
+                format!("reasoning_format is \"{other}\"; it must be auto, deepseek or none");
+            return Err(ApiError::invalid("reasoning_format", message));
+        }
+    };
+    let form = app.thought_form(&asked.model).filter(|_| generation.request.constraint.is_none());
+    if let Some(form) = form {
+        // Where they stay in the text, so do their marks.
+        let marks = controls(&asked.model, &[form.open, form.close]);
+        generation.request.visible.extend(marks);
+    }
+    Ok(form.filter(|_| is_wanted))
+}
+
+/// The tokens of these spellings that do not show in a text by themselves.
+fn controls(model: &Model, spellings: &[&str]) -> Vec<u32> {
+    let tokenizer = &model.served.tokenizer;
+    let control = |spelling: &&str| match *tokenizer.encode_special(spelling, false, true) {
+        [token] if tokenizer.token_bytes(token).is_empty() => Some(token),
+        _ => None,
+    };
+    spellings.iter().filter_map(control).collect()
 }
 
 /// How many of the likeliest tokens to list, if log probabilities are wanted.
@@ -186,23 +220,17 @@ fn max_tokens(fields: Fields<'_>) -> Result<Option<usize>, ApiError> {
 struct ChatShape {
     tokenizer: Arc<Tokenizer>,
     has_logprobs: bool,
-    /// Calls that an answer may have; further ones are left out.
-    most_calls: usize,
     /// Ids of calls.
     ids: Fresh,
     choices: Vec<Choice>,
 }
 
 /// A choice as far as it came.
-#[derive(Default)]
 struct Choice {
     /// The first chunk of a choice names the role. It waits for the first text: clients measure
     /// the time to the first token by it.
     has_begun: bool,
-    /// Where tools may be called.
-    reader: Option<Reader>,
-    /// Log probabilities of text that waits to be known as a call or not.
-    held: Vec<TokenLogprob>,
+    reader: Reader,
     /// Calls that were shown.
     n_calls: usize,
 }
@@ -213,10 +241,7 @@ impl ChatShape {
         let choice = &mut self.choices[index];
         let mut calls = Vec::new();
         for call in &piece.calls {
-            // Nine letters and digits: templates of Mistral refuse any others.
-            let id = format!("{:09x}", self.ids.draw() >> 28);
-            let function = json!({ "name": call.name, "arguments": call.arguments });
-            let mut object = json!({ "id": id, "type": "function", "function": function });
+            let mut object = call.object(&self.ids.call_id());
             if is_chunk {
                 object["index"] = choice.n_calls.into();
             }
@@ -236,24 +261,8 @@ impl Shape for ChatShape {
         if is_chunk { "chat.completion.chunk" } else { "chat.completion" }
     }
 
-    fn digest(&mut self, index: usize, mut piece: Piece) -> Option<Piece> {
-        let choice = &mut self.choices[index];
-        let Some(reader) = &mut choice.reader else { return Some(piece) };
-        let n_before = reader.n_calls();
-        let mut said = reader.push(&piece.text);
-        if piece.reason.is_some() {
-            let last = reader.finish();
-            said.text += &last.text;
-            said.calls.extend(last.calls);
-        }
-        said.calls.truncate(self.most_calls.saturating_sub(n_before));
-        choice.held.append(&mut piece.tokens);
-        if said.text.is_empty() && said.calls.is_empty() && piece.reason.is_none() {
-            return None;
-        }
-        piece.tokens = std::mem::take(&mut choice.held);
-        (piece.text, piece.calls) = (said.text, said.calls);
-        Some(piece)
+    fn digest(&mut self, index: usize, piece: Piece) -> Option<Piece> {
+        self.choices[index].reader.read(piece)
     }
 
     fn entry(&mut self, index: usize, piece: &Piece, is_chunk: bool) -> Value {
@@ -265,10 +274,13 @@ impl Shape for ChatShape {
             message.insert("role".into(), "assistant".into());
         }
         // The last chunk has nothing new to say, unless it is the only one.
-        if !piece.text.is_empty() || is_first && calls.is_empty() {
+        if !piece.text.is_empty() || is_first && piece.is_empty() {
             message.insert("content".into(), piece.text.clone().into());
         } else if is_first {
             message.insert("content".into(), Value::Null);
+        }
+        if !piece.thoughts.is_empty() {
+            message.insert("reasoning_content".into(), piece.thoughts.clone().into());
         }
         if !calls.is_empty() {
             message.insert("tool_calls".into(), calls.into());

@@ -61,7 +61,7 @@ fn prepare(app: &App, headers: &HeaderMap, body: &[u8]) -> Result<Answer, ApiErr
         }
     };
     let tokenizer = asked.model.served.tokenizer.clone();
-    let prompts = prompts(fields, &tokenizer)?;
+    let prompts = prompts(fields, "prompt", &tokenizer)?;
     let context_len = asked.model.served.context_len;
     let limit = Limit { max_tokens, default: DEFAULT_TOKENS, context_len };
     let tokens: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.tokens.clone()).collect();
@@ -88,18 +88,26 @@ fn check_best_of(fields: Fields<'_>, n: usize) -> Result<(), ApiError> {
     }
 }
 
-/// What to continue.
-struct Prompt {
+/// What to continue, or to embed.
+pub struct Prompt {
     text: String,
-    tokens: Vec<u32>,
+    /// Its tokens.
+    pub tokens: Vec<u32>,
 }
 
 /// One prompt or several, as texts or as tokens. Texts get what the model expects around them;
 /// tokens are taken as they are.
-fn prompts(fields: Fields<'_>, tokenizer: &Tokenizer) -> Result<Vec<Prompt>, ApiError> {
+///
+/// # Errors
+/// When the parameter of that name is missing or is something else.
+pub fn prompts(
+    fields: Fields<'_>,
+    name: &str,
+    tokenizer: &Tokenizer,
+) -> Result<Vec<Prompt>, ApiError> {
     let wanted = "a text, an array of texts, an array of tokens, or an array of such arrays";
-    let Some(value) = fields.get("prompt") else {
-        return Err(ApiError::invalid("prompt", format!("prompt is missing; it is {wanted}")));
+    let Some(value) = fields.get(name) else {
+        return Err(ApiError::invalid(name, format!("{name} is missing; it is {wanted}")));
     };
     let of_text = |text: &str| {
         let tokens = tokenizer.encode_special(text, true, false);
@@ -114,9 +122,9 @@ fn prompts(fields: Fields<'_>, tokenizer: &Tokenizer) -> Result<Vec<Prompt>, Api
         return Ok(vec![prompt]);
     }
     let Some(values) = value.as_array().filter(|values| !values.is_empty()) else {
-        return Err(wrong("prompt", value, wanted));
+        return Err(wrong(name, value, wanted));
     };
-    let path = |index: usize| format!("prompt[{index}]");
+    let path = |index: usize| format!("{name}[{index}]");
     let each = values.iter().enumerate();
     each.map(|(i, value)| one(value).ok_or_else(|| wrong(&path(i), value, wanted))).collect()
 }

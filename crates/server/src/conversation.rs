@@ -29,6 +29,8 @@ const KEYS: [&str; 10] = [
     "thinking",
     "refusal",
 ];
+/// Names of what the assistant thought, in messages of clients and in templates.
+const THOUGHTS: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 /// Variables of a template that are set here.
 const RESERVED: [&str; 6] =
     ["messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token"];
@@ -144,6 +146,11 @@ impl Prompt {
         self.marked.replace(self.mark, "")
     }
 
+    /// Whether the template ends it with this text.
+    pub fn ends_with(&self, text: &str) -> bool {
+        self.marked.trim_end().ends_with(text)
+    }
+
     /// Its tokens; BOS comes first where the model expects it and the template wrote none.
     pub fn tokens(&self, model: &Model) -> Vec<u32> {
         let tokenizer = &model.served.tokenizer;
@@ -176,8 +183,13 @@ fn messages(asked: &mut Asked) -> Result<Vec<Map<String, Value>>, ApiError> {
     if list.is_empty() {
         return Err(ApiError::invalid("messages", "messages is empty; send at least one"));
     }
-    let source = asked.model.template.as_ref().map(|template| template.source());
-    let knows_developer = source.is_some_and(|source| source.contains("developer"));
+    let source = asked.model.template_source();
+    let knows_developer = source.contains("developer");
+    let looks_up = |name: &&str| {
+        let ways = [format!(".{name}"), format!("'{name}'"), format!("\"{name}\"")];
+        ways.iter().any(|way| source.contains(way))
+    };
+    let thoughts = THOUGHTS.into_iter().find(looks_up);
     let mut unknown = Vec::new();
     let mut messages = Vec::with_capacity(list.len());
     for (index, value) in list.iter().enumerate() {
@@ -185,7 +197,9 @@ fn messages(asked: &mut Asked) -> Result<Vec<Map<String, Value>>, ApiError> {
         let message = value.as_object().ok_or_else(|| wrong(&path, value, "an object"))?;
         let new = |key: &&String| !KEYS.contains(&key.as_str()) && !message[key.as_str()].is_null();
         unknown.extend(message.keys().filter(new).map(|key| format!("{path}.{key}")));
-        messages.push(self::message(&path, message, knows_developer)?);
+        let mut message = self::message(&path, message, knows_developer)?;
+        name_thoughts(&mut message, thoughts);
+        messages.push(message);
     }
     for path in unknown {
         let warning = format!("{path} is unknown: the chat template gets it and may ignore it");
@@ -222,6 +236,14 @@ fn message(
         open_calls(&format!("{path}.tool_calls"), calls)?;
     }
     Ok(message)
+}
+
+/// Gives what the assistant thought the name by which the template looks it up, if it does.
+fn name_thoughts(message: &mut Map<String, Value>, name: Option<&str>) {
+    let Some(name) = name.filter(|name| !message.contains_key(*name)) else { return };
+    if let Some(thoughts) = THOUGHTS.into_iter().find_map(|theirs| message.remove(theirs)) {
+        message.insert(name.to_owned(), thoughts);
+    }
 }
 
 /// Calls that the model made before, with their arguments opened.

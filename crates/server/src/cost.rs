@@ -3,7 +3,7 @@
 use axum::http::{HeaderMap, HeaderValue, header};
 use serde_json::{Value, json};
 use std::time::Duration;
-use sterna_engine::Finished;
+use sterna_engine::{Finished, Guessed};
 
 /// Tokens and times of the choices of one answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +23,9 @@ pub struct Cost {
     pub decode_seconds: f64,
     /// Tokens that came after the first one of their choice, which ends the prefill.
     next_tokens: usize,
+    /// Tokens that were guessed, and those of them from the client's prediction.
+    guessed: Guessed,
+    predicted: Option<Guessed>,
     is_coalesced: bool,
     /// Of the oldest, where the response cache had all of them.
     age: Option<Duration>,
@@ -46,19 +49,29 @@ impl Cost {
             prefill_seconds: longest(|one| one.prefill_seconds),
             decode_seconds: longest(|one| one.decode_seconds),
             next_tokens: finished.iter().map(|one| one.new_tokens.saturating_sub(1)).sum(),
+            guessed: finished.iter().map(|one| one.guessed).sum(),
+            predicted: predicted(finished),
             is_coalesced: finished.iter().all(|one| one.is_coalesced),
             age: finished.iter().map(|one| one.age).collect::<Option<Vec<_>>>().and_then(oldest),
         }
     }
 
-    /// OpenAI's object.
+    /// OpenAI's object. Where there was a prediction, its tokens that were tried are accepted or
+    /// rejected; neither is counted besides.
     pub fn usage(&self) -> Value {
-        json!({
+        let mut usage = json!({
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.new_tokens,
             "total_tokens": self.prompt_tokens + self.new_tokens,
             "prompt_tokens_details": { "cached_tokens": self.cached_tokens },
-        })
+        });
+        if let Some(Guessed { drafted, accepted }) = self.predicted {
+            usage["completion_tokens_details"] = json!({
+                "accepted_prediction_tokens": accepted,
+                "rejected_prediction_tokens": drafted - accepted,
+            });
+        }
+        usage
     }
 
     /// llama.cpp's object. Rates are `null` where no time passed. The first token of an answer
@@ -66,7 +79,7 @@ impl Cost {
     pub fn timings(&self) -> Value {
         let n_computed = self.prompt_tokens.saturating_sub(self.cached_tokens);
         let rate = |n: usize, seconds: f64| (seconds > 0.0).then(|| n as f64 / seconds);
-        json!({
+        let mut timings = json!({
             "cache_n": self.cached_tokens,
             "cache": self.cache(),
             "prompt_n": n_computed,
@@ -75,7 +88,12 @@ impl Cost {
             "predicted_n": self.new_tokens,
             "predicted_ms": self.decode_seconds * 1e3,
             "predicted_per_second": rate(self.next_tokens, self.decode_seconds),
-        })
+        });
+        if self.guessed.drafted > 0 {
+            timings["draft_n"] = self.guessed.drafted.into();
+            timings["draft_n_accepted"] = self.guessed.accepted.into();
+        }
+        timings
     }
 
     /// Shows it in an answer's headers.
@@ -108,6 +126,12 @@ impl Cost {
     }
 }
 
+/// Of all choices together, where there was a prediction.
+fn predicted(finished: &[Finished]) -> Option<Guessed> {
+    let predicted: Vec<Guessed> = finished.iter().filter_map(|one| one.predicted).collect();
+    (!predicted.is_empty()).then(|| predicted.into_iter().sum())
+}
+
 fn oldest(ages: Vec<Duration>) -> Option<Duration> {
     ages.into_iter().max()
 }
@@ -127,6 +151,9 @@ mod tests {
             queue_seconds: 0.001,
             prefill_seconds: 0.5,
             decode_seconds,
+            embedding: None,
+            guessed: Guessed::default(),
+            predicted: None,
             is_coalesced: false,
             age: None,
             stop_text: None,
@@ -158,6 +185,23 @@ mod tests {
         assert_eq!(cost.timings(), timings);
         let header = "queue;dur=1.000, prefill;dur=500.000, decode;dur=2000.000";
         assert_eq!(cost.server_timing(), header);
+    }
+
+    #[test]
+    fn guesses_are_shown_where_there_were_some() {
+        let guessed = |drafted, accepted| Guessed { drafted, accepted };
+        let mut choices = [finished(0, 5, 2.0), finished(0, 5, 2.0)];
+        choices[0].guessed = guessed(7, 3);
+        let cost = Cost::of(&choices, 2);
+        assert_eq!(cost.usage()["completion_tokens_details"], Value::Null);
+        assert_eq!(
+            (&cost.timings()["draft_n"], &cost.timings()["draft_n_accepted"]),
+            (&json!(7), &json!(3))
+        );
+        choices[0].predicted = Some(guessed(4, 3));
+        choices[1].predicted = Some(guessed(2, 0));
+        let details = json!({ "accepted_prediction_tokens": 3, "rejected_prediction_tokens": 3 });
+        assert_eq!(Cost::of(&choices, 2).usage()["completion_tokens_details"], details);
     }
 
     #[test]

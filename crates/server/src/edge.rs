@@ -1,12 +1,17 @@
-//! What every request passes: its id, its line in the log, the key, the time for its body, and a
-//! net under panics.
+//! What every request passes: its id, its line in the log, the key, the wait for its model, the
+//! time for its body, and a net under panics.
 
 use crate::access::{Line, Notes};
-use crate::app::App;
+use crate::agents::{AGENT_HEADER, unproven};
+use crate::app::{App, Options};
 use crate::body;
 use crate::dialect::Dialect;
 use crate::errors::ApiError;
-use axum::extract::{Request, State};
+use crate::model::Model;
+use crate::models;
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request, State};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -34,17 +39,71 @@ pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) ->
 }
 
 async fn answer(app: &App, request: Request, next: Next) -> Response {
-    match app.options.keys.check(request.uri().path(), request.headers()) {
+    let within = app.options.body_timeout;
+    let request = request.map(|body| body::within(body, within));
+    match admit(app, request).await {
         Err(error) => error.into_response(),
-        Ok(()) => {
+        // The model stays in memory until the handler has it, or has given its answer.
+        Ok((request, _model)) => {
             // A handler shares nothing that a panic could leave half-changed: what it submitted is
             // cancelled while the stack unwinds.
-            let within = app.options.body_timeout;
-            let request = request.map(|body| body::within(body, within));
             let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;
             answer.unwrap_or_else(|_| panicked().into_response())
         }
     }
+}
+
+/// Who may ask, and once the model that it wants is in memory.
+async fn admit(app: &App, mut request: Request) -> Result<(Request, Option<Arc<Model>>), ApiError> {
+    identify(app, &mut request)?;
+    if !may_want_a_model(&request) {
+        return Ok((request, None));
+    }
+    let (parts, body) = request.into_parts();
+    let whole = Request::from_parts(parts.clone(), body);
+    let body = Bytes::from_request(whole, &()).await?;
+    let agent = parts.headers.get(AGENT_HEADER).and_then(|agent| agent.to_str().ok());
+    let model = models::lease(app, parts.uri.path(), &body, agent).await?;
+    Ok((Request::from_parts(parts, body.into()), model))
+}
+
+/// Checks the key, and writes down which agent asks where the key says so: keys of agents open too.
+fn identify(app: &App, request: &mut Request) -> Result<(), ApiError> {
+    let Options { keys, agents, .. } = &app.options;
+    let owner = agents.of_key(request.headers()).map(str::to_owned);
+    if owner.is_none() {
+        keys.check(request.uri().path(), request.headers())?;
+    }
+    let headers = request.headers_mut();
+    let named = headers.get(AGENT_HEADER).and_then(|agent| agent.to_str().ok());
+    if let Some(agent) = owner {
+        if let Some(other) = named.filter(|&named| named != agent) {
+            let message = format!("the key is agent `{agent}`'s and X-Agent-Id says `{other}`");
+            return Err(ApiError::new(StatusCode::FORBIDDEN, "agent_mismatch", message));
+        }
+        Notes::current().note().agent = Some(agent.clone());
+        let value = HeaderValue::from_str(&agent).expect("names of agents are visible ASCII");
+        headers.insert(AGENT_HEADER, value);
+        return Ok(());
+    }
+    match named.filter(|named| agents.get(named).key_sha256.is_some()) {
+        Some(named) => Err(unproven(named)),
+        None => Ok(()),
+    }
+}
+
+/// Posts here do not ask a model.
+const OF_OPERATORS: [&str; 4] = ["/models/", "/v1/models/", "/v1/cache/", "/api/show"];
+
+/// Whether a request may have a body that names a model to be asked: what operators post names one
+/// too, but to load it or let it go, who wants to see one does not ask it, and uploads are no JSON.
+fn may_want_a_model(request: &Request) -> bool {
+    let path = request.uri().path();
+    let is_about = |prefix: &&str| path.starts_with(*prefix);
+    let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    request.method() == Method::POST
+        && !OF_OPERATORS.iter().any(is_about)
+        && !kind.is_some_and(|kind| kind.starts_with("multipart/"))
 }
 
 fn panicked() -> ApiError {

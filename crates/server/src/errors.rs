@@ -128,6 +128,10 @@ impl From<EngineError> for ApiError {
                 Self::new(StatusCode::GATEWAY_TIMEOUT, "deadline_missed", message)
             }
             EngineError::Draining => busy("shutting_down").retry_after(5),
+            EngineError::Refused { retry_seconds, .. } => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded", message)
+                    .retry_after(retry_seconds)
+            }
             EngineError::Internal(_) => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", message)
             }
@@ -177,6 +181,8 @@ mod tests {
         let full = EngineError::QueueFull { waiting: 3 };
         assert_eq!(shown(full), (503, "queue_full".into(), Some("1".into())));
         assert_eq!(shown(EngineError::Draining), (503, "shutting_down".into(), Some("5".into())));
+        let refused = EngineError::Refused { why: "x".into(), retry_seconds: 7 };
+        assert_eq!(shown(refused), (429, "rate_limit_exceeded".into(), Some("7".into())));
         let late = EngineError::TooLate { answered_in_ms: 9, deadline_ms: 3, retry_after: 4 };
         assert_eq!(shown(late), (429, "deadline_too_early".into(), Some("4".into())));
         let missed = EngineError::DeadlineMissed;

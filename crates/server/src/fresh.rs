@@ -42,6 +42,12 @@ impl Fresh {
     pub fn id(&self, prefix: &str) -> String {
         format!("{prefix}{:016x}{:016x}", self.draw(), self.draw())
     }
+
+    /// An id of a call of a tool: nine letters and digits, since templates of Mistral refuse any
+    /// others.
+    pub fn call_id(&self) -> String {
+        format!("{:09x}", self.draw() >> 28)
+    }
 }
 
 #[cfg(test)]

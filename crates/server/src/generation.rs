@@ -32,7 +32,7 @@ pub struct Generation {
 }
 
 /// Notes who asks, and how urgently, for the log.
-fn note(request: &Request) {
+pub fn note(request: &Request) {
     let notes = Notes::current();
     let mut noted = notes.note();
     noted.class = Some(request.class.name());
@@ -66,7 +66,7 @@ const MAX_STOPS: usize = 64;
 const LEAST_TOP_P: f32 = f32::MIN_POSITIVE;
 
 impl Generation {
-    /// Reads the parameters, and the agent's name from its header where the body has none.
+    /// Reads the parameters.
     ///
     /// # Errors
     /// For the first parameter that is wrong.
@@ -80,9 +80,9 @@ impl Generation {
         request.stop.strings = stops(fields)?;
         request.stop.ignore_eos = fields.flag("ignore_eos")?.unwrap_or(false);
         request.constraint = constraint;
-        request.class = class(fields)?;
-        request.agent = agent(fields, headers)?;
-        note(&request);
+        let class = class(fields)?;
+        request.share = asked.policy.share;
+        request.agent.clone_from(&asked.agent);
         let warnings = hints::read(fields, headers, asked.is_strict, &mut request)?;
         let seed = match fields.get("seed") {
             None => None,
@@ -91,6 +91,8 @@ impl Generation {
         request.is_seeded = seed.is_some();
         let n = fields.integer("n", 1, MAX_N)?.unwrap_or(1) as usize;
         asked.warnings.extend(warnings);
+        request.class = allowed(class, asked)?;
+        note(&request);
         Ok(Self { request, n, seed, is_streamed, includes_usage })
     }
 
@@ -208,7 +210,10 @@ fn stops(fields: Fields<'_>) -> Result<Vec<String>, ApiError> {
 }
 
 /// `service_tier` of OpenAI, or `priority` of vLLM, where lower numbers are served first.
-fn class(fields: Fields<'_>) -> Result<Class, ApiError> {
+///
+/// # Errors
+/// When one of them is neither, or they differ.
+pub fn class(fields: Fields<'_>) -> Result<Option<Class>, ApiError> {
     let tier = match fields.text("service_tier")? {
         None | Some("auto") => None,
         Some("priority") => Some(Class::Interactive),
@@ -234,11 +239,33 @@ fn class(fields: Fields<'_>) -> Result<Class, ApiError> {
             );
             Err(ApiError::invalid("priority", message))
         }
-        (tier, priority) => Ok(tier.or(priority).unwrap_or_default()),
+        (tier, priority) => Ok(tier.or(priority)),
     }
 }
 
-fn agent(fields: Fields<'_>, headers: &HeaderMap) -> Result<String, ApiError> {
+/// The class that was asked for, or else the agent's, which is also the most urgent it may have.
+///
+/// # Errors
+/// When it is more urgent, and requests are taken strictly.
+pub fn allowed(class: Option<Class>, asked: &mut Asked) -> Result<Class, ApiError> {
+    let Some(most) = asked.policy.class else { return Ok(class.unwrap_or_default()) };
+    if let Some(wanted) = class.filter(|&class| class < most) {
+        let warning = format!(
+            "the class {} is more urgent than {}, which is the most that agent `{}` may have",
+            wanted.name(),
+            most.name(),
+            asked.agent
+        );
+        asked.warn("priority", warning)?;
+    }
+    Ok(class.unwrap_or(most).max(most))
+}
+
+/// Who asks: the body says it, or else the header.
+///
+/// # Errors
+/// When a name is too long or empty.
+pub fn agent(fields: Fields<'_>, headers: &HeaderMap) -> Result<String, ApiError> {
     if let Some(agent) = name(fields, "agent_id")? {
         return Ok(agent.to_owned());
     }

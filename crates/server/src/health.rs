@@ -21,18 +21,18 @@ pub async fn version() -> Json<Value> {
     Json(json!({ "name": "sterna", "version": env!("CARGO_PKG_VERSION") }))
 }
 
-/// `GET /health/ready`: every model generates a token now. It goes through the queue as a request
-/// does, ahead of others.
+/// `GET /health/ready`: every model in memory generates a token now. It goes through the queue as a
+/// request does, ahead of others.
 pub async fn ready(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
     let limit = app.options.ready_timeout;
     let mut ready = Vec::new();
-    for model in &app.models {
+    for model in app.models.ready() {
         let name = &model.served.name;
         let not_ready = |why: String| {
             let message = format!("model `{name}` does not answer: {why}");
             ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", message).retry_after(1)
         };
-        match tokio::time::timeout(limit, one_token(model)).await {
+        match tokio::time::timeout(limit, one_token(&model)).await {
             Ok(Ok(seconds)) => ready.push(json!({ "model": name, "token_ms": seconds * 1e3 })),
             Ok(Err(error)) => return Err(not_ready(error.to_string())),
             Err(_) => {

@@ -72,11 +72,6 @@ impl Keys {
         Err(ApiError::new(StatusCode::UNAUTHORIZED, "invalid_api_key", fix))
     }
 
-    /// Whose what a request leaves here is: the key's. Where anybody may ask it is everybody's.
-    pub(crate) fn owner(&self, headers: &HeaderMap) -> Owner {
-        if self.is_empty() { None } else { given(headers).map(hash) }
-    }
-
     /// Compares with every key, whichever fits.
     fn have(&self, key: &str) -> bool {
         let given = hash(key);
@@ -94,7 +89,8 @@ pub fn scope(headers: &HeaderMap) -> String {
     given(headers).map_or_else(String::new, short)
 }
 
-fn given(headers: &HeaderMap) -> Option<&str> {
+/// The key that a request has.
+pub fn given(headers: &HeaderMap) -> Option<&str> {
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| {
         let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
@@ -102,7 +98,8 @@ fn given(headers: &HeaderMap) -> Option<&str> {
     bearer.or_else(|| headers.get("x-api-key")?.to_str().ok())
 }
 
-fn hash(key: &str) -> [u8; 32] {
+/// What is kept of a key.
+pub fn hash(key: &str) -> [u8; 32] {
     Sha256::digest(key.as_bytes()).into()
 }
 

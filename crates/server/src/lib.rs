@@ -1,16 +1,16 @@
 //! Speaks HTTP: the routes of OpenAI, Anthropic, Ollama and llama.cpp, health and metrics. Knows no
 //! tensors.
 //!
-//! In: models, each an engine with its tokenizer and chat template ([`Served`]). Out: a router
-//! ([`router`]) that [`serve`] puts on a socket. What a request asks for is honoured, refused with
-//! the parameter's name, or listed in the answer's `warnings`; `tables.rs` says which, per
-//! parameter. A client that goes away takes its requests with it.
+//! In: models, each an engine with its tokenizer and chat template ([`Served`]), kept by whoever is
+//! the [`Models`]. Out: a router ([`router`]) that [`serve`] puts on a socket. What a request asks
+//! for is honoured, refused with the parameter's name, or listed in the answer's `warnings`;
+//! `tables.rs` says which, per parameter. A client that goes away takes its requests with it.
 //!
 //! Reading order: `routes` is the map of routes; `tables` and `params` what may be asked;
 //! `generation` what both ways of generating share; `completions` and `chat` the two ways; `answer`
 //! and `sse` how pieces of an engine's answer become a response. `translation` puts what other APIs
 //! are asked into a chat's words, and `telling` says the answer in theirs: `responses`, `messages`,
-//! `ollama`.
+//! `ollama`. `models` is who keeps models in memory, and `agents` who asks.
 #![forbid(unsafe_code)]
 
 mod app;
@@ -25,7 +25,13 @@ mod errors;
 mod fresh;
 mod groups;
 mod keys;
+
+mod agents;
+mod keep_alive;
+mod metered;
 mod model;
+mod models;
+mod quotas;
 mod trace;
 mod traces;
 
@@ -41,8 +47,10 @@ mod constraints;
 mod gbnf;
 mod generation;
 mod hints;
+mod prediction;
 
 mod completions;
+mod embeddings;
 
 pub mod calls;
 mod chat;
@@ -53,6 +61,8 @@ mod marks;
 mod messages;
 mod ollama;
 mod python;
+mod reading;
+mod reasoning;
 mod responses;
 mod template;
 mod tools;
@@ -64,6 +74,7 @@ mod logprobs;
 mod sse;
 mod telling;
 
+mod cache;
 mod health;
 mod metrics;
 mod openapi;
@@ -85,13 +96,18 @@ mod tls;
 mod vocabulary;
 
 pub use access::{Access, Noted};
-pub use app::{Options, SetupError, router};
+pub use agents::{Agent, Agents};
+pub use app::{Options, OptionsError, router};
 pub use backend::Backend;
+pub use cache::{CacheStats, InMemory, LOAD_BOUNDS};
 pub use cors::check_origin;
 pub use cost::Cost;
 pub use incoming::{Connection, Incoming};
+pub use keep_alive::KeepAlive;
 pub use keys::Keys;
-pub use model::Served;
+pub use model::{Model, Served};
+pub use models::{Listed, Models, Status, Unavailable, Waiting};
+pub use quotas::Quotas;
 pub use serve::serve;
 pub use tls::{Tls, TlsError};
 pub use trace::TraceParent;

@@ -8,7 +8,9 @@ mod own;
 mod vllm;
 
 use crate::app::App;
+use crate::cache::CacheStats;
 use crate::groups::Lengths;
+use crate::model::Model;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -47,6 +49,10 @@ enum Of {
     Spreads(&'static [f64], fn(&Seen) -> Vec<(Labels, &Histogram)>),
     /// Of the process, if the system tells.
     Process(fn(&App) -> Option<(Labels, f64)>),
+    /// Of all models together: several, told apart by labels.
+    Server(fn(&App, &CacheStats) -> Vec<(Labels, f64)>),
+    /// A distribution of all models together, and the bounds by which it is shown.
+    ServerSpread(&'static [f64], fn(&CacheStats) -> &Histogram),
 }
 
 const fn family(name: &'static str, kind: &'static str, of: Of, help: &'static str) -> Family {
@@ -90,12 +96,12 @@ fn pages_in_use(stats: &Stats) -> usize {
 
 /// Shows them.
 pub async fn show(State(app): State<Arc<App>>) -> Response {
-    let seen: Vec<Seen> = app.models.iter().map(|model| seen(&app, model)).collect();
+    let seen: Vec<Seen> = app.models.ready().iter().map(|model| seen(&app, model)).collect();
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], render(&app, &seen)).into_response()
 }
 
-fn seen(app: &App, model: &crate::model::Model) -> Seen {
+fn seen(app: &App, model: &Model) -> Seen {
     let served = &model.served;
     let stats = served.engine.stats();
     let agents = app.named.of(&stats.agents, app.options.metrics_agents);
@@ -145,8 +151,9 @@ impl Named {
 /// The text: a family of samples after another, in each a sample per model.
 fn render(app: &App, models: &[Seen]) -> String {
     let mut out = String::new();
+    let cache = app.models.stats();
     for family in vllm::FAMILIES.iter().chain(own::FAMILIES) {
-        let lines = samples(family, app, models);
+        let lines = samples(family, app, &cache, models);
         // A family is described where it has something to show.
         if !lines.is_empty() {
             let Family { name, kind, help, .. } = family;
@@ -158,7 +165,7 @@ fn render(app: &App, models: &[Seen]) -> String {
     out
 }
 
-fn samples(family: &Family, app: &App, models: &[Seen]) -> String {
+fn samples(family: &Family, app: &App, cache: &CacheStats, models: &[Seen]) -> String {
     let mut out = String::new();
     let name = family.name;
     for model in models {
@@ -178,12 +185,19 @@ fn samples(family: &Family, app: &App, models: &[Seen]) -> String {
                     distribution(&mut out, name, &with(labels), histogram, bounds);
                 }
             }
-            Of::Process(_) => {}
+            Of::Process(_) | Of::Server(_) | Of::ServerSpread(..) => {}
         }
     }
-    if let Of::Process(value) = family.of
-        && let Some((labels, value)) = value(app)
-    {
+    let of_server = match family.of {
+        Of::Process(value) => value(app).into_iter().collect(),
+        Of::Server(values) => values(app, cache),
+        Of::ServerSpread(bounds, spread) => {
+            distribution(&mut out, name, &Labels::new(), spread(cache), bounds);
+            Vec::new()
+        }
+        Of::Number(_) | Of::Numbers(_) | Of::Spreads(..) => Vec::new(),
+    };
+    for (labels, value) in of_server {
         sample(&mut out, name, &labels, value);
     }
     out

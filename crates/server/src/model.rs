@@ -1,21 +1,17 @@
-//! The models that are served, found by name, and the routes that list them.
+//! A model that is served: an engine, and what is needed to talk to it in text.
 
-use crate::app::App;
+use crate::agents::Agents;
 use crate::backend::Backend;
 use crate::controls::Controls;
-use crate::errors::ApiError;
 use crate::groups::Groups;
+use crate::metered::Metered;
 use crate::template::ChatTemplate;
-use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use serde_json::{Value, json};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
-use sterna_engine::Grammars;
+use sterna_engine::{Grammars, Pooling};
 use sterna_model::Tokenizer;
 
-/// A model to serve: an engine, and what is needed to talk to it in text.
+/// A model to serve.
 pub struct Served {
     /// The name that answers carry.
     pub name: String,
@@ -27,6 +23,8 @@ pub struct Served {
     pub context_len: usize,
     /// The model's Jinja template; without one, messages become lines of `role: content`.
     pub chat_template: Option<String>,
+    /// How embeddings are made of a text's tokens; `None` where the model's way is not there.
+    pub pooling: Option<Pooling>,
     /// What the template sees as `bos_token`.
     pub bos: Option<String>,
     /// What the template sees as `eos_token`.
@@ -48,27 +46,37 @@ pub struct Model {
     /// What was given.
     pub served: Served,
     /// The parsed template.
-    pub template: Option<ChatTemplate>,
+    pub(crate) template: Option<ChatTemplate>,
     /// What its answers were like.
-    pub groups: Groups,
+    pub(crate) groups: Groups,
     controls: OnceLock<Controls>,
     grammars: OnceLock<Result<Grammars, String>>,
 }
 
 impl Model {
-    /// Parses the template.
+    /// Parses the template, and puts the agents' quotas before the engine.
     ///
     /// # Errors
     /// When it is not one: a sentence.
-    pub fn new(served: Served, now: fn() -> SystemTime) -> Result<Self, String> {
+    pub fn new(
+        mut served: Served,
+        agents: Arc<Agents>,
+        now: fn() -> SystemTime,
+    ) -> Result<Self, String> {
         let source = served.chat_template.as_deref();
         let template = source.map(|source| ChatTemplate::new(source, now)).transpose()?;
+        served.engine = Arc::new(Metered { engine: served.engine, agents, now });
         let (groups, controls, grammars) = Default::default();
         Ok(Self { served, template, groups, controls, grammars })
     }
 
+    /// Whether somebody else than its keeper has it, or an answer of it is not over.
+    pub fn is_in_use(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) > 1 || Arc::strong_count(&self.served.engine) > 1
+    }
+
     /// The control tokens; found when first asked for, since that goes over the whole vocabulary.
-    pub fn controls(&self) -> &Controls {
+    pub(crate) fn controls(&self) -> &Controls {
         self.controls.get_or_init(|| Controls::of(&self.served.tokenizer))
     }
 
@@ -81,60 +89,13 @@ impl Model {
         made.as_ref().map_err(Clone::clone)
     }
 
-    fn names(&self) -> impl Iterator<Item = &String> {
+    /// Its chat template, empty where there is none.
+    pub fn template_source(&self) -> &str {
+        self.template.as_ref().map_or("", |template| template.source())
+    }
+
+    /// Its name and its aliases.
+    pub fn names(&self) -> impl Iterator<Item = &String> {
         std::iter::once(&self.served.name).chain(&self.served.aliases)
     }
-
-    /// An entry of the list of models, under one of its names.
-    fn entry(&self, name: &str) -> Value {
-        let Served { created, context_len, describe, name: root, .. } = &self.served;
-        json!({
-            "id": name,
-            "object": "model",
-            "created": created,
-            "owned_by": "sterna",
-            "root": root,
-            "max_model_len": context_len,
-            "description": describe,
-        })
-    }
-}
-
-/// The model of a request. One that names none gets the only one there is.
-///
-/// # Errors
-/// When there is no model of that name, or several and none was named.
-pub fn find<'a>(models: &'a [Arc<Model>], name: Option<&str>) -> Result<&'a Arc<Model>, ApiError> {
-    let names = || {
-        let names = models.iter().flat_map(|model| model.names());
-        names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
-    };
-    let Some(name) = name else {
-        return match models {
-            [only] => Ok(only),
-            _ => Err(ApiError::invalid("model", format!("model is missing; it is {}", names()))),
-        };
-    };
-    let found = models.iter().find(|model| model.names().any(|known| known == name));
-    found.ok_or_else(|| {
-        let message = format!("there is no model `{name}` here; this server has {}", names());
-        ApiError::new(StatusCode::NOT_FOUND, "model_not_found", message).about("model")
-    })
-}
-
-/// `GET /v1/models`.
-pub async fn list(State(app): State<Arc<App>>) -> Json<Value> {
-    let mut data = Vec::new();
-    for model in &app.models {
-        data.extend(model.names().map(|name| model.entry(name)));
-    }
-    Json(json!({ "object": "list", "data": data }))
-}
-
-/// `GET /v1/models/{id}`.
-pub async fn one(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
-    find(&app.models, Some(&id)).map(|model| Json(model.entry(&id)))
 }

@@ -2,20 +2,22 @@
 //!
 //! In: messages or a prompt, and `options`, which are the chat API's parameters with Ollama's own
 //! values where nothing is said. Out: lines of JSON (`ollama/voice.rs`); `ollama/models.rs` has the
-//! routes that list models.
+//! routes that list models, `ollama/embed.rs` those that embed texts.
 
+mod embed;
 mod models;
 mod voice;
 
-pub use models::{ps, show, tags, version};
+pub use embed::{embed, embeddings};
+pub use models::{ps, show, tags, untag, version};
 
 use crate::app::App;
 use crate::asked::{Asked, object};
-use crate::chat;
+use crate::chat::{self, Planned};
 use crate::edge::off_thread;
 use crate::errors::ApiError;
 use crate::fields::{Fields, wrong};
-use crate::generation::Generation;
+use crate::keep_alive::KeepAlive;
 use crate::params::{Table, check};
 use crate::running::Running;
 use crate::tables::{
@@ -31,7 +33,6 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
-use sterna_engine::Request;
 use voice::{Form, OllamaVoice};
 
 /// Answers a conversation.
@@ -67,8 +68,8 @@ async fn respond(
 
 /// What comes of a request.
 enum Prepared {
-    Telling(Telling),
-    /// It had nothing to answer: so clients ask that a model be loaded.
+    Telling(Box<Telling>),
+    /// It had nothing to answer: so clients ask that a model be loaded, or let go.
     Loaded(Value),
 }
 
@@ -76,7 +77,7 @@ enum Prepared {
 fn body_of(app: &App, body: &[u8]) -> Result<Map<String, Value>, ApiError> {
     let mut body = object(body)?;
     if let Some(Value::String(name)) = body.get_mut("model") {
-        models::untag(app, name);
+        untag(app, name);
     }
     Ok(body)
 }
@@ -96,18 +97,22 @@ fn prepare(
         Form::Chat => chat_content(&mut asked)?,
         Form::Generate => generate_content(asked.fields())?,
     };
-    let window = translate(&mut asked, table, content.clone())?;
+    let window = translate(app, &mut asked, table, content.clone())?;
     let voice = OllamaVoice::new(app.clone(), form, &asked);
     let is_empty = matches!(&content, Content::Messages(messages) if messages.is_empty());
     if is_empty || matches!(&content, Content::Raw(text) if text.is_empty()) {
-        return Ok(Prepared::Loaded(voice.loaded(asked.warnings)));
+        let keep_alive = asked.fields().get("keep_alive").and_then(|v| KeepAlive::of_json(v).ok());
+        let reason = if keep_alive.is_some_and(KeepAlive::is_zero) { "unload" } else { "load" };
+        return Ok(Prepared::Loaded(voice.nothing(reason, asked.warnings)));
     }
     let planned = plan(app, &mut asked, headers, &content, window);
-    let (generation, requests) = planned.map_err(|error| asked.in_their_words(error))?;
+    let Planned { generation, requests, reading } =
+        planned.map_err(|error| asked.in_their_words(error))?;
     let running = Running::start(&asked.model, requests, 1)?;
-    let Generation { is_streamed, ref request, .. } = generation;
-    let voice = Box::new(voice.says(asked.warnings, request.logprobs.is_some()));
-    Ok(Prepared::Telling(Telling { running, voice, class: request.class, is_streamed }))
+    let (reader, is_streamed) = (reading.reader(), generation.is_streamed);
+    let (class, has_logprobs) = (generation.request.class, generation.request.logprobs.is_some());
+    let voice = Box::new(voice.says(asked.warnings, has_logprobs));
+    Ok(Prepared::Telling(Box::new(Telling { running, reader, voice, class, is_streamed })))
 }
 
 /// What is to be answered.
@@ -159,7 +164,12 @@ fn generate_content(fields: Fields<'_>) -> Result<Content, ApiError> {
 }
 
 /// Puts the request into a chat's words. Returns `num_ctx`, where it was given.
-fn translate(asked: &mut Asked, table: Table, content: Content) -> Result<Option<usize>, ApiError> {
+fn translate(
+    app: &App,
+    asked: &mut Asked,
+    table: Table,
+    content: Content,
+) -> Result<Option<usize>, ApiError> {
     let mut said = Translation::default();
     for (name, value) in OLLAMA_DEFAULTS {
         let value: Value = serde_json::from_str(value).expect("the defaults are JSON");
@@ -189,7 +199,8 @@ fn translate(asked: &mut Asked, table: Table, content: Content) -> Result<Option
     if is_open(said.chat.get("seed"), -1) {
         said.chat.remove("seed");
     }
-    think(asked, &mut said)?;
+    think(app, asked, &mut said)?;
+    format(asked.fields(), &mut said)?;
     if let Content::Messages(messages) = content {
         for (message, theirs) in messages {
             said.message(message, theirs);
@@ -219,19 +230,43 @@ fn window(asked: &mut Asked, options: &Map<String, Value>) -> Result<Option<usiz
     Ok(Some(num_ctx.min(most)))
 }
 
-/// Whether the model should think, for templates that know.
-fn think(asked: &mut Asked, said: &mut Translation) -> Result<(), ApiError> {
-    let Some(is_thinking) = asked.fields().flag("think")? else { return Ok(()) };
-    said.set("chat_template_kwargs", json!({ "enable_thinking": is_thinking }), "think");
-    let source = asked.model.template.as_ref().map(|template| template.source());
-    let knows = source.is_some_and(|source| source.contains("enable_thinking"));
-    if !knows {
-        let warning = "think is ignored: this model's chat template does not know of it";
-        return asked.warn("think", warning.into());
+/// Whether the model should think, or how much, for templates that know. What it thinks is told
+/// apart unless it should not.
+fn think(app: &App, asked: &mut Asked, said: &mut Translation) -> Result<(), ApiError> {
+    let (is_thinking, effort) = match asked.fields().get("think") {
+        None => return Ok(()),
+        Some(Value::Bool(is_thinking)) => (*is_thinking, None),
+        Some(Value::String(effort)) if ["low", "medium", "high"].contains(&effort.as_str()) => {
+            (true, Some(effort.clone()))
+        }
+        Some(other) => return Err(wrong("think", other, "true, false, low, medium or high")),
+    };
+    if let Some(effort) = effort {
+        said.set("chat_template_kwargs", json!({ "reasoning_effort": effort }), "think");
+        if asked.model.template_source().contains("reasoning_effort") {
+            said.set("reasoning_format", "auto", "think");
+            return Ok(());
+        }
+        let warning = format!(
+            "think: this model's chat template does not know how much is {effort}; it is told to \
+             think, if it knows that"
+        );
+        asked.warn("think", warning)?;
     }
-    if is_thinking {
-        let warning = "think: thoughts are part of the answer's text, as the model writes them";
-        asked.warnings.push(warning.into());
+    let has_form = app.thought_form(&asked.model).is_some();
+    said.think(asked, is_thinking, has_form, "think")
+}
+
+/// What the answer is to be: any JSON object, or what a schema says.
+fn format(fields: Fields<'_>, said: &mut Translation) -> Result<(), ApiError> {
+    match fields.get("format") {
+        None => {}
+        Some(Value::String(text)) if text.is_empty() => {}
+        Some(Value::String(text)) if text == "json" => {
+            said.set("response_format", json!({ "type": "json_object" }), "format");
+        }
+        Some(schema @ Value::Object(_)) => said.hold_to(schema, "format"),
+        Some(other) => return Err(wrong("format", other, "\"json\" or a JSON schema")),
     }
     Ok(())
 }
@@ -243,17 +278,17 @@ fn plan(
     headers: &HeaderMap,
     content: &Content,
     window: Option<usize>,
-) -> Result<(Generation, Vec<Request>), ApiError> {
+) -> Result<Planned, ApiError> {
     let mut limit = chat::limit(asked)?;
     limit.context_len = window.unwrap_or(limit.context_len);
-    let (generation, mut requests) = match content {
-        Content::Messages(_) => chat::requests(app, asked, headers, limit)?,
+    let mut planned = match content {
+        Content::Messages(_) => chat::plan(app, asked, headers, limit)?,
         Content::Raw(text) => {
             let prompt = raw(asked, text);
-            chat::requests_of(app, asked, headers, limit, prompt)?
+            chat::plan_of(app, asked, headers, limit, prompt)?
         }
     };
-    if let (Some(window), Some(request)) = (window, requests.first_mut()) {
+    if let (Some(window), Some(request)) = (window, planned.requests.first_mut()) {
         let n_prompt = request.prompt.len();
         if n_prompt >= window {
             let message = format!(
@@ -264,7 +299,7 @@ fn plan(
         }
         request.max_tokens = request.max_tokens.min(window - n_prompt);
     }
-    Ok((generation, requests))
+    Ok(planned)
 }
 
 /// The tokens of a text that spells its control tokens itself; BOS comes once.

@@ -19,14 +19,21 @@ const NESTED: &[(&str, &str, Table)] = &[
     ("/v1/completions", "stream_options", t::STREAM_OPTIONS),
     ("/v1/chat/completions", "cache", t::CACHE),
     ("/v1/completions", "cache", t::CACHE),
+    ("/v1/chat/completions", "prediction", t::PREDICTION),
+    ("/v1/embeddings", "cache", t::CACHE),
     ("/v1/responses", "stream_options", t::RESPONSE_STREAM_OPTIONS),
     ("/v1/responses", "text", t::TEXT),
     ("/v1/responses/input_tokens", "text", t::TEXT),
     ("/v1/messages", "metadata", t::MESSAGE_METADATA),
     ("/v1/messages", "output_config", t::OUTPUT_CONFIG),
+    ("/v1/messages", "thinking", t::THINKING),
+    ("/v1/messages", "tool_choice", t::TOOL_CHOICE),
+    ("/v1/messages/count_tokens", "thinking", t::THINKING),
     ("/v1/messages/count_tokens", "output_config", t::OUTPUT_CONFIG),
     ("/api/chat", "options", t::OLLAMA_OPTIONS),
     ("/api/generate", "options", t::OLLAMA_OPTIONS),
+    ("/api/embed", "options", t::OLLAMA_EMBED_OPTIONS),
+    ("/api/embeddings", "options", t::OLLAMA_EMBED_OPTIONS),
 ];
 
 /// Shows the document.

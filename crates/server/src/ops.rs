@@ -5,7 +5,8 @@
 
 use crate::app::App;
 use crate::errors::ApiError;
-use crate::model::{Model, find};
+use crate::model::Model;
+use crate::models;
 use axum::Json;
 use axum::extract::{RawQuery, State};
 use serde_json::{Value, json};
@@ -13,20 +14,22 @@ use std::sync::Arc;
 use sterna_engine::{Request, Stats};
 
 /// `GET /props`: what the server serves and how it answers where nothing is asked for. With several
-/// models `?model=` names one; otherwise it is the first.
+/// models `?model=` names one; otherwise it is the first in memory, and what only a model in memory
+/// can say is null where there is none.
 pub async fn props(
     State(app): State<Arc<App>>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, ApiError> {
-    let model = asked(&app, query.as_deref())?.unwrap_or(&app.models[0]);
-    let served = &model.served;
+    let ready = app.models.ready();
+    let model = asked(&app, query.as_deref())?.or_else(|| ready.into_iter().next());
+    let served = model.as_ref().map(|model| &model.served);
     let Request { sampling, .. } = Request::default();
     Ok(Json(json!({
-        "model_alias": served.name,
-        "models": app.models.iter().map(|model| &model.served.name).collect::<Vec<_>>(),
-        "total_slots": served.engine.stats().max_running,
+        "model_alias": served.map(|served| &served.name),
+        "models": app.models.list().into_iter().map(|model| model.name).collect::<Vec<_>>(),
+        "total_slots": served.map(|served| served.engine.stats().max_running),
         "default_generation_settings": {
-            "n_ctx": served.context_len,
+            "n_ctx": served.map(|served| served.context_len),
             // As `generation.rs` reads a body without parameters.
             "params": {
                 "temperature": 1.0,
@@ -39,12 +42,12 @@ pub async fn props(
                 "presence_penalty": 0.0,
             },
         },
-        "chat_template": served.chat_template,
-        "bos_token": served.bos,
-        "eos_token": served.eos,
+        "chat_template": served.map(|served| &served.chat_template),
+        "bos_token": served.map(|served| &served.bos),
+        "eos_token": served.map(|served| &served.eos),
         "modalities": { "vision": false, "audio": false },
-        "build_info": served.fingerprint,
-        "is_sleeping": false,
+        "build_info": served.map(|served| &served.fingerprint),
+        "is_sleeping": served.is_none(),
     })))
 }
 
@@ -53,11 +56,11 @@ pub async fn slots(
     State(app): State<Arc<App>>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, ApiError> {
-    let only = asked(&app, query.as_deref())?.map(|model| model.served.name.as_str());
+    let only = asked(&app, query.as_deref())?.map(|model| model.served.name.clone());
     let mut slots = Vec::new();
-    for model in &app.models {
+    for model in app.models.ready() {
         let served = &model.served;
-        if only.is_some_and(|name| name != served.name) {
+        if only.as_ref().is_some_and(|name| *name != served.name) {
             continue;
         }
         for agent in served.engine.stats().agents.iter().filter(|agent| agent.open > 0) {
@@ -93,7 +96,7 @@ pub async fn load(State(app): State<Arc<App>>) -> Json<Value> {
     };
     let mut models = Vec::new();
     let mut server_load = 0;
-    for model in &app.models {
+    for model in app.models.ready() {
         let stats = model.served.engine.stats();
         server_load += stats.running + stats.waiting;
         models.push(of(&stats, &model.served.name));
@@ -102,8 +105,8 @@ pub async fn load(State(app): State<Arc<App>>) -> Json<Value> {
 }
 
 /// The model that a query names.
-fn asked<'a>(app: &'a App, query: Option<&str>) -> Result<Option<&'a Arc<Model>>, ApiError> {
+fn asked(app: &App, query: Option<&str>) -> Result<Option<Arc<Model>>, ApiError> {
     let mut pairs = query.unwrap_or_default().split('&');
     let Some(name) = pairs.find_map(|pair| pair.strip_prefix("model=")) else { return Ok(None) };
-    find(&app.models, Some(&name.replace("%2F", "/"))).map(Some)
+    models::find(app, &name.replace("%2F", "/")).map(Some)
 }

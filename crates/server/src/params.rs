@@ -146,7 +146,6 @@ mod tests {
             json!({ "modalities": ["text", "audio"] }),
             json!({ "function_call": { "name": "f" } }),
             json!({ "audio": {} }),
-            json!({ "prediction": {} }),
             json!({ "store": true }),
         ];
         for body in refused {

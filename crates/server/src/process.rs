@@ -16,6 +16,14 @@ pub fn pss_bytes() -> Option<u64> {
     kib_line(&read_to_string("/proc/self/smaps_rollup").ok()?, "Pss:")
 }
 
+/// Of what is in this process's memory, the part that other processes carry: pages that it shares
+/// count in part, and this is the rest.
+pub fn shared_bytes() -> Option<u64> {
+    let rollup = read_to_string("/proc/self/smaps_rollup").ok()?;
+    let (all, own) = (kib_line(&rollup, "Rss:")?, kib_line(&rollup, "Pss:")?);
+    Some(all.saturating_sub(own))
+}
+
 /// Memory of this process, with all of what it shares.
 pub fn resident_bytes() -> Option<u64> {
     kib_line(&read_to_string("/proc/self/status").ok()?, "VmRSS:")

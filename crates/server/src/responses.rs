@@ -11,11 +11,10 @@ pub use store::Store;
 
 use crate::app::App;
 use crate::asked::Asked;
-use crate::chat;
+use crate::chat::{self, Planned};
 use crate::edge::off_thread;
 use crate::errors::ApiError;
 use crate::fields::{Fields, wrong};
-use crate::generation::Generation;
 use crate::keys::Owner;
 use crate::params::check;
 use crate::running::Running;
@@ -29,7 +28,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
-use sterna_engine::{Class, Request};
+use sterna_engine::Class;
 use voice::{ResponseVoice, Setting};
 
 /// Answers an input.
@@ -45,13 +44,14 @@ pub async fn create(
 
 fn prepare(app: &Arc<App>, headers: &HeaderMap, body: &[u8]) -> Result<Telling, ApiError> {
     let mut asked = Asked::read(app, headers, body, RESPONSES)?;
-    let owner = app.options.keys.owner(headers);
+    let owner = app.owner(headers);
     let mut shown = echo(asked.fields())?;
     let is_stored = asked.fields().flag("store")?.unwrap_or(true);
     let previous = asked.fields().text("previous_response_id")?.map(str::to_owned);
     let messages = input::translate(app, &mut asked, owner)?;
     let planned = plan(app, &mut asked, headers);
-    let (generation, requests) = planned.map_err(|error| asked.in_their_words(error))?;
+    let Planned { generation, requests, reading } =
+        planned.map_err(|error| asked.in_their_words(error))?;
     let served = &asked.model.served;
     let has_logprobs = generation.request.logprobs.is_some();
     let running = Running::start(&asked.model, requests, 1)?;
@@ -72,17 +72,13 @@ fn prepare(app: &Arc<App>, headers: &HeaderMap, body: &[u8]) -> Result<Telling, 
         has_logprobs,
     };
     let voice = Box::new(ResponseVoice::new(setting, shown));
-    let Generation { is_streamed, ref request, .. } = generation;
-    Ok(Telling { running, voice, class: request.class, is_streamed })
+    let (class, is_streamed) = (generation.request.class, generation.is_streamed);
+    Ok(Telling { running, reader: reading.reader(), voice, class, is_streamed })
 }
 
-fn plan(
-    app: &App,
-    asked: &mut Asked,
-    headers: &HeaderMap,
-) -> Result<(Generation, Vec<Request>), ApiError> {
+fn plan(app: &App, asked: &mut Asked, headers: &HeaderMap) -> Result<Planned, ApiError> {
     let limit = chat::limit(asked)?;
-    chat::requests(app, asked, headers, limit)
+    chat::plan(app, asked, headers, limit)
 }
 
 /// OpenAI's name of a class.
@@ -102,6 +98,10 @@ fn echo(fields: Fields<'_>) -> Result<Map<String, Value>, ApiError> {
     }
     let given = |name: &str| fields.get(name).cloned().unwrap_or_default();
     let or = |name: &str, default: Value| fields.get(name).cloned().unwrap_or(default);
+    let mut text = or("text", json!({}));
+    if text.get("format").is_none_or(Value::is_null) && text.is_object() {
+        text["format"] = json!({ "type": "text" });
+    }
     let object = json!({
         "id": null,
         "object": "response",
@@ -125,9 +125,9 @@ fn echo(fields: Fields<'_>) -> Result<Map<String, Value>, ApiError> {
         "service_tier": null,
         "store": or("store", true.into()),
         "temperature": or("temperature", 1.0.into()),
-        "text": { "format": { "type": "text" } },
+        "text": text,
         "tool_choice": or("tool_choice", "auto".into()),
-        "tools": [],
+        "tools": or("tools", json!([])),
         "top_logprobs": or("top_logprobs", 0.into()),
         "top_p": or("top_p", 1.0.into()),
         "truncation": "disabled",
@@ -148,7 +148,7 @@ pub async fn input_tokens(
     let n_bytes = body.len();
     let count = move || -> Result<Json<Value>, ApiError> {
         let mut asked = Asked::read(&app, &headers, &body, INPUT_TOKENS)?;
-        input::translate(&app, &mut asked, app.options.keys.owner(&headers))?;
+        input::translate(&app, &mut asked, app.owner(&headers))?;
         let prompt = chat::prompt(&mut asked).map_err(|error| asked.in_their_words(error))?;
         let counted = json!({ "object": "response.input_tokens", "input_tokens": prompt.len() });
         Ok(Json(asked.with_warnings(counted)))
@@ -165,7 +165,7 @@ pub async fn get(
 ) -> Result<Json<Value>, ApiError> {
     let query: Map<String, Value> = query.as_deref().map(pairs).unwrap_or_default();
     let warnings = check("", &query, RESPONSE_QUERY, app.options.strict)?;
-    let mut shown = app.responses.get(app.options.keys.owner(&headers), &id)?;
+    let mut shown = app.responses.get(app.owner(&headers), &id)?;
     if !warnings.is_empty() {
         shown["warnings"] = warnings.into();
     }
@@ -187,7 +187,7 @@ pub async fn delete(
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
-    app.responses.delete(app.options.keys.owner(&headers), &id)?;
+    app.responses.delete(app.owner(&headers), &id)?;
     Ok(Json(json!({ "id": id, "object": "response", "deleted": true })))
 }
 
@@ -197,6 +197,6 @@ pub async fn cancel(
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
-    let owner: Owner = app.options.keys.owner(&headers);
+    let owner: Owner = app.owner(&headers);
     app.responses.cancel(owner, &id).map(Json)
 }

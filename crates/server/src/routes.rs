@@ -5,8 +5,8 @@ use crate::app::App;
 use crate::params::Table;
 use crate::tables as t;
 use crate::{
-    chat, completions, health, messages, metrics, model, ollama, openapi, ops, pages, responses,
-    sessions, stats, summary, tokens,
+    cache, chat, completions, embeddings, health, messages, metrics, models, ollama, openapi, ops,
+    pages, responses, sessions, stats, summary, tokens,
 };
 use axum::routing::{MethodRouter, delete, get, post};
 use std::sync::Arc;
@@ -60,7 +60,7 @@ const fn show(path: &'static str, handler: Handler, does: &'static str) -> Route
 }
 
 /// All of them.
-pub const ROUTES: &[&[Route]] = &[OPENAI, ANTHROPIC, OLLAMA, TOKENS, OPERATIONS, PAGES];
+pub const ROUTES: &[&[Route]] = &[OPENAI, ANTHROPIC, OLLAMA, TOKENS, MODELS, OPERATIONS, PAGES];
 
 const OPENAI: &[Route] = &[
     create(
@@ -77,6 +77,7 @@ const OPENAI: &[Route] = &[
         t::CHAT,
         &["messages"],
     ),
+    create("/v1/embeddings", || post(embeddings::create), "Embed texts", t::EMBEDDINGS, &["input"]),
     create(
         "/v1/responses",
         || post(responses::create),
@@ -117,8 +118,8 @@ const OPENAI: &[Route] = &[
         t::FLUSH,
         &[],
     ),
-    show("/v1/models", || get(model::list), "The models"),
-    show("/v1/models/{*id}", || get(model::one), "A model"),
+    show("/v1/models", || get(models::list), "The models, in memory or not"),
+    show("/v1/models/{*id}", || get(models::one), "A model"),
 ];
 
 const ANTHROPIC: &[Route] = &[
@@ -153,8 +154,22 @@ const OLLAMA: &[Route] = &[
         t::OLLAMA_GENERATE,
         &[],
     ),
+    create(
+        "/api/embed",
+        || post(ollama::embed),
+        "Embed texts, as Ollama's API",
+        t::OLLAMA_EMBED,
+        &[],
+    ),
+    create(
+        "/api/embeddings",
+        || post(ollama::embeddings),
+        "Embed a text, as Ollama's older API",
+        t::OLLAMA_EMBEDDINGS,
+        &[],
+    ),
     show("/api/tags", || get(ollama::tags), "The models, as Ollama lists them"),
-    show("/api/ps", || get(ollama::ps), "The models that are loaded, as Ollama lists them"),
+    show("/api/ps", || get(ollama::ps), "The models in memory, as Ollama lists them"),
     create("/api/show", || post(ollama::show), "A model, as Ollama shows it", t::OLLAMA_SHOW, &[]),
     show("/api/version", || get(ollama::version), "The version of this server"),
 ];
@@ -190,6 +205,40 @@ const OPERATIONS: &[Route] = &[
     show("/api/v1/stats", || get(stats::show), "Counters and gauges"),
     show("/api/v1/batch/metrics", || get(summary::show), "A few numbers of batching"),
     show("/openapi.json", || get(openapi::show), "This document"),
+];
+
+const MODELS: &[Route] = &[
+    show("/models", || get(models::status), "Where each model is"),
+    create("/models/load", || post(models::load), "Load a model", t::LOAD, &["model"]),
+    create(
+        "/models/unload",
+        || post(models::unload),
+        "Let a model go once it has answered what it has",
+        t::LOAD,
+        &["model"],
+    ),
+    // Names have slashes, so that the path's end is the handler's to find.
+    route(
+        "post",
+        "/v1/models/{*id}",
+        || post(models::pin),
+        "Keep a model in memory: the path is the model's, and `/pin`",
+    ),
+    route(
+        "delete",
+        "/v1/models/{*id}",
+        || delete(models::unpin),
+        "Let a model go again: the path is the model's, and `/pin`",
+    ),
+    show("/v1/cache/stats", || get(cache::show), "The memory that models take turns in"),
+    show("/api/v1/cache/stats", || get(cache::show), "The memory that models take turns in"),
+    create(
+        "/v1/cache/limit",
+        || post(cache::set_limit),
+        "Change the memory that models may take",
+        t::CACHE_LIMIT,
+        &["max_memory_mb"],
+    ),
 ];
 
 const PAGES: &[Route] = &[

@@ -30,9 +30,11 @@ pub async fn serve(
     let mut shutdown = pin!(shutdown);
     loop {
         let socket = tokio::select! {
+            // First, so that whoever is answered can also end it.
+            biased;
+            () = &mut shutdown => break,
             // This waits while the process may open no more files.
             (socket, _) = incoming.accept() => socket,
-            () = &mut shutdown => break,
         };
         let io = TokioIo::new(Patient::new(socket, client_timeout));
         let service = TowerToHyperService::new(router.clone());

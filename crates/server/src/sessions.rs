@@ -5,12 +5,11 @@
 //! others need the memory. A fork shares them.
 
 use crate::app::App;
-use crate::asked::{self, Asked};
+use crate::asked::{Asked, parameters, with_warnings};
 use crate::errors::ApiError;
 use crate::fields::Fields;
 use crate::hints::{name, scoped};
-use crate::model::find;
-use crate::params::check;
+use crate::models::{find, listed, name_for};
 use crate::tables::{FLUSH, FORK};
 use axum::Json;
 use axum::body::Bytes;
@@ -50,7 +49,8 @@ pub async fn end(
     Query(query): Query<BTreeMap<String, String>>,
     headers: HeaderMap,
 ) -> Result<Json<Value>, ApiError> {
-    let model = find(&app.models, query.get("model").map(String::as_str))?;
+    let name = name_for(&app, "", query.get("model").map(String::as_str))?;
+    let model = find(&app, &name)?;
     let scoped = scoped(&headers, &session);
     let was_there = ask(|reply| model.served.engine.end_session(&scoped, reply)).await?;
     if !was_there {
@@ -66,23 +66,18 @@ pub async fn flush(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, ApiError> {
     let body = body?;
-    let object = asked::object(or_empty(&body))?;
-    let is_strict = app.options.strict || asked::asks_strictness(&headers);
-    let warnings = check("", &object, FLUSH, is_strict)?;
-    let models = match Fields(&object).text("model")? {
-        Some(name) => vec![find(&app.models, Some(name))?],
-        None => app.models.iter().collect(),
-    };
+    let (object, warnings) = parameters(&app, &headers, or_empty(&body), FLUSH)?;
+    let mut models = app.models.ready();
+    if let Some(name) = Fields(&object).text("model")? {
+        let name = listed(&app, name)?.name;
+        models.retain(|model| model.served.name == name);
+    }
     let (mut answers, mut pages) = (0, 0);
     for model in models {
         let (more_answers, more_pages) = ask(|reply| model.served.engine.flush(reply)).await?;
         (answers, pages) = (answers + more_answers, pages + more_pages);
     }
-    let mut answer = json!({ "answers": answers, "kv_pages": pages });
-    if !warnings.is_empty() {
-        answer["warnings"] = warnings.into();
-    }
-    Ok(Json(answer))
+    Ok(Json(with_warnings(json!({ "answers": answers, "kv_pages": pages }), warnings)))
 }
 
 /// A body may be left out where nothing need be said.

@@ -1,16 +1,24 @@
 //! `/api/v1/stats`: what the dashboard shows, for programs too.
 
+use crate::agents::{Agent, Agents};
 use crate::app::App;
+use crate::cache::CacheStats;
+use crate::models::Listed;
 use crate::process;
+use crate::quotas::{Quotas, locked};
 use axum::Json;
 use axum::extract::State;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
-use sterna_engine::{AgentStats, AnswerStats, Histogram, Stats};
+use sterna_engine::{AgentStats, AnswerStats, Histogram, State as Guessing, Stats};
+
+/// Who guesses, in the order in which an engine counts them.
+pub const SOURCES: [&str; 3] = ["prediction", "lookup", "draft_model"];
 
 /// Counters and gauges of every model, and of the process.
 pub async fn show(State(app): State<Arc<App>>) -> Json<Value> {
-    let models = app.models.iter().map(|model| {
+    let ready = app.models.ready();
+    let models = ready.iter().map(|model| {
         let served = &model.served;
         let memory: Map<String, Value> =
             served.memory.iter().map(|(kind, bytes)| ((*kind).to_owned(), json!(bytes))).collect();
@@ -19,7 +27,7 @@ pub async fn show(State(app): State<Arc<App>>) -> Json<Value> {
             "describe": served.describe,
             "context_length": served.context_len,
             "memory": memory,
-            "stats": stats(&served.engine.stats()),
+            "stats": stats(&served.engine.stats(), &app.options.agents),
         })
     });
     let models = models.collect::<Vec<_>>();
@@ -27,10 +35,66 @@ pub async fn show(State(app): State<Arc<App>>) -> Json<Value> {
         "uptime_seconds": app.uptime().as_secs_f64(),
         "process": { "pss_bytes": process::pss_bytes() },
         "models": models,
+        "catalog": app.models.list().iter().map(listed).collect::<Vec<_>>(),
+        "agents": app.options.agents.all().map(|one| known(one, &app)).collect::<Vec<_>>(),
+        "memory": memory(&app.models.stats()),
     }))
 }
 
-fn stats(stats: &Stats) -> Value {
+/// A model, in memory or not.
+fn listed(model: &Listed) -> Value {
+    json!({
+        "name": model.name,
+        "aliases": model.aliases,
+        "status": model.status(),
+        "pinned": model.is_pinned,
+        "memory_bytes": model.bytes(),
+        "expires": model.expires,
+        "describe": model.describe,
+    })
+}
+
+/// An agent that an operator knows, whether or not it has asked for anything.
+fn known(agent: &Agent, app: &App) -> Value {
+    let Quotas { requests_per_minute, tokens_per_minute, concurrent_requests } = agent.quotas;
+    let meter = app.options.agents.meter(&agent.name);
+    let refused = meter.map(|meter| locked(meter, |meter| meter.refused()));
+    let [requests, tokens, concurrent] = refused.unwrap_or_default();
+    json!({
+        "name": agent.name,
+        "model": agent.model,
+        "class": agent.class.unwrap_or_default().name(),
+        "share": agent.share,
+        "has_key": agent.key_sha256.is_some(),
+        "quotas": {
+            "requests_per_minute": requests_per_minute,
+            "tokens_per_minute": tokens_per_minute,
+            "concurrent_requests": concurrent_requests,
+        },
+        "refused": {
+            "requests_per_minute": requests,
+            "tokens_per_minute": tokens,
+            "concurrent_requests": concurrent,
+        },
+    })
+}
+
+/// What models take turns in.
+fn memory(stats: &CacheStats) -> Value {
+    json!({
+        "limit_bytes": stats.limit_bytes,
+        "used_bytes": stats.used_bytes,
+        "peak_bytes": stats.peak_bytes,
+        "hits": stats.hits,
+        "misses": stats.misses,
+        "loads": stats.load_seconds.count(),
+        "evictions": stats.evictions.iter().map(|(_, n)| n).sum::<u64>(),
+        "preload_useful_bytes": stats.preload_useful_bytes,
+        "preload_wasted_bytes": stats.preload_wasted_bytes,
+    })
+}
+
+fn stats(stats: &Stats, agents: &Agents) -> Value {
     let [stop, length, cancelled, failed] = stats.finished;
     json!({
         "waiting": stats.waiting,
@@ -48,6 +112,7 @@ fn stats(stats: &Stats) -> Value {
         "deadlines": { "refused": stats.deadlines[0], "missed": stats.deadlines[1] },
         "sessions": stats.sessions,
         "preemptions": stats.preemptions,
+        "speculation": speculation(stats),
         "batches": stats.batches,
         "rows": stats.rows,
         "finished": { "stop": stop, "length": length, "cancelled": cancelled, "failed": failed },
@@ -55,7 +120,25 @@ fn stats(stats: &Stats) -> Value {
         "itl": spread(&stats.itl),
         "e2e": spread(&stats.e2e),
         "queue": spread(&stats.queue),
-        "agents": stats.agents.iter().map(agent).collect::<Vec<_>>(),
+        "agents": stats.agents.iter().map(|asked| agent(asked, agents)).collect::<Vec<_>>(),
+    })
+}
+
+/// Guesses, by who made them.
+fn speculation(stats: &Stats) -> Value {
+    let by_source = |counts: [u64; 3]| {
+        let named = SOURCES.iter().zip(counts).map(|(name, n)| ((*name).to_owned(), n.into()));
+        Value::Object(named.collect())
+    };
+    json!({
+        "state": match stats.speculation {
+            Guessing::Off => "off",
+            Guessing::On => "on",
+            Guessing::Resting => "resting",
+        },
+        "drafted": by_source(stats.spec.drafted),
+        "accepted": by_source(stats.spec.accepted),
+        "draft_failure": stats.draft_failure,
     })
 }
 
@@ -88,9 +171,12 @@ fn spread(histogram: &Histogram) -> Value {
     })
 }
 
-fn agent(agent: &AgentStats) -> Value {
+fn agent(agent: &AgentStats, known: &Agents) -> Value {
+    let policy = known.get(&agent.name);
     json!({
         "name": agent.name,
+        "class": policy.class.unwrap_or_default().name(),
+        "share": policy.share,
         "open": agent.open,
         "requests": agent.requests,
         "prompt_tokens": agent.prompt_tokens,

@@ -25,7 +25,8 @@ const NOTES: [&str; 4] = [
 
 /// Shows them.
 pub async fn show(State(app): State<Arc<App>>) -> Json<Value> {
-    let stats: Vec<Stats> = app.models.iter().map(|model| model.served.engine.stats()).collect();
+    let ready = app.models.ready();
+    let stats: Vec<Stats> = ready.iter().map(|model| model.served.engine.stats()).collect();
     let process = Process {
         cpu: app.busy.share(app.uptime()),
         memory: process::pss_bytes()

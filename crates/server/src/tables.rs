@@ -42,12 +42,20 @@ const fn refused(
 pub const COMPLETIONS: Table = &[COMPLETIONS_ONLY, GENERATION, CONSTRAINTS, OTHER_SAMPLERS];
 /// `POST /v1/chat/completions`.
 pub const CHAT: Table = &[CHAT_ONLY, TEMPLATE, GENERATION, CONSTRAINTS, OTHER_SAMPLERS];
+/// `POST /v1/embeddings`.
+pub const EMBEDDINGS: Table = &[EMBEDDINGS_ONLY, ASKING, MODEL];
+/// `prediction` of a chat.
+pub const PREDICTION: Table = &[&[honoured("type"), honoured("content")]];
 /// `POST /apply-template`.
 pub const APPLY_TEMPLATE: Table = &[TEMPLATE, MODEL];
 /// `POST /tokenize`.
 pub const TOKENIZE: Table = &[TOKENIZE_ONLY, MODEL];
 /// `POST /detokenize`.
 pub const DETOKENIZE: Table = &[&[honoured("tokens")], MODEL];
+/// `POST /models/load` and `/models/unload`.
+pub const LOAD: Table = &[MODEL];
+/// `POST /v1/cache/limit`.
+pub const CACHE_LIMIT: Table = &[&[honoured("max_memory_mb")]];
 /// `stream_options` of both ways of generating.
 pub const STREAM_OPTIONS: Table = &[&[
     honoured("include_usage"),
@@ -102,6 +110,7 @@ const GENERATION: &[Param] = &[
     honoured("deadline_ms"),
     honoured("expected_output_tokens"),
     honoured("session_id"),
+    honoured("keep_alive"),
     // Prefixes are found by their tokens.
     no_effect("prefix_hint"),
     no_effect("user"),
@@ -137,6 +146,25 @@ const COMPLETIONS_ONLY: &[Param] = &[
     refused("suffix", &["\"\""], "text cannot be inserted before a suffix here"),
 ];
 
+const EMBEDDINGS_ONLY: &[Param] = &[
+    honoured("input"),
+    honoured("encoding_format"),
+    honoured("dimensions"),
+    no_effect("user"),
+    refused("truncate_prompt_tokens", &[], "inputs are not cut here; send what fits"),
+    refused("input_type", &[], "write what the model wants before a text into `input`"),
+];
+
+/// Who asks for embeddings, how urgently, and what is kept of them.
+const ASKING: &[Param] = &[
+    honoured("service_tier"),
+    honoured("priority"),
+    honoured("agent_id"),
+    honoured("cache_salt"),
+    honoured("cache"),
+    honoured("deadline_ms"),
+];
+
 /// `response_format`.
 pub const RESPONSE_FORMAT: Table =
     &[&[honoured("type"), honoured("json_schema"), honoured("schema")]];
@@ -165,14 +193,16 @@ const WHITE_SPACE: &str = "the white space of JSON is set by the schema's own `x
 
 const CHAT_ONLY: &[Param] = &[
     honoured("max_completion_tokens"),
+    honoured("prediction"),
     honoured("top_logprobs"),
+    // llama.cpp's.
+    honoured("reasoning_format"),
     refused("functions", &["[]"], "this is the old form; send `tools`"),
     refused("function_call", &["\"none\"", "\"auto\""], "this is the old form; send `tools`"),
     ignored("reasoning_effort", "what a template knows goes into `chat_template_kwargs`"),
     ignored("verbosity", "no template is told so"),
     refused("modalities", &["[\"text\"]"], "this server answers with text only"),
     refused("audio", &[], "this server answers with text only"),
-    refused("prediction", &[], "predicted outputs are not used here"),
     refused("web_search_options", &[], "this server does not search"),
 ];
 

@@ -6,6 +6,7 @@
 use crate::answer::Piece;
 use crate::cost::Cost;
 use crate::errors::ApiError;
+use crate::reading::Reader;
 use crate::running::Running;
 use crate::sse;
 use axum::Json;
@@ -48,19 +49,29 @@ pub trait Voice: Send {
     fn piece(&mut self, piece: &Piece) -> Vec<Frame>;
 
     /// The end of a stream.
-    fn end(&mut self, end: &Finished) -> Vec<Frame>;
+    fn end(&mut self, end: &End) -> Vec<Frame>;
 
     /// An end that is none, of a stream.
     fn fail(&mut self, error: &ApiError) -> Vec<Frame>;
 
     /// The whole answer, in place of a stream's end.
-    fn whole(&mut self, end: &Finished) -> Value;
+    fn whole(&mut self, end: &End) -> Value;
+}
+
+/// The end of an answer.
+pub struct End {
+    /// As the engine says it.
+    pub finished: Finished,
+    /// Tokens of thoughts, among the new ones.
+    pub n_thought: usize,
 }
 
 /// An answer in the making.
 pub struct Telling {
     /// Where the pieces come from: one generation.
     pub running: Running,
+    /// How they are read.
+    pub reader: Reader,
     /// How they are said.
     pub voice: Box<dyn Voice>,
     /// How urgent it is, for the response's header.
@@ -71,8 +82,10 @@ pub struct Telling {
 
 /// What an engine says, as far as an answer goes.
 enum Said {
-    Piece(Piece),
-    End(Box<Finished>),
+    /// The text comes with a later token where there is none, when it is certain.
+    Piece(Option<Piece>),
+    /// With the rest of the text.
+    End(Piece, Box<End>),
     Failed(ApiError),
 }
 
@@ -92,11 +105,11 @@ impl Telling {
         self.voice.begin();
         loop {
             match self.next().await {
-                Said::Piece(piece) => drop(self.voice.piece(&piece)),
-                Said::End(end) => {
-                    self.voice.piece(&last(&end));
+                Said::Piece(piece) => drop(piece.map(|piece| self.voice.piece(&piece))),
+                Said::End(piece, end) => {
+                    self.voice.piece(&piece);
                     let mut response = Json(self.voice.whole(&end)).into_response();
-                    Cost::of(&[*end], 1).show_in(response.headers_mut());
+                    Cost::of(&[end.finished], 1).show_in(response.headers_mut());
                     return Ok(response);
                 }
                 Said::Failed(error) => {
@@ -111,13 +124,18 @@ impl Telling {
     async fn next(&mut self) -> Said {
         match self.running.next().await {
             // Not asked for.
-            Some((_, Output::Prompt(_))) => Said::Piece(Piece::default()),
-            Some((_, Output::Token { text, logprob, .. })) => Said::Piece(Piece {
-                text,
-                tokens: logprob.into_iter().collect(),
-                ..Piece::default()
-            }),
-            Some((_, Output::Finished(end))) => Said::End(Box::new(end)),
+            Some((_, Output::Prompt(_))) => Said::Piece(None),
+            Some((_, Output::Token { text, logprob, .. })) => {
+                let tokens = logprob.into_iter().collect();
+                let piece = self.reader.token(Piece { text, tokens, ..Piece::default() });
+                Said::Piece(piece.filter(|piece| !(piece.is_empty() && piece.tokens.is_empty())))
+            }
+            Some((_, Output::Finished(finished))) => {
+                let (text, reason) = (finished.text.clone(), Some(finished.reason));
+                let last = self.reader.read(Piece { text, reason, ..Piece::default() });
+                let n_thought = self.reader.n_thought();
+                Said::End(last.unwrap_or_default(), Box::new(End { finished, n_thought }))
+            }
             Some((_, Output::Failed(error))) => Said::Failed(error.into()),
             None => unreachable!("a generation is not asked on after its end"),
         }
@@ -152,11 +170,6 @@ impl Telling {
     }
 }
 
-/// The text that was still held back when an answer ended.
-fn last(end: &Finished) -> Piece {
-    Piece { text: end.text.clone(), reason: Some(end.reason), ..Piece::default() }
-}
-
 /// A stream, frame by frame.
 struct Told {
     telling: Telling,
@@ -181,12 +194,11 @@ impl Told {
             let said = self.telling.next().await;
             let voice = &mut self.telling.voice;
             match said {
-                // The text comes with a later token, when it is certain.
-                Said::Piece(piece) if piece.text.is_empty() && piece.tokens.is_empty() => {}
-                Said::Piece(piece) => self.ready.extend(voice.piece(&piece)),
-                Said::End(end) => {
-                    if !end.text.is_empty() {
-                        self.ready.extend(voice.piece(&last(&end)));
+                Said::Piece(None) => {}
+                Said::Piece(Some(piece)) => self.ready.extend(voice.piece(&piece)),
+                Said::End(piece, end) => {
+                    if !(piece.is_empty() && piece.tokens.is_empty()) {
+                        self.ready.extend(voice.piece(&piece));
                     }
                     self.ready.extend(voice.end(&end));
                     self.is_over = true;

@@ -89,8 +89,7 @@ impl Tools {
             );
             asked.warn(&path, warning)?;
         }
-        let source = asked.model.template.as_ref().map(|template| template.source());
-        if source.is_some_and(|source| source.contains("tools")) {
+        if asked.model.template_source().contains("tools") {
             return Ok(());
         }
         let warning = "tools is ignored: this model's chat template shows the model no tools";

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::time::Duration;
 use sterna_engine::{Class, EngineError};
-use sterna_server::{Keys, Options, SetupError, router};
+use sterna_server::{Keys, Options};
 
 const COMPLETIONS: &str = "/v1/completions";
 const CHAT: &str = "/v1/chat/completions";
@@ -433,29 +433,12 @@ async fn numbers_are_there_for_prometheus_and_for_people() {
     let client = client();
     let (status, text) = client.get("/metrics", &[]).await;
     assert_eq!(status, 200);
-    assert!(
-        text.contains("vllm:num_requests_waiting{model_name=\"tiny\",engine=\"0\"} 2\n"),
-        "{text}"
-    );
+    let line = "vllm:num_requests_waiting{model_name=\"tiny\",engine=\"0\"} 2\n";
+    assert!(text.contains(line), "{text}");
     let (_, text) = client.get("/api/v1/batch/metrics", &[]).await;
     let numbers: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(numbers["pending_requests"], 2);
     assert_eq!(numbers["p95_latency_ms"], Value::Null);
     let (_, text) = client.get("/version", &[]).await;
     assert!(text.contains(env!("CARGO_PKG_VERSION")));
-}
-
-#[test]
-fn what_cannot_be_served_is_said_before_it_is_tried() {
-    let none = router(Vec::new(), Options::default());
-    assert_eq!(none.unwrap_err(), SetupError::NoModel);
-    let served = |name: &str, template: Option<&str>| {
-        common::served(name, template, common::fake(|_| Script::Wait))
-    };
-    let twice = vec![served("a", None), served("b", None), served("a", None)];
-    let twice = router(twice, Options::default());
-    assert_eq!(twice.unwrap_err(), SetupError::SameName("a".into()));
-    let broken = router(vec![served("a", Some("{% if %}"))], Options::default());
-    let message = broken.unwrap_err().to_string();
-    assert!(message.starts_with("model `a`: its chat template is not valid: "), "{message}");
 }

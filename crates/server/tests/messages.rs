@@ -177,11 +177,10 @@ async fn errors_name_what_the_client_sent() {
         (json!({ "messages": [] }), "messages"),
         (messages(json!([{ "type": "text", "text": 7 }])), "messages[0].content[0].text"),
         (messages(json!([{ "type": "image" }])), "messages[0].content[0].type"),
-        (messages(json!([{ "type": "tool_result" }])), "messages[0].content[0].type"),
         (json!({ "messages": [{ "role": "tool", "content": "a" }] }), "messages[0].role"),
         (json!({ "messages": [{ "role": "assistant", "content": "a" }] }), "messages[0].role"),
         (json!({ "metadata": { "user_id": 7 } }), "metadata.user_id"),
-        (json!({ "tools": [{ "name": "f" }] }), "tools"),
+        (json!({ "tools": [{ "type": "x" }] }), "tools[0].type"),
         (json!({ "output_config": { "format": {} } }), "output_config.format"),
     ] {
         // A system text comes before the messages, and must not change what they are called.

@@ -4,7 +4,7 @@
 mod common;
 
 use axum::http::Method;
-use common::{CHATML, Client, fake, noon, say, served, text};
+use common::{CHATML, Client, Scripted, fake, noon, say, served, text};
 use serde_json::json;
 use std::collections::{BTreeMap, HashSet};
 use sterna_engine::{AgentStats, Stats};
@@ -48,6 +48,7 @@ async fn scrape(metrics_agents: usize) -> Vec<Sample> {
     };
     let models = vec![model("tiny", busy()), model("b\\\"", Stats::default())];
     let options = Options { metrics_agents, now: noon, ..Options::default() };
+    let models = Scripted::new(models, Vec::new(), &options.agents);
     let router = router(models, options).unwrap();
     let request = axum::http::Request::get("/metrics").body(axum::body::Body::empty()).unwrap();
     let answer = text(router.oneshot(request).await.unwrap()).await;

@@ -106,12 +106,13 @@ async fn a_prompt_is_put_into_the_template_or_taken_as_it_is() {
 #[tokio::test]
 async fn a_request_for_nothing_says_that_the_model_is_loaded() {
     let client = client();
-    for (path, body) in [
-        (GENERATE, json!({ "model": "tiny", "keep_alive": 0 })),
-        (CHAT, json!({ "model": "tiny", "messages": [] })),
+    for (path, body, reason) in [
+        (GENERATE, json!({ "model": "tiny" }), "load"),
+        (GENERATE, json!({ "model": "tiny", "keep_alive": 0 }), "unload"),
+        (CHAT, json!({ "model": "tiny", "messages": [] }), "load"),
     ] {
         let answer = client.post(path, body).await;
-        assert_eq!((&answer["done"], &answer["done_reason"]), (&json!(true), &json!("load")));
+        assert_eq!((&answer["done"], &answer["done_reason"]), (&json!(true), &json!(reason)));
     }
     assert!(client.fake.requests.lock().unwrap().is_empty());
 }
@@ -141,8 +142,8 @@ async fn errors_are_a_sentence() {
         (CHAT, options(json!({ "num_ctx": 0 })), "options.num_ctx is 0"),
         (CHAT, options(json!({ "mirostat": 2 })), "options.mirostat:"),
         (CHAT, options(json!({ "num_ctx": 5 })), "the prompt has"),
-        (CHAT, chat(json!({ "format": "json" })), "format:"),
-        (CHAT, chat(json!({ "tools": [{ "type": "function" }] })), "tools:"),
+        (CHAT, chat(json!({ "format": "xml" })), "format is"),
+        (CHAT, chat(json!({ "tools": [{ "type": "function" }] })), "tools[0].function is"),
         (
             CHAT,
             message(json!({ "role": "user", "content": "a", "images": ["x"] })),
@@ -162,12 +163,12 @@ async fn errors_are_a_sentence() {
     assert!(status == 404 && error.as_str().unwrap().contains("x:latest"), "{error}");
     assert!(client.fake.requests.lock().unwrap().is_empty());
     let body = chat(json!({
-        "keep_alive": "5m", "think": true, "stream": false,
+        "think": true, "stream": false,
         "options": { "num_ctx": 4096, "num_thread": 4, "zz": 1 },
     }));
     let answer = client.post(CHAT, body).await;
     let warnings = answer["warnings"].to_string();
-    for part in ["keep_alive", "think", "options.num_ctx", "options.num_thread", "options.zz"] {
+    for part in ["think", "options.num_ctx", "options.num_thread", "options.zz"] {
         assert!(warnings.contains(part), "{part}: {warnings}");
     }
 }
@@ -229,7 +230,7 @@ async fn models_are_listed_with_tags() {
         assert_eq!(shown["model_info"]["general.name"], "tiny");
         assert!(shown["parameters"].as_str().unwrap().contains("temperature 0.8\n"));
         assert!(shown["template"].as_str().unwrap().contains("im_start"));
-        assert_eq!(shown["capabilities"], json!(["completion"]));
+        assert_eq!(shown["capabilities"], json!(["completion", "tools"]));
     }
     let (status, error) = client.refused("/api/show", json!({ "model": "none" })).await;
     assert!(status == 404 && error.is_string(), "{error}");

@@ -9,14 +9,15 @@ use serde_json::{Map, Value, json};
 use sterna_engine::Request;
 use sterna_server::Options;
 
-/// A template that shows the variables which parameters set.
+/// A template that shows the variables which parameters set, and how its model thinks.
 fn template() -> String {
-    format!("{CHATML}{{{{ extra }}}}{{% if enable_thinking %}}think{{% endif %}}")
+    format!("{CHATML}{{{{ extra }}}}{{% if enable_thinking %}}think{{% endif %}}{{# </think> #}}")
 }
 
 fn client() -> Client {
     let template = template();
-    Client::with(Options::default(), Some(&template), |request| say(request, "Hello"))
+    let answer = "<think>b</think>Hello";
+    Client::with(Options::default(), Some(&template), move |request| say(request, answer))
 }
 
 /// The smallest body of each route that takes one.
@@ -32,14 +33,24 @@ fn body_of(path: &str) -> Value {
         "/api/chat" => json!({ "messages": messages, "options": {} }),
         "/api/generate" => json!({ "prompt": "a", "options": {} }),
         "/api/show" | "/v1/cache/flush" | "/v1/sessions/{id}/fork" => json!({}),
+        "/models/load" | "/models/unload" => json!({ "model": "tiny" }),
+        "/v1/cache/limit" => json!({ "max_memory_mb": 9 }),
+        "/v1/embeddings" => json!({ "input": "a" }),
+        "/api/embed" => json!({ "input": "a", "options": {} }),
+        "/api/embeddings" => json!({ "prompt": "a", "options": {} }),
         "/tokenize" => json!({ "content": "<s>a" }),
         "/detokenize" => json!({ "tokens": [97] }),
         other => panic!("{other} takes a body; say here which"),
     }
 }
 
-fn tool() -> Value {
-    json!({ "type": "function", "function": { "name": "f" } })
+/// A tool as the API of a route has it.
+fn tool(path: &str) -> Value {
+    match path {
+        _ if path.starts_with("/v1/messages") => json!({ "name": "f", "input_schema": {} }),
+        _ if path.starts_with("/v1/responses") => json!({ "type": "function", "name": "f" }),
+        _ => json!({ "type": "function", "function": { "name": "f" } }),
+    }
 }
 
 /// Parameters that go with others only.
@@ -48,15 +59,22 @@ fn beside(path: &str, name: &str) -> Value {
         ("/v1/chat/completions" | "/api/chat" | "/api/generate", "top_logprobs") => {
             json!({ "logprobs": true })
         }
+        ("/v1/chat/completions", "prediction" | "type" | "content") => {
+            json!({ "prediction": { "type": "content", "content": "a" } })
+        }
         (_, "cache_salt_from") => json!({ "cache_salt": "mine" }),
         (_, "cache" | "no-cache" | "no-store" | "ttl" | "s-maxage" | "namespace") => {
             json!({ "cache": {} })
         }
-        ("/v1/chat/completions" | "/apply-template", "tool_choice") => {
-            json!({ "tools": [tool()] })
+        ("/v1/messages", "type" | "name" | "disable_parallel_tool_use") => {
+            let choice =
+                json!({ "type": if name == "name" { "tool" } else { "any" }, "name": "f" });
+            json!({ "tools": [tool(path), { "name": "g", "input_schema": {} }], "tool_choice": choice })
         }
-        ("/v1/chat/completions" | "/apply-template", "parallel_tool_calls") => {
-            json!({ "tools": [tool()], "tool_choice": "required" })
+        (_, "budget_tokens" | "display") => json!({ "thinking": { "type": "disabled" } }),
+        (_, "tool_choice") => json!({ "tools": [tool(path)] }),
+        (_, "parallel_tool_calls") => {
+            json!({ "tools": [tool(path)], "tool_choice": "required" })
         }
         (_, "stream_options" | "include_usage" | "include_obfuscation") => {
             json!({ "stream": true })
@@ -66,7 +84,17 @@ fn beside(path: &str, name: &str) -> Value {
 }
 
 /// Parameters that are read and, with the only values that there are for them here, change nothing.
-const SILENT: [(&str, &str); 11] = [
+const SILENT: [(&str, &str); 19] = [
+    // What is called, or held to, shows in the answer, not in the count.
+    ("/v1/responses/input_tokens", "parallel_tool_calls"),
+    ("/v1/responses/input_tokens", "format"),
+    ("/v1/messages/count_tokens", "format"),
+    // It can only be what it is anyway.
+    ("/v1/chat/completions", "type"),
+    // What they cut is longer; `embeddings.rs` has tests of it.
+    ("/api/embed", "truncate"),
+    ("/api/embed", "num_ctx"),
+    ("/api/embeddings", "num_ctx"),
     // What is called shows in the answer, not in the prompt.
     ("/apply-template", "tool_choice"),
     ("/apply-template", "parallel_tool_calls"),
@@ -78,6 +106,8 @@ const SILENT: [(&str, &str); 11] = [
     ("", "thinking"),
     ("", "output_config"),
     ("", "options"),
+    // It shows in how long the model stays; `models.rs` has tests of it.
+    ("", "keep_alive"),
     // Of a response that there is; `responses.rs` has tests of it.
     ("", "previous_response_id"),
 ];
@@ -263,7 +293,7 @@ async fn a_parameter_that_nobody_documents_is_warned_of() {
 }
 
 /// What the official clients can send: openai 3.54.0, anthropic 2.12.0 and ollama 0.6.3 for Python.
-const DOCUMENTED: [(&str, &str); 8] = [
+const DOCUMENTED: [(&str, &str); 11] = [
     (
         "/v1/responses",
         "access_programs background background_options context_management conversation image \
@@ -307,6 +337,9 @@ const DOCUMENTED: [(&str, &str); 8] = [
          logprobs top_logprobs width height steps options options.num_predict options.num_ctx",
     ),
     ("/api/show", "model"),
+    ("/v1/embeddings", "input model dimensions encoding_format user"),
+    ("/api/embed", "model input truncate dimensions options options.num_ctx keep_alive"),
+    ("/api/embeddings", "model prompt options options.num_ctx keep_alive"),
     (
         "/v1/chat/completions",
         "messages model audio frequency_penalty function_call functions logit_bias logprobs \

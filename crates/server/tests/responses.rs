@@ -291,6 +291,7 @@ async fn a_failure_on_the_way_is_the_last_event() {
     assert_eq!(name, "response.failed");
     assert_eq!(data["response"]["status"], "failed");
     assert_eq!(data["response"]["error"]["code"], "server_error");
+    assert_eq!(data["response"]["output"][0]["status"], "incomplete", "what came is shown");
     let (status, error) = client.refused(RESPONSES, json!({ "input": "a" })).await;
     assert_eq!((status, &error["code"]), (500, &json!("internal_error")));
 }
@@ -306,13 +307,13 @@ async fn errors_name_what_the_client_sent() {
         (json!({ "input": "a", "instructions": 7 }), "instructions"),
         (json!({ "input": [{ "role": "king", "content": "a" }] }), "input[0].role"),
         (json!({ "input": [{ "role": "user" }], "instructions": "x" }), "input[0].content"),
-        (json!({ "input": [{ "type": "function_call", "name": "f" }] }), "input[0].type"),
+        (json!({ "input": [{ "type": "web_search_call" }] }), "input[0].type"),
         (
             json!({ "input": [{ "role": "user", "content": [{ "type": "input_image" }] }] }),
             "input[0].content[0].type",
         ),
-        (json!({ "input": "a", "tools": [{ "type": "function" }] }), "tools"),
-        (json!({ "input": "a", "text": { "format": { "type": "json_object" } } }), "text.format"),
+        (json!({ "input": "a", "tools": [{ "type": "function" }] }), "tools[0].name"),
+        (json!({ "input": "a", "text": { "format": { "type": "x" } } }), "text.format.type"),
         (json!({ "input": "a", "background": true }), "background"),
         (json!({ "input": "a", "metadata": { "k": 7 } }), "metadata.k"),
         (json!({ "input": "a", "include": ["zz"] }), "include[0]"),

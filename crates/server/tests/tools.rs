@@ -2,11 +2,11 @@
 
 mod common;
 
-use common::{CHATML, Client, Script, say};
+use common::{CHATML, Client, say};
 use serde_json::{Value, json};
 use sterna_engine::Request;
 use sterna_engine::constraint::Held;
-use sterna_server::{Options, SetupError};
+use sterna_server::{Options, OptionsError};
 
 const CHAT: &str = "/v1/chat/completions";
 const COMPLETIONS: &str = "/v1/completions";
@@ -208,9 +208,9 @@ async fn control_tokens_of_the_form_are_made_visible() {
     // This vocabulary has no such token.
     assert!(client.only_request().visible.is_empty());
     let unknown = Options { tool_call_parser: Some("x".into()), ..Options::default() };
-    let served = common::served("a", None, common::fake(|_| Script::Wait));
-    let error = sterna_server::router(vec![served], unknown).unwrap_err();
-    assert_eq!(error, SetupError::ToolCallParser("x".into()));
+    let models = common::Scripted::new(Vec::new(), Vec::new(), &unknown.agents);
+    let error = sterna_server::router(models, unknown).unwrap_err();
+    assert_eq!(error, OptionsError::ToolCallParser("x".into()));
     assert!(error.to_string().contains("hermes, mistral, llama3_json, json"), "{error}");
 }
 

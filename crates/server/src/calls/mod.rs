@@ -12,7 +12,7 @@ mod mistral;
 #[cfg(test)]
 mod tests;
 
-use serde_json::{Deserializer, Map, Value};
+use serde_json::{Deserializer, Map, Value, json};
 
 /// The forms, those first that a template shows most clearly.
 pub const FORMATS: &[&dyn Format] =
@@ -91,6 +91,17 @@ pub struct Call {
 }
 
 impl Call {
+    /// As OpenAI's chat API has it, and so templates.
+    pub fn object(&self, id: &str) -> Value {
+        let function = json!({ "name": self.name, "arguments": self.arguments });
+        json!({ "id": id, "type": "function", "function": function })
+    }
+
+    /// Its arguments as JSON.
+    pub fn object_of_arguments(&self) -> Value {
+        serde_json::from_str(&self.arguments).expect("arguments were read as an object")
+    }
+
     /// Reads `{"name": .., "arguments": ..}` with a tool that there is; the arguments may be called
     /// `parameters`, be written as a text, or be absent, and it may all be in a `function`.
     fn of(value: &Value, names: &[String]) -> Option<Self> {
@@ -246,7 +257,7 @@ fn calls(value: &Value, names: &[String]) -> Option<Vec<Call>> {
 }
 
 /// Where a marker is in a text.
-enum Marker {
+pub(crate) enum Marker {
     /// At its beginning.
     Here,
     /// Not before so many bytes.
@@ -256,7 +267,7 @@ enum Marker {
 }
 
 /// Finds a marker.
-fn find(text: &str, marker: &str, is_over: bool) -> Marker {
+pub(crate) fn find(text: &str, marker: &str, is_over: bool) -> Marker {
     match text.find(marker) {
         Some(0) => return Marker::Here,
         Some(at) => return Marker::Later(at),
@@ -272,7 +283,7 @@ fn find(text: &str, marker: &str, is_over: bool) -> Marker {
 }
 
 /// Whether a text begins with a marker, or may when more of it is there.
-fn begins(text: &str, marker: &str, is_over: bool) -> Option<bool> {
+pub(crate) fn begins(text: &str, marker: &str, is_over: bool) -> Option<bool> {
     match text.starts_with(marker) {
         true => Some(true),
         false if !is_over && marker.starts_with(text) => None,

@@ -1,9 +1,11 @@
 //! How a message is said: the object, and the events in the order that Anthropic documents.
 
 use crate::answer::Piece;
+use crate::calls::Call;
 use crate::dialect::Dialect;
 use crate::errors::ApiError;
-use crate::telling::{Frame, Framing, Voice};
+use crate::fresh::Fresh;
+use crate::telling::{End, Frame, Framing, Voice};
 use axum::response::sse::Event;
 use serde_json::{Value, json};
 use sterna_engine::{FinishReason, Finished};
@@ -12,6 +14,8 @@ use sterna_engine::{FinishReason, Finished};
 pub struct MessageVoice {
     /// Its id.
     pub id: String,
+    /// Ids of uses of tools.
+    pub ids: Fresh,
     /// The model's name.
     pub model: String,
     /// Tokens of the prompt.
@@ -20,25 +24,44 @@ pub struct MessageVoice {
     pub is_cut_by_context: bool,
     /// What the answer has to say besides.
     pub warnings: Vec<String>,
-    /// The text so far.
-    pub text: String,
-    /// Whether the block of text was begun.
-    pub has_block: bool,
+    /// The blocks so far.
+    pub content: Vec<Value>,
+    /// Whether more may come of the last one.
+    pub is_open: bool,
+}
+
+/// The kinds of blocks whose text comes bit by bit.
+#[derive(Clone, Copy)]
+struct Kind {
+    /// The block's type, and where its text is.
+    name: &'static str,
+    /// The type of what is new of it.
+    delta: &'static str,
+}
+
+const THINKING: Kind = Kind { name: "thinking", delta: "thinking_delta" };
+const TEXT: Kind = Kind { name: "text", delta: "text_delta" };
+
+impl Kind {
+    fn block(self) -> Value {
+        let mut block = json!({ "type": self.name, self.name: "" });
+        if self.name == THINKING.name {
+            // Nobody checks that thoughts come back as they were.
+            block["signature"] = "".into();
+        }
+        block
+    }
 }
 
 impl MessageVoice {
     /// The message; `end` is absent at its start.
     fn message(&self, end: Option<&Finished>) -> Value {
-        let content = match self.text.is_empty() {
-            true => json!([]),
-            false => json!([{ "type": "text", "text": self.text }]),
-        };
         let mut message = json!({
             "id": self.id,
             "type": "message",
             "role": "assistant",
             "model": self.model,
-            "content": content,
+            "content": self.content,
             "stop_reason": end.and_then(|end| self.stop_reason(end)),
             "stop_sequence": end.and_then(|end| end.stop_text.as_deref()),
             "usage": self.usage(end),
@@ -61,13 +84,59 @@ impl MessageVoice {
     }
 
     fn stop_reason(&self, end: &Finished) -> Option<&'static str> {
+        let has_calls = self.content.iter().any(|block| block["type"] == "tool_use");
         match end.reason {
             FinishReason::Stop if end.stop_text.is_some() => Some("stop_sequence"),
+            FinishReason::Stop if has_calls => Some("tool_use"),
             FinishReason::Stop => Some("end_turn"),
             FinishReason::Length if self.is_cut_by_context => Some("model_context_window_exceeded"),
             FinishReason::Length => Some("max_tokens"),
             // Nobody listens any more.
             FinishReason::Cancelled => None,
+        }
+    }
+
+    /// Adds text to the last block, or to a new one.
+    fn say(&mut self, kind: Kind, text: &str, frames: &mut Vec<Frame>) {
+        if text.is_empty() {
+            return;
+        }
+        let is_last = self.content.last().is_some_and(|block| block["type"] == kind.name);
+        if !(self.is_open && is_last) {
+            self.close(frames);
+            self.open(kind.block(), frames);
+        }
+        let index = self.content.len() - 1;
+        if let Value::String(said) = &mut self.content[index][kind.name] {
+            said.push_str(text);
+        }
+        let delta = json!({ "type": kind.delta, kind.name: text });
+        frames.push(frame("content_block_delta", json!({ "index": index, "delta": delta })));
+    }
+
+    /// Adds a use of a tool.
+    fn call(&mut self, call: &Call, frames: &mut Vec<Frame>) {
+        self.close(frames);
+        let id = self.ids.call_id();
+        self.open(json!({ "type": "tool_use", "id": id, "name": call.name, "input": {} }), frames);
+        let index = self.content.len() - 1;
+        let delta = json!({ "type": "input_json_delta", "partial_json": call.arguments });
+        frames.push(frame("content_block_delta", json!({ "index": index, "delta": delta })));
+        self.content[index]["input"] = call.object_of_arguments();
+        self.close(frames);
+    }
+
+    fn open(&mut self, block: Value, frames: &mut Vec<Frame>) {
+        let start = json!({ "index": self.content.len(), "content_block": block });
+        frames.push(frame("content_block_start", start));
+        self.content.push(block);
+        self.is_open = true;
+    }
+
+    fn close(&mut self, frames: &mut Vec<Frame>) {
+        if std::mem::take(&mut self.is_open) {
+            let index = self.content.len() - 1;
+            frames.push(frame("content_block_stop", json!({ "index": index })));
         }
     }
 }
@@ -88,26 +157,19 @@ impl Voice for MessageVoice {
     }
 
     fn piece(&mut self, piece: &Piece) -> Vec<Frame> {
-        if piece.text.is_empty() {
-            return Vec::new();
-        }
-        self.text += &piece.text;
         let mut frames = Vec::new();
-        if !std::mem::replace(&mut self.has_block, true) {
-            let block = json!({ "type": "text", "text": "" });
-            let start = json!({ "index": 0, "content_block": block });
-            frames.push(frame("content_block_start", start));
+        self.say(THINKING, &piece.thoughts, &mut frames);
+        self.say(TEXT, &piece.text, &mut frames);
+        for call in &piece.calls {
+            self.call(call, &mut frames);
         }
-        let delta = json!({ "type": "text_delta", "text": piece.text });
-        frames.push(frame("content_block_delta", json!({ "index": 0, "delta": delta })));
         frames
     }
 
-    fn end(&mut self, end: &Finished) -> Vec<Frame> {
+    fn end(&mut self, end: &End) -> Vec<Frame> {
+        let end = &end.finished;
         let mut frames = Vec::new();
-        if self.has_block {
-            frames.push(frame("content_block_stop", json!({ "index": 0 })));
-        }
+        self.close(&mut frames);
         let delta = json!({
             "stop_reason": self.stop_reason(end),
             "stop_sequence": end.stop_text,
@@ -122,7 +184,7 @@ impl Voice for MessageVoice {
         vec![frame("error", Dialect::Anthropic.error(error))]
     }
 
-    fn whole(&mut self, end: &Finished) -> Value {
-        self.message(Some(end))
+    fn whole(&mut self, end: &End) -> Value {
+        self.message(Some(&end.finished))
     }
 }

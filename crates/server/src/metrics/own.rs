@@ -1,10 +1,14 @@
 //! Metrics of ours, and those of a process that Prometheus' own clients have.
 
 use super::{Family, Labels, Of, Seen, counter, family, gauge, labelled, pages_in_use, spread};
+use crate::app::App;
+use crate::cache::{CacheStats, LOAD_BOUNDS};
+use crate::models::Status;
 use crate::process;
+use crate::stats::SOURCES;
 use std::time::UNIX_EPOCH;
-use sterna_engine::Class;
 use sterna_engine::stats::LATENCY_BOUNDS;
+use sterna_engine::{Class, State};
 
 pub const FAMILIES: &[Family] = &[
     counter(
@@ -92,6 +96,29 @@ pub const FAMILIES: &[Family] = &[
         |m| m.stats.disk.refused_files as f64,
         "Files of keys and values that were damaged or could not be read.",
     ),
+    family(
+        "sterna_spec_drafted_tokens_total",
+        "counter",
+        Of::Numbers(|m| by_source(m.stats.spec.drafted)),
+        "Guessed tokens that were computed beside the last one, by who guessed.",
+    ),
+    family(
+        "sterna_spec_accepted_tokens_total",
+        "counter",
+        Of::Numbers(|m| by_source(m.stats.spec.accepted)),
+        "Those of them that were right, each of which saved a step.",
+    ),
+    gauge(
+        "sterna_spec_active",
+        |m| f64::from(u8::from(m.stats.speculation == State::On)),
+        "Whether guesses are computed; 0 where nobody wants them or they do not pay.",
+    ),
+    family(
+        "sterna_optimization_disabled_info",
+        "gauge",
+        Of::Numbers(disabled),
+        "What was switched on and is not used now, and why.",
+    ),
     counter("sterna_batches_total", |m| m.stats.batches as f64, "Batches computed."),
     counter("sterna_batch_rows_total", |m| m.stats.rows as f64, "Rows of all batches."),
     family(
@@ -123,6 +150,74 @@ pub const FAMILIES: &[Family] = &[
         "gauge",
         Of::Numbers(|m| labelled("kind", m.memory.iter().map(|&(kind, n)| (kind, n as f64)))),
         "Memory that a model was given, by kind.",
+    ),
+    family(
+        "sterna_model_memory_limit_bytes",
+        "gauge",
+        Of::Server(|_, cache| of_all(cache.limit_bytes)),
+        "Memory that models may take together, if there is a limit.",
+    ),
+    family(
+        "sterna_model_memory_used_bytes",
+        "gauge",
+        Of::Server(|_, cache| of_all([cache.used_bytes])),
+        "Memory that models take together, with those on the way and those that are leaving.",
+    ),
+    family(
+        "sterna_models",
+        "gauge",
+        Of::Server(|app, _| models(app)),
+        "Models, by where they are: unloaded, loading, loaded, unloading.",
+    ),
+    family(
+        "sterna_model_requests_total",
+        "counter",
+        Of::Server(|_, cache| {
+            let found = [("yes", cache.hits as f64), ("no", cache.misses as f64)];
+            labelled("in_memory", found)
+        }),
+        "Requests for a model, by whether it was in memory.",
+    ),
+    family(
+        "sterna_model_load_seconds",
+        "histogram",
+        Of::ServerSpread(LOAD_BOUNDS, |cache| &cache.load_seconds),
+        "Seconds that loading a model took.",
+    ),
+    family(
+        "sterna_model_evictions_total",
+        "counter",
+        Of::Server(|_, cache| {
+            labelled("reason", cache.evictions.iter().map(|&(reason, n)| (reason, n as f64)))
+        }),
+        "Models that left memory, by reason.",
+    ),
+    family(
+        "sterna_preload_useful_bytes_total",
+        "counter",
+        Of::Server(|_, cache| of_all([cache.preload_useful_bytes])),
+        "Bytes of models that were loaded before anybody asked, and then asked for.",
+    ),
+    family(
+        "sterna_preload_wasted_bytes_total",
+        "counter",
+        Of::Server(|_, cache| of_all([cache.preload_wasted_bytes])),
+        "Bytes of models that were loaded before anybody asked, and left without.",
+    ),
+    family(
+        "sterna_preload_enabled",
+        "gauge",
+        Of::Server(|_, CacheStats { preload, .. }| of_all([u64::from(preload.0)])),
+        "1 while loading ahead is shown to gain more than a plain LRU does.",
+    ),
+    family(
+        "sterna_quota_refused_total",
+        "counter",
+        Of::Server(|app, _| {
+            let refused = app.options.agents.refused();
+            labelled("quota", refused.into_iter().map(|(quota, n)| (quota, n as f64)))
+        }),
+        "Requests refused since their agent had used up a quota, by quota.",
     ),
     family(
         "sterna_agent_requests_total",
@@ -168,6 +263,17 @@ pub const FAMILIES: &[Family] = &[
     ),
 ];
 
+/// A number of all models together, where there is one.
+fn of_all(bytes: impl IntoIterator<Item = u64>) -> Vec<(Labels, f64)> {
+    bytes.into_iter().map(|bytes| (Labels::new(), bytes as f64)).collect()
+}
+
+fn models(app: &App) -> Vec<(Labels, f64)> {
+    let listed = app.models.list();
+    let count = |status| listed.iter().filter(|model| model.status == status).count() as f64;
+    labelled("state", Status::ALL.map(|status| (status.name(), count(status))))
+}
+
 fn plain(value: f64) -> Option<(Labels, f64)> {
     Some((Labels::new(), value))
 }
@@ -177,6 +283,20 @@ fn pages(model: &Seen) -> Vec<(Labels, f64)> {
     let free = stats.pages.saturating_sub(stats.pages_used);
     let states = [("used", pages_in_use(stats)), ("cached", stats.pages_cached), ("free", free)];
     labelled("state", states.map(|(state, n)| (state, n as f64)))
+}
+
+fn by_source(counts: [u64; 3]) -> Vec<(Labels, f64)> {
+    labelled("source", SOURCES.into_iter().zip(counts.map(|n| n as f64)))
+}
+
+fn disabled(model: &Seen) -> Vec<(Labels, f64)> {
+    let one = |name: &str, reason: &str| {
+        (vec![("name", name.to_owned()), ("reason", reason.to_owned())], 1.0)
+    };
+    let rests = model.stats.speculation == State::Resting;
+    let mut all: Vec<_> = rests.then(|| one("speculation", "does not pay")).into_iter().collect();
+    all.extend(model.stats.draft_failure.as_deref().map(|why| one("draft_model", why)));
+    all
 }
 
 fn agent_tokens(model: &Seen) -> Vec<(Labels, f64)> {

@@ -140,6 +140,30 @@ pub const FAMILIES: &[Family] = &[
         |m| only(&m.groups.n),
         "Choices asked for a prompt.",
     ),
+    counter(
+        "vllm:spec_decode_num_drafts_total",
+        |m| sum(m.stats.spec.guesses),
+        "Guesses of which tokens were computed.",
+    ),
+    counter(
+        "vllm:spec_decode_num_draft_tokens_total",
+        |m| sum(m.stats.spec.drafted),
+        "Guessed tokens that were computed.",
+    ),
+    counter(
+        "vllm:spec_decode_num_accepted_tokens_total",
+        |m| sum(m.stats.spec.accepted),
+        "Those of them that were right.",
+    ),
+    family(
+        "vllm:spec_decode_num_accepted_tokens_per_pos_total",
+        "counter",
+        Of::Numbers(|m| {
+            let counts = m.stats.spec.accepted_at.into_iter().enumerate();
+            labelled("position", counts.map(|(at, n)| (at.to_string(), n as f64)))
+        }),
+        "The same by the token's place in its guess, the first at 0.",
+    ),
     spread(
         "vllm:iteration_tokens_total",
         ROWS_BOUNDS,
@@ -147,6 +171,10 @@ pub const FAMILIES: &[Family] = &[
         "Tokens of a batch.",
     ),
 ];
+
+fn sum(counts: [u64; 3]) -> f64 {
+    counts.iter().sum::<u64>() as f64
+}
 
 fn kv_usage(model: &Seen) -> f64 {
     match model.stats.pages {

@@ -4,11 +4,13 @@
 
 use super::body_of;
 use crate::app::App;
-use crate::asked::Asked;
+use crate::asked::{asks_strictness, with_warnings};
 use crate::date::strftime;
 use crate::errors::ApiError;
 use crate::fields::Fields;
-use crate::model::{Model, Served};
+use crate::generation::agent;
+use crate::models::{Listed, Status, find, has, listed, name_for};
+use crate::params::check;
 use crate::tables::{OLLAMA_DEFAULTS, OLLAMA_SHOW};
 use axum::Json;
 use axum::body::Bytes;
@@ -22,17 +24,13 @@ use std::time::{Duration, UNIX_EPOCH};
 
 /// The tag of a model that is named without one.
 const LATEST: &str = ":latest";
-/// Models stay until the server ends, and Ollama's clients read an absent time as one that is over.
+/// Of models that nothing makes go: Ollama's clients read an absent time as one that is over.
 const NEVER: &str = "9999-12-31T23:59:59Z";
 
 /// Takes off the tag of a name that has none here.
 pub fn untag(app: &App, name: &mut String) {
-    let is_known = |name: &str| {
-        let mut served = app.models.iter().map(|model| &model.served);
-        served.any(|s| s.name == name || s.aliases.iter().any(|alias| alias == name))
-    };
     let base = match name.strip_suffix(LATEST) {
-        Some(base) if !is_known(name.as_str()) && is_known(base) => base.to_owned(),
+        Some(base) if !has(app, name) && has(app, base) => base.to_owned(),
         _ => return,
     };
     *name = base;
@@ -44,13 +42,13 @@ fn tagged(name: &str) -> String {
 }
 
 /// What identifies the numbers of a model. Clients show its first digits.
-fn digest(served: &Served) -> String {
-    let hash = Sha256::digest(format!("{}\n{}", served.name, served.fingerprint));
+fn digest(model: &Listed) -> String {
+    let hash = Sha256::digest(format!("{}\n{}", model.name, model.fingerprint));
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn size(served: &Served) -> u64 {
-    served.memory.iter().filter(|(kind, _)| kind.starts_with("weights")).map(|(_, n)| n).sum()
+fn size(model: &Listed) -> u64 {
+    model.memory.iter().filter(|(kind, _)| kind.starts_with("weights")).map(|(_, n)| n).sum()
 }
 
 fn details() -> Value {
@@ -64,50 +62,49 @@ fn details() -> Value {
     })
 }
 
-fn made(served: &Served) -> String {
-    let made = UNIX_EPOCH + Duration::from_secs(served.created);
-    strftime(made, "%Y-%m-%dT%H:%M:%SZ").expect("the format is known")
+fn time(seconds: u64) -> String {
+    let time = UNIX_EPOCH + Duration::from_secs(seconds);
+    strftime(time, "%Y-%m-%dT%H:%M:%SZ").expect("the format is known")
 }
 
-/// The models, under each of their names.
+/// The models, in memory or not, under each of their names.
 pub async fn tags(State(app): State<Arc<App>>) -> Json<Value> {
-    let entry = |model: &Arc<Model>| {
-        let served = &model.served;
-        let names = std::iter::once(&served.name).chain(&served.aliases);
+    let entry = |model: &Listed| {
         let entry = |name: &String| {
             json!({
                 "name": tagged(name),
                 "model": tagged(name),
-                "modified_at": made(served),
-                "size": size(served),
-                "digest": digest(served),
+                "modified_at": time(model.created),
+                "size": size(model),
+                "digest": digest(model),
                 "details": details(),
             })
         };
-        names.map(entry).collect::<Vec<_>>()
+        model.names().map(entry).collect::<Vec<_>>()
     };
-    Json(json!({ "models": app.models.iter().flat_map(entry).collect::<Vec<_>>() }))
+    Json(json!({ "models": app.models.list().iter().flat_map(entry).collect::<Vec<_>>() }))
 }
 
-/// The models that are loaded: all of them.
+/// The models that are in memory.
 pub async fn ps(State(app): State<Arc<App>>) -> Json<Value> {
-    let entry = |model: &Arc<Model>| {
-        let served = &model.served;
+    let entry = |model: &Listed| {
         json!({
-            "name": tagged(&served.name),
-            "model": tagged(&served.name),
-            "size": served.memory.iter().map(|(_, bytes)| bytes).sum::<u64>(),
+            "name": tagged(&model.name),
+            "model": tagged(&model.name),
+            "size": model.bytes(),
             "size_vram": 0,
-            "digest": digest(served),
+            "digest": digest(model),
             "details": details(),
-            "expires_at": NEVER,
-            "context_length": served.context_len,
+            "expires_at": model.expires.map_or_else(|| NEVER.to_owned(), time),
+            "context_length": model.context_len,
         })
     };
-    Json(json!({ "models": app.models.iter().map(entry).collect::<Vec<_>>() }))
+    let mut models = app.models.list();
+    models.retain(|model| matches!(model.status, Status::Loaded | Status::Unloading));
+    Json(json!({ "models": models.iter().map(entry).collect::<Vec<_>>() }))
 }
 
-/// A model.
+/// A model. It is not loaded for it: what only a model in memory can say is left out until it is.
 pub async fn show(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
@@ -121,26 +118,41 @@ pub async fn show(
     if let Some(name) = name.filter(|_| !body.contains_key("model")) {
         body.insert("model".into(), name.into());
     }
-    let asked = Asked::of(&app, &headers, body, OLLAMA_SHOW)?;
-    let served = &asked.model.served;
+    let is_strict = app.options.strict || asks_strictness(&headers);
+    let warnings = check("", &body, OLLAMA_SHOW, is_strict)?;
+    let agent = agent(Fields(&body), &headers)?;
+    let model = listed(&app, &name_for(&app, &agent, Fields(&body).text("model")?)?)?;
+    let loaded = find(&app, &model.name).ok();
+    let served = loaded.as_ref().map(|loaded| &loaded.served);
     let parameter = |(name, value): &(&str, &str)| format!("{name} {value}");
     let mut parameters: Vec<String> = OLLAMA_DEFAULTS.iter().map(parameter).collect();
-    parameters.push(format!("num_ctx {}", served.context_len));
+    parameters.push(format!("num_ctx {}", model.context_len));
+    let mut info = json!({
+        "general.name": model.name,
+        "general.description": model.describe,
+        "sterna.context_length": model.context_len,
+    });
+    if let Some(served) = served {
+        info["sterna.vocabulary_length"] = served.tokenizer.vocab_len().into();
+    }
+    let template = served.and_then(|served| served.chat_template.as_deref()).unwrap_or_default();
+    let mut capabilities = vec!["completion"];
+    if template.contains("tools") {
+        capabilities.push("tools");
+    }
+    if loaded.as_ref().is_some_and(|loaded| app.thought_form(loaded).is_some()) {
+        capabilities.push("thinking");
+    }
     let shown = json!({
         "modelfile": "",
         "parameters": parameters.join("\n"),
-        "template": served.chat_template.as_deref().unwrap_or_default(),
+        "template": template,
         "details": details(),
-        "model_info": {
-            "general.name": served.name,
-            "general.description": served.describe,
-            "sterna.context_length": served.context_len,
-            "sterna.vocabulary_length": served.tokenizer.vocab_len(),
-        },
-        "capabilities": ["completion"],
-        "modified_at": made(served),
+        "model_info": info,
+        "capabilities": capabilities,
+        "modified_at": time(model.created),
     });
-    Ok(Json(asked.with_warnings(shown)))
+    Ok(Json(with_warnings(shown, warnings)))
 }
 
 /// This server's own version: it is not Ollama, and does not say so.

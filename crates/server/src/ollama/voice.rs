@@ -3,11 +3,13 @@
 use crate::answer::Piece;
 use crate::app::App;
 use crate::asked::Asked;
+use crate::calls::Call;
 use crate::date::strftime;
 use crate::dialect::Dialect;
 use crate::errors::ApiError;
+use crate::fresh::Fresh;
 use crate::logprobs;
-use crate::telling::{Frame, Framing, Voice};
+use crate::telling::{End, Frame, Framing, Voice};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use sterna_engine::{FinishReason, Finished};
@@ -31,8 +33,19 @@ pub struct OllamaVoice {
     has_logprobs: bool,
     /// Shown at the end.
     warnings: Vec<String>,
-    text: String,
+    /// Ids of calls.
+    ids: Fresh,
+    n_calls: usize,
+    said: Said,
     logprobs: Vec<Value>,
+}
+
+/// What an answer says: all of it, or what is new.
+#[derive(Default)]
+struct Said {
+    text: String,
+    thoughts: String,
+    calls: Vec<Value>,
 }
 
 impl OllamaVoice {
@@ -40,13 +53,15 @@ impl OllamaVoice {
     pub fn new(app: Arc<App>, form: Form, asked: &Asked) -> Self {
         let served = &asked.model.served;
         Self {
+            ids: app.fresh.fork(),
             app,
             form,
             model: served.name.clone(),
+            n_calls: 0,
             tokenizer: served.tokenizer.clone(),
             has_logprobs: false,
             warnings: Vec::new(),
-            text: String::new(),
+            said: Said::default(),
             logprobs: Vec::new(),
         }
     }
@@ -57,17 +72,30 @@ impl OllamaVoice {
     }
 
     /// The answer to a request for nothing.
-    pub fn loaded(self, warnings: Vec<String>) -> Value {
-        let mut loaded = self.says(warnings, false).object("", true);
-        loaded["done_reason"] = "load".into();
-        loaded
+    pub fn nothing(self, reason: &str, warnings: Vec<String>) -> Value {
+        let mut nothing = self.says(warnings, false).object(Said::default(), true);
+        nothing["done_reason"] = reason.into();
+        nothing
     }
 
-    fn object(&self, text: &str, is_done: bool) -> Value {
+    fn object(&self, said: Said, is_done: bool) -> Value {
         let mut object = json!({ "model": self.model, "created_at": rfc3339(&self.app) });
+        let Said { text, thoughts, calls } = said;
         match self.form {
-            Form::Chat => object["message"] = json!({ "role": "assistant", "content": text }),
+            Form::Chat => {
+                object["message"] = json!({ "role": "assistant", "content": text });
+                if !calls.is_empty() {
+                    object["message"]["tool_calls"] = calls.into();
+                }
+            }
             Form::Generate => object["response"] = text.into(),
+        }
+        if !thoughts.is_empty() {
+            let place = match self.form {
+                Form::Chat => &mut object["message"],
+                Form::Generate => &mut object,
+            };
+            place["thinking"] = thoughts.into();
         }
         object["done"] = is_done.into();
         if is_done && !self.warnings.is_empty() {
@@ -77,10 +105,10 @@ impl OllamaVoice {
     }
 
     /// The last object. Times are nanoseconds; a model is loaded before it is asked.
-    fn last(&self, text: &str, end: &Finished) -> Value {
+    fn last(&self, said: Said, end: &Finished) -> Value {
         let nanoseconds = |seconds: f64| (seconds * 1e9).round() as u64;
         let Finished { queue_seconds, prefill_seconds, decode_seconds, .. } = *end;
-        let mut last = self.object(text, true);
+        let mut last = self.object(said, true);
         last["done_reason"] = match end.reason {
             FinishReason::Length => "length".into(),
             FinishReason::Stop | FinishReason::Cancelled => "stop".into(),
@@ -93,6 +121,18 @@ impl OllamaVoice {
         last["eval_count"] = end.new_tokens.into();
         last["eval_duration"] = nanoseconds(decode_seconds).into();
         last
+    }
+
+    /// Calls of tools as Ollama has them: with their number, and arguments that are an object.
+    fn calls(&mut self, piece: &Piece) -> Vec<Value> {
+        let (ids, first) = (&self.ids, self.n_calls);
+        self.n_calls += piece.calls.len();
+        let call = |(index, call): (usize, &Call)| {
+            let arguments = call.object_of_arguments();
+            let function = json!({ "index": index, "name": call.name, "arguments": arguments });
+            json!({ "id": ids.call_id(), "function": function })
+        };
+        (first..).zip(&piece.calls).map(call).collect()
     }
 
     /// Log probabilities of a piece, where they are wanted.
@@ -126,28 +166,31 @@ impl Voice for OllamaVoice {
     }
 
     fn piece(&mut self, piece: &Piece) -> Vec<Frame> {
-        self.text += &piece.text;
         let new = self.listed(piece);
         self.logprobs.extend(new.iter().cloned());
-        let mut object = self.object(&piece.text, false);
+        let (text, thoughts) = (piece.text.clone(), piece.thoughts.clone());
+        let said = Said { text, thoughts, calls: self.calls(piece) };
+        self.said.text += &said.text;
+        self.said.thoughts += &said.thoughts;
+        self.said.calls.extend(said.calls.iter().cloned());
+        let mut object = self.object(said, false);
         if !new.is_empty() {
             object["logprobs"] = new.into();
         }
         frame(object)
     }
 
-    fn end(&mut self, end: &Finished) -> Vec<Frame> {
-        let last = self.last("", end);
-        frame(last)
+    fn end(&mut self, end: &End) -> Vec<Frame> {
+        frame(self.last(Said::default(), &end.finished))
     }
 
     fn fail(&mut self, error: &ApiError) -> Vec<Frame> {
         frame(Dialect::Ollama.error(error))
     }
 
-    fn whole(&mut self, end: &Finished) -> Value {
-        let text = std::mem::take(&mut self.text);
-        let mut whole = self.last(&text, end);
+    fn whole(&mut self, end: &End) -> Value {
+        let said = std::mem::take(&mut self.said);
+        let mut whole = self.last(said, &end.finished);
         if self.has_logprobs {
             whole["logprobs"] = std::mem::take(&mut self.logprobs).into();
         }

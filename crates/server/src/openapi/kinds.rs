@@ -3,13 +3,33 @@
 
 use serde_json::Value;
 
+const ANTHROPIC_TOOLS: &str =
+    r#"{"type":"array","examples":[[{"name":"f","input_schema":{"type":"object"}}]]}"#;
+const NONE_OF_THEM: &str = r#"{"type":["string","object"],"examples":["none"]}"#;
+const TOOL_CHOICES: &str =
+    r#"{"type":"string","enum":["auto","any","tool","none"],"examples":["any"]}"#;
+const THINKING: &str =
+    r#"{"type":"string","enum":["enabled","adaptive","disabled"],"examples":["enabled"]}"#;
+const OUTPUT_FORMAT: &str = "{\"type\":\"object\",\"examples\":[\
+                             {\"type\":\"json_schema\",\"schema\":{\"type\":\"object\"}}]}";
+const REASONING_FORMATS: &str =
+    r#"{"type":"string","enum":["auto","deepseek","none"],"examples":["none"]}"#;
+
 /// By name; where an API means something else by it, by its path and the name.
 const KINDS: &[(&str, &str)] = &[
     ("model", r#"{"type":"string","examples":["tiny"]}"#),
     ("messages", r#"{"type":"array","examples":[[{"role":"user","content":"zz"}]]}"#),
     ("tools", r#"{"type":"array","examples":[[{"type":"function","function":{"name":"f"}}]]}"#),
+    ("/v1/responses tools", r#"{"type":"array","examples":[[{"type":"function","name":"f"}]]}"#),
+    (
+        "/v1/responses/input_tokens tools",
+        r#"{"type":"array","examples":[[{"type":"function","name":"f"}]]}"#,
+    ),
+    ("/v1/messages tools", ANTHROPIC_TOOLS),
+    ("/v1/messages/count_tokens tools", ANTHROPIC_TOOLS),
     ("prompt", r#"{"type":["string","array"],"examples":["zz"]}"#),
     ("/api/generate prompt", r#"{"type":"string","examples":["zz"]}"#),
+    ("/api/embeddings prompt", r#"{"type":"string","examples":["zz"]}"#),
     ("input", r#"{"type":["string","array"],"examples":["zz"]}"#),
     ("instructions", r#"{"type":"string","examples":["Be kind."]}"#),
     ("system", r#"{"type":["string","array"],"examples":["Be kind."]}"#),
@@ -65,9 +85,28 @@ const KINDS: &[(&str, &str)] = &[
     ("deadline_ms", r#"{"type":"integer","minimum":1,"maximum":86400000,"examples":[9000]}"#),
     ("expected_output_tokens", r#"{"type":"integer","minimum":1,"examples":[7]}"#),
     ("session_id", r#"{"type":"string","minLength":1,"maxLength":256,"examples":["mine"]}"#),
+    ("keep_alive", r#"{"type":["string","number"],"examples":["5m"]}"#),
+    ("max_memory_mb", r#"{"type":"integer","minimum":1,"examples":[4096]}"#),
     ("tool_choice", r#"{"type":["string","object"],"examples":["required"]}"#),
+    ("/v1/responses/input_tokens tool_choice", NONE_OF_THEM),
+    ("/v1/messages tool_choice", r#"{"type":"object","examples":[{"type":"any"}]}"#),
+    ("/v1/messages/count_tokens tool_choice", r#"{"type":"object","examples":[{"type":"none"}]}"#),
+    ("/v1/messages tool_choice type", TOOL_CHOICES),
+    ("/v1/messages tool_choice name", r#"{"type":"string","examples":["f"]}"#),
+    ("disable_parallel_tool_use", r#"{"type":"boolean","examples":[true]}"#),
     ("parallel_tool_calls", r#"{"type":"boolean","examples":[false]}"#),
     ("response_format", r#"{"type":"object","examples":[{"type":"json_object"}]}"#),
+    ("reasoning_format", REASONING_FORMATS),
+    ("/v1/messages thinking type", THINKING),
+    ("/v1/messages/count_tokens thinking type", THINKING),
+    ("/v1/messages output_config format", OUTPUT_FORMAT),
+    ("/v1/messages/count_tokens output_config format", OUTPUT_FORMAT),
+    ("/v1/responses text format", r#"{"type":"object","examples":[{"type":"json_object"}]}"#),
+    (
+        "/v1/responses/input_tokens text format",
+        r#"{"type":"object","examples":[{"type":"json_object"}]}"#,
+    ),
+    ("format", r#"{"type":["string","object"],"examples":["json"]}"#),
     ("structured_outputs", r#"{"type":"object","examples":[{"regex":"a+"}]}"#),
     ("guided_json", r#"{"type":["object","string","boolean"],"examples":[{"type":"object"}]}"#),
     ("guided_regex", r#"{"type":"string","examples":["a+"]}"#),
@@ -90,7 +129,17 @@ const KINDS: &[(&str, &str)] = &[
     ("thinking", r#"{"type":"object","examples":[{"type":"disabled"}]}"#),
     ("output_config", r#"{"type":"object","examples":[{}]}"#),
     ("options", r#"{"type":"object","examples":[{}]}"#),
-    ("think", r#"{"type":"boolean","examples":[true]}"#),
+    (
+        "think",
+        "{\"type\":[\"boolean\",\"string\"],\"examples\":[true],\
+         \"enum\":[true,false,\"low\",\"medium\",\"high\"]}",
+    ),
+    ("encoding_format", r#"{"type":"string","enum":["float","base64"],"examples":["base64"]}"#),
+    ("dimensions", r#"{"type":"integer","minimum":1,"examples":[2]}"#),
+    ("truncate", r#"{"type":"boolean","default":true,"examples":[true]}"#),
+    ("prediction", r#"{"type":"object","examples":[{"type":"content","content":"zz"}]}"#),
+    ("type", r#"{"type":"string","enum":["content"],"examples":["content"]}"#),
+    ("/v1/chat/completions content", r#"{"type":["string","array"],"examples":["zz"]}"#),
     ("raw", r#"{"type":"boolean","examples":[true]}"#),
 ];
 

@@ -16,11 +16,12 @@ function show(role, text) {
   box.className = `turn ${role}`;
   const body = document.createElement("span");
   body.textContent = text;
+  const thoughts = document.createElement("small");
   const note = document.createElement("small");
-  box.append(body, note);
+  box.append(thoughts, body, note);
   el("chat").append(box);
   scrollTo(0, document.body.scrollHeight);
-  return { body, note };
+  return { body, note, thoughts };
 }
 
 // The data of each event of a stream, as it comes.
@@ -50,7 +51,7 @@ async function send(text) {
   running = new AbortController();
   busy(true);
   const start = performance.now();
-  let first = null, said = "", usage = null;
+  let first = null, said = "", thought = "", usage = null;
   try {
     const path = isChat ? "/v1/chat/completions" : "/v1/completions";
     const answer = await fetch(path, { method: "POST", headers: headers(), body: JSON.stringify(body),
@@ -62,8 +63,10 @@ async function send(text) {
       if (chunk.error) throw new Error(chunk.error.message);
       const choice = chunk.choices?.[0];
       const piece = (isChat ? choice?.delta?.content : choice?.text) ?? "";
-      if (piece && first === null) first = performance.now();
+      thought += choice?.delta?.reasoning_content ?? "";
+      if ((piece || thought) && first === null) first = performance.now();
       said += piece;
+      shown.thoughts.textContent = thought;
       // Chats begin with a word; a text goes on as it must.
       shown.body.textContent = isChat ? said.trimStart() : said;
       follow();

@@ -3,7 +3,7 @@
 
 const SECONDS = 120;
 const COLORS = ["#1f6feb", "#4cc38a", "#e8a33d", "#a371f7", "#8b949e"];
-const KINDS = { kv: "keys and values" };
+const KINDS = { kv: "keys and values", weights_shared: "weights (mapped)", weights_private: "weights" };
 const history = [];
 let last = null;
 
@@ -74,8 +74,13 @@ function draw(now) {
   const models = now.models;
   const total = (key) => sum(models, (m) => m.stats[key]);
   const gap = last ? now.uptime_seconds - last.uptime_seconds : 0;
+  // A model that came back into memory counts from 0 again.
+  const before = (model, key) => {
+    const then = last.models.find((m) => m.name === model.name)?.stats[key] ?? 0;
+    return then <= model.stats[key] ? then : 0;
+  };
   const rate = (key) => gap > 0 && last ?
-    (total(key) - sum(last.models, (m) => m.stats[key])) / gap : null;
+    sum(models, (m) => m.stats[key] - before(m, key)) / gap : null;
   const point = { generated: rate("new_tokens"), read: rate("prefilled_tokens"),
     running: total("running"), waiting: total("waiting") };
   history.push(point);
@@ -110,20 +115,53 @@ function draw(now) {
   bar("memory", Object.entries(kinds).map(([kind, value]) =>
     ({ name: KINDS[kind] ?? kind, value, text: bytes(value) })));
   table("models",
-    ["Model", "Waiting", "In work", "Prompt tokens", "Cached", "Generated", "TTFT p50", "TTFT p95", "ITL p50", "ITL p95", "Preempted", "Failed"],
-    models.map((m) => [m.name, number(m.stats.waiting), number(m.stats.running),
-      number(m.stats.prompt_tokens), number(m.stats.cached_tokens), number(m.stats.new_tokens),
-      within(m.stats.ttft.p50), within(m.stats.ttft.p95), within(m.stats.itl.p50),
-      within(m.stats.itl.p95), number(m.stats.preemptions), number(m.stats.finished.failed)]), "none");
-  const agents = models.flatMap((m) => m.stats.agents);
-  agents.sort((a, b) => b.open - a.open || b.new_tokens - a.new_tokens || a.name.localeCompare(b.name));
-  table("agents", ["Agent", "In flight", "Requests", "Prompt tokens", "Generated"],
-    agents.map((a) => [a.name || "(anonymous)", number(a.open), number(a.requests),
-      number(a.prompt_tokens), number(a.new_tokens)]), "nobody has asked for anything yet");
+    ["Model", "State", "Memory", "Waiting", "In work", "Prompt tokens", "Cached", "Generated", "TTFT p50", "TTFT p95", "ITL p50", "ITL p95", "Preempted", "Failed"],
+    now.catalog.map((m) => [m.name, state(m), bytes(m.memory_bytes), ...counts(models.find((l) => l.name === m.name)?.stats)]),
+    "none");
+  const turns = now.memory;
+  el("turns").textContent = [
+    `${bytes(turns.used_bytes)} taken${turns.limit_bytes ? ` of ${bytes(turns.limit_bytes)}` : ""}`,
+    `${number(turns.loads)} loads`, `${number(turns.evictions)} left`,
+    `loaded ahead: ${bytes(turns.preload_useful_bytes)} useful, ${bytes(turns.preload_wasted_bytes)} wasted`,
+  ].join(" · ");
+  const agents = byAgent(now);
+  table("agents", ["Agent", "Class", "Share", "Model", "In flight", "Requests", "Refused", "Prompt tokens", "Generated"],
+    agents.map((a) => [a.name || "(anonymous)", a.class, number(a.share, 1), a.model ?? "any", number(a.open),
+      number(a.requests), number(a.refused), number(a.prompt_tokens), number(a.new_tokens)]),
+    "nobody has asked for anything yet");
   const pss = now.process.pss_bytes ? `, ${bytes(now.process.pss_bytes)} in memory` : "";
-  el("about").textContent = `${models.map((m) => m.name).join(", ")} · up ${uptime(now.uptime_seconds)}${pss}`;
+  el("about").textContent = `${models.map((m) => m.name).join(", ") || "no model in memory"} · up ${uptime(now.uptime_seconds)}${pss}`;
   el("about").className = "soft";
   last = now;
+}
+
+function state(model) {
+  const { value, error } = model.status;
+  return [value, model.pinned ? "pinned" : null, error ? `failed: ${error}` : null].filter(Boolean).join(", ");
+}
+
+// What a model in memory counted since it came; of one that is not there, nothing is known.
+function counts(stats) {
+  if (!stats) return Array(11).fill("–");
+  return [number(stats.waiting), number(stats.running), number(stats.prompt_tokens),
+    number(stats.cached_tokens), number(stats.new_tokens), within(stats.ttft.p50), within(stats.ttft.p95),
+    within(stats.itl.p50), within(stats.itl.p95), number(stats.preemptions), number(stats.finished.failed)];
+}
+
+// Who asked, over all models in memory, and the agents that an operator knows.
+function byAgent(now) {
+  const all = new Map();
+  for (const known of now.agents) {
+    const refused = sum(Object.values(known.refused), (n) => n);
+    all.set(known.name, { ...known, refused, open: 0, requests: 0, prompt_tokens: 0, new_tokens: 0 });
+  }
+  for (const asked of now.models.flatMap((m) => m.stats.agents)) {
+    const agent = all.get(asked.name);
+    if (!agent) { all.set(asked.name, { ...asked, refused: 0 }); continue; }
+    for (const key of ["open", "requests", "prompt_tokens", "new_tokens"]) agent[key] += asked[key];
+  }
+  return [...all.values()].sort((a, b) =>
+    b.open - a.open || b.new_tokens - a.new_tokens || a.name.localeCompare(b.name));
 }
 
 function uptime(s) {

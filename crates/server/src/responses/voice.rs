@@ -3,11 +3,12 @@
 use super::store::Kept;
 use crate::answer::Piece;
 use crate::app::App;
+use crate::calls::Call;
 use crate::errors::ApiError;
 use crate::keys::Owner;
 use crate::logprobs;
 use crate::running::Canceller;
-use crate::telling::{Frame, Framing, Voice};
+use crate::telling::{End, Frame, Framing, Voice};
 use axum::response::sse::Event;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -36,14 +37,90 @@ pub struct Setting {
 pub struct ResponseVoice {
     setting: Setting,
     id: String,
-    item_id: String,
     shown: Map<String, Value>,
     is_stored: bool,
-    text: String,
-    logprobs: Vec<Value>,
-    has_item: bool,
+    /// Items that are whole.
+    output: Vec<Value>,
+    /// The one of which more may come.
+    open: Option<Open>,
+    /// All of it as a message of a chat.
+    said: Said,
     n_events: u64,
     is_over: bool,
+}
+
+/// What an answer comes to, for the turn after it.
+#[derive(Default)]
+struct Said {
+    thoughts: String,
+    text: String,
+    calls: Vec<Value>,
+}
+
+/// An item whose text comes bit by bit.
+struct Open {
+    kind: &'static Kind,
+    id: String,
+    text: String,
+    logprobs: Vec<Value>,
+}
+
+/// In what such items differ.
+struct Kind {
+    /// The item's type, and what its id begins with.
+    item: &'static str,
+    id_prefix: &'static str,
+    /// The type of its only part.
+    part: &'static str,
+    /// The events of new text, and of all of it.
+    delta: &'static str,
+    done: &'static str,
+}
+
+const THOUGHTS: &Kind = &Kind {
+    item: "reasoning",
+    id_prefix: "rs_",
+    part: "reasoning_text",
+    delta: "response.reasoning_text.delta",
+    done: "response.reasoning_text.done",
+};
+const TEXT: &Kind = &Kind {
+    item: "message",
+    id_prefix: "msg_",
+    part: "output_text",
+    delta: "response.output_text.delta",
+    done: "response.output_text.done",
+};
+
+impl Open {
+    fn is_message(&self) -> bool {
+        self.kind.item == TEXT.item
+    }
+
+    /// Its part with a text, empty or as far as it came.
+    fn part(&self, is_empty: bool) -> Value {
+        let (text, logprobs) = match is_empty {
+            true => ("", &[][..]),
+            false => (self.text.as_str(), &self.logprobs[..]),
+        };
+        match self.is_message() {
+            true => json!({
+                "type": self.kind.part, "text": text, "annotations": [], "logprobs": logprobs,
+            }),
+            false => json!({ "type": self.kind.part, "text": text }),
+        }
+    }
+
+    /// Itself, with these parts.
+    fn item(&self, status: &str, content: &[Value]) -> Value {
+        let mut item = json!({ "id": self.id, "type": self.kind.item, "status": status });
+        match self.is_message() {
+            true => item["role"] = "assistant".into(),
+            false => item["summary"] = json!([]),
+        }
+        item["content"] = content.into();
+        item
+    }
 }
 
 impl ResponseVoice {
@@ -51,14 +128,13 @@ impl ResponseVoice {
     pub fn new(setting: Setting, shown: Map<String, Value>) -> Self {
         let id = shown["id"].as_str().unwrap_or_default().to_owned();
         Self {
-            item_id: setting.app.fresh.id("msg_"),
             is_stored: setting.canceller.is_some(),
             setting,
             id,
             shown,
-            text: String::new(),
-            logprobs: Vec::new(),
-            has_item: false,
+            output: Vec::new(),
+            open: None,
+            said: Said::default(),
             n_events: 0,
             is_over: false,
         }
@@ -78,44 +154,99 @@ impl ResponseVoice {
         self.event(event, json!({ "response": response }))
     }
 
-    /// An event about the text of the only item.
-    fn of_text(&mut self, event: &'static str, key: &str, value: Value) -> Frame {
-        let mut more = json!({ "item_id": self.item_id, "output_index": 0, "content_index": 0 });
+    /// An event about the item that comes next, or is open.
+    fn of_item(&mut self, event: &'static str, item: &Value) -> Frame {
+        let index = self.output.len();
+        self.event(event, json!({ "output_index": index, "item": item }))
+    }
+
+    /// An event about something in it.
+    fn within(&mut self, event: &'static str, id: &str, key: &str, value: Value) -> Frame {
+        let mut more = json!({ "item_id": id, "output_index": self.output.len() });
         more[key] = value;
         self.event(event, more)
     }
 
-    fn part(&self) -> Value {
-        json!({
-            "type": "output_text",
-            "text": self.text,
-            "annotations": [],
-            "logprobs": self.logprobs,
-        })
+    /// An event about its only part.
+    fn of_part(&mut self, event: &'static str, id: &str, key: &str, value: Value) -> Frame {
+        let mut frame = self.within(event, id, key, value);
+        frame.data["content_index"] = 0.into();
+        frame
     }
 
-    fn item(&self, status: &str, content: Vec<Value>) -> Value {
-        json!({
-            "id": self.item_id,
-            "type": "message",
-            "role": "assistant",
-            "status": status,
-            "content": content,
-        })
-    }
-
-    /// The events before the first text.
-    fn open(&mut self) -> Vec<Frame> {
-        if std::mem::replace(&mut self.has_item, true) {
-            return Vec::new();
+    /// Opens an item of this kind, unless it is what is open.
+    fn begin_item(&mut self, kind: &'static Kind, frames: &mut Vec<Frame>) -> Open {
+        if let Some(open) = self.open.take_if(|open| open.kind.item == kind.item) {
+            return open;
         }
-        let item = self.item("in_progress", Vec::new());
-        let added = json!({ "output_index": 0, "item": item });
-        let empty = json!({ "type": "output_text", "text": "", "annotations": [], "logprobs": [] });
-        vec![
-            self.event("response.output_item.added", added),
-            self.of_text("response.content_part.added", "part", empty),
-        ]
+        self.end_item("completed", frames);
+        let id = self.setting.app.fresh.id(kind.id_prefix);
+        let open = Open { kind, id, text: String::new(), logprobs: Vec::new() };
+        frames.push(self.of_item("response.output_item.added", &open.item("in_progress", &[])));
+        let empty = open.part(true);
+        frames.push(self.of_part("response.content_part.added", &open.id, "part", empty));
+        open
+    }
+
+    /// Adds text to an item of this kind.
+    fn say(
+        &mut self,
+        kind: &'static Kind,
+        text: &str,
+        logprobs: Vec<Value>,
+        frames: &mut Vec<Frame>,
+    ) {
+        let mut open = self.begin_item(kind, frames);
+        let mut delta = self.of_part(kind.delta, &open.id, "delta", text.into());
+        open.text += text;
+        if open.is_message() {
+            delta.data["logprobs"] = logprobs.clone().into();
+            open.logprobs.extend(logprobs);
+        }
+        frames.push(delta);
+        self.open = Some(open);
+    }
+
+    /// Ends the open item, if there is one.
+    fn end_item(&mut self, status: &str, frames: &mut Vec<Frame>) {
+        let Some(open) = self.open.take() else { return };
+        let mut done = self.of_part(open.kind.done, &open.id, "text", open.text.clone().into());
+        if open.is_message() {
+            done.data["logprobs"] = open.logprobs.clone().into();
+        }
+        frames.push(done);
+        let part = open.part(false);
+        frames.push(self.of_part("response.content_part.done", &open.id, "part", part.clone()));
+        let item = open.item(status, &[part]);
+        frames.push(self.of_item("response.output_item.done", &item));
+        self.output.push(item);
+    }
+
+    /// Adds a call of a function.
+    fn call(&mut self, call: &Call, frames: &mut Vec<Frame>) {
+        self.end_item("completed", frames);
+        let fresh = &self.setting.app.fresh;
+        let (id, call_id) = (fresh.id("fc_"), fresh.call_id());
+        self.said.calls.push(call.object(&call_id));
+        let mut item = json!({
+            "id": id,
+            "type": "function_call",
+            "status": "in_progress",
+            "call_id": call_id,
+            "name": call.name,
+            "arguments": "",
+        });
+        frames.push(self.of_item("response.output_item.added", &item));
+        let (new, all) =
+            ("response.function_call_arguments.delta", "response.function_call_arguments.done");
+        frames.push(self.within(new, &id, "delta", call.arguments.clone().into()));
+        let mut done = self.within(all, &id, "arguments", call.arguments.clone().into());
+        done.data["name"] = call.name.clone().into();
+        frames.push(done);
+        item["arguments"] = call.arguments.clone().into();
+        item["status"] = "completed".into();
+        frames.push(self.of_item("response.output_item.done", &item));
+        self.output.push(item);
     }
 
     /// Keeps it as it is now, if it is to be kept.
@@ -125,7 +256,15 @@ impl ResponseVoice {
         }
         let mut messages = self.setting.messages.clone();
         if self.is_over {
-            messages.push(json!({ "role": "assistant", "content": self.text }));
+            let Said { thoughts, text, calls } = &self.said;
+            let mut message = json!({ "role": "assistant", "content": text });
+            if !thoughts.is_empty() {
+                message["reasoning_content"] = thoughts.clone().into();
+            }
+            if !calls.is_empty() {
+                message["tool_calls"] = calls.clone().into();
+            }
+            messages.push(message);
         }
         let kept = Kept {
             owner: self.setting.owner,
@@ -141,27 +280,34 @@ impl ResponseVoice {
         self.shown.insert("store".into(), self.is_stored.into());
     }
 
-    /// Notes the end.
-    fn close(&mut self, end: &Finished) -> &'static str {
-        let (status, item_status, event) = match end.reason {
+    /// Ends the last item and the response; returns the name of the last event.
+    fn close(&mut self, end: &End, frames: &mut Vec<Frame>) -> &'static str {
+        let (status, item_status, event) = match end.finished.reason {
             FinishReason::Stop => ("completed", "completed", "response.completed"),
             FinishReason::Length => ("incomplete", "incomplete", "response.incomplete"),
             // There is no event of this name.
             FinishReason::Cancelled => ("cancelled", "incomplete", "response.incomplete"),
         };
-        let item = self.item(item_status, vec![self.part()]);
+        if self.open.is_none() && self.output.is_empty() {
+            // An answer that says nothing is a message all the same.
+            self.open = Some(self.begin_item(TEXT, frames));
+        }
+        self.end_item(item_status, frames);
         self.set("status", status);
-        self.set("output", vec![item]);
-        self.set("completed_at", self.setting.app.unix_seconds());
-        if end.reason == FinishReason::Length {
+        self.set("output", self.output.clone());
+        // OpenAI has the time of those alone that were completed.
+        if status == "completed" {
+            self.set("completed_at", self.setting.app.unix_seconds());
+        }
+        if status == "incomplete" {
             self.set("incomplete_details", json!({ "reason": "max_output_tokens" }));
         }
-        let Finished { prompt_tokens, cached_tokens, new_tokens, .. } = *end;
+        let Finished { prompt_tokens, cached_tokens, new_tokens, .. } = end.finished;
         let usage = json!({
             "input_tokens": prompt_tokens,
             "input_tokens_details": { "cached_tokens": cached_tokens, "cache_write_tokens": 0 },
             "output_tokens": new_tokens,
-            "output_tokens_details": { "reasoning_tokens": 0 },
+            "output_tokens_details": { "reasoning_tokens": end.n_thought },
             "total_tokens": prompt_tokens + new_tokens,
         });
         self.set("usage", usage);
@@ -186,49 +332,51 @@ impl Voice for ResponseVoice {
     }
 
     fn piece(&mut self, piece: &Piece) -> Vec<Frame> {
-        let mut frames = self.open();
-        self.text += &piece.text;
-        let mut new = Vec::new();
+        let mut frames = Vec::new();
+        self.said.thoughts += &piece.thoughts;
+        self.said.text += &piece.text;
+        let mut logprobs = Vec::new();
         if self.setting.has_logprobs {
             let mut listed = logprobs::chat(&self.setting.tokenizer, &piece.tokens);
             if let Value::Array(entries) = listed["content"].take() {
-                new = entries;
+                logprobs = entries;
             }
         }
-        self.logprobs.extend(new.iter().cloned());
-        let mut delta =
-            self.of_text("response.output_text.delta", "delta", piece.text.clone().into());
-        delta.data["logprobs"] = new.into();
-        frames.push(delta);
+        if !piece.thoughts.is_empty() {
+            self.say(THOUGHTS, &piece.thoughts, Vec::new(), &mut frames);
+        }
+        // Log probabilities are those of a message's text.
+        let is_text = piece.is_empty() && !piece.tokens.is_empty();
+        if !piece.text.is_empty() || is_text {
+            self.say(TEXT, &piece.text, logprobs, &mut frames);
+        }
+        for call in &piece.calls {
+            self.call(call, &mut frames);
+        }
         frames
     }
 
-    fn end(&mut self, end: &Finished) -> Vec<Frame> {
-        let mut frames = self.open();
-        let text = self.text.clone().into();
-        let mut done = self.of_text("response.output_text.done", "text", text);
-        done.data["logprobs"] = self.logprobs.clone().into();
-        frames.push(done);
-        let part = self.part();
-        frames.push(self.of_text("response.content_part.done", "part", part));
-        let event = self.close(end);
-        let item = self.shown["output"][0].clone();
-        let done = json!({ "output_index": 0, "item": item });
-        frames.push(self.event("response.output_item.done", done));
+    fn end(&mut self, end: &End) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        let event = self.close(end, &mut frames);
         frames.push(self.of_response(event));
         frames
     }
 
     fn fail(&mut self, error: &ApiError) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        self.end_item("incomplete", &mut frames);
         self.set("status", "failed");
         self.set("error", json!({ "code": "server_error", "message": error.message() }));
+        self.set("output", self.output.clone());
         self.is_over = true;
         self.keep(false);
-        vec![self.of_response("response.failed")]
+        frames.push(self.of_response("response.failed"));
+        frames
     }
 
-    fn whole(&mut self, end: &Finished) -> Value {
-        self.close(end);
+    fn whole(&mut self, end: &End) -> Value {
+        self.close(end, &mut Vec::new());
         Value::Object(self.shown.clone())
     }
 }

@@ -12,7 +12,15 @@ pub const MESSAGE_METADATA: Table = &[&[means("user_id", "agent_id")]];
 /// `output_config`.
 pub const OUTPUT_CONFIG: Table = &[&[
     ignored("effort", "what a template knows goes into `chat_template_kwargs`"),
-    refused("format", &[], "answers cannot be held to a schema here"),
+    honoured("format"),
+]];
+/// `format` in it.
+pub const OUTPUT_FORMAT: Table = &[&[honoured("type"), honoured("schema")]];
+/// `thinking`.
+pub const THINKING: Table = &[&[
+    honoured("type"),
+    ignored("budget_tokens", "thoughts end where the model ends them, or the answer's limit is"),
+    refused("display", &["\"summarized\"", "\"full\""], "thoughts are shown as they are"),
 ]];
 /// A message.
 pub const MESSAGE: Table = &[&[honoured("role"), honoured("content")]];
@@ -25,7 +33,47 @@ pub const BLOCK: Table = &[&[
     refused("citations", &["[]"], "this server reads text only"),
 ]];
 
-const NO_TOOLS: &str = "tools are for /v1/chat/completions only, so far";
+/// A tool.
+pub const TOOL: Table = &[&[
+    honoured("type"),
+    honoured("name"),
+    honoured("description"),
+    honoured("input_schema"),
+    honoured("strict"),
+    no_effect("cache_control"),
+    // Arguments come when they are whole, sooner or later.
+    no_effect("eager_input_streaming"),
+    ignored("input_examples", "no template shows them to the model"),
+    refused("defer_loading", &["false"], "a model sees all tools here"),
+    refused("allowed_callers", &["[\"direct\"]"], "this server runs no code"),
+]];
+/// `tool_choice`.
+pub const TOOL_CHOICE: Table =
+    &[&[honoured("type"), honoured("name"), honoured("disable_parallel_tool_use")]];
+/// A block that uses a tool.
+pub const TOOL_USE: Table = &[&[
+    honoured("type"),
+    honoured("id"),
+    honoured("name"),
+    honoured("input"),
+    no_effect("cache_control"),
+    refused("caller", &["{\"type\":\"direct\"}"], "this server runs no code"),
+]];
+/// A block with what a tool said.
+pub const TOOL_RESULT: Table = &[&[
+    honoured("type"),
+    honoured("tool_use_id"),
+    honoured("content"),
+    honoured("is_error"),
+    no_effect("cache_control"),
+]];
+/// A block of thoughts.
+pub const THINKING_BLOCK: Table = &[&[
+    honoured("type"),
+    honoured("thinking"),
+    // Thoughts are read as they are, whoever wrote them.
+    no_effect("signature"),
+]];
 
 /// What the prompt is made of.
 const PROMPT: &[Param] = &[
@@ -34,8 +82,8 @@ const PROMPT: &[Param] = &[
     honoured("system"),
     honoured("thinking"),
     honoured("output_config"),
-    refused("tools", &["[]"], NO_TOOLS),
-    refused("tool_choice", &["{\"type\":\"auto\"}", "{\"type\":\"none\"}"], NO_TOOLS),
+    honoured("tools"),
+    honoured("tool_choice"),
     no_effect("cache_control"),
     refused("mcp_servers", &["[]"], "this server asks no others"),
     refused("context_management", &[], "prompts are not cut here; send what fits"),

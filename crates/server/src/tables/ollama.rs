@@ -5,7 +5,7 @@ use super::{honoured, ignored, means, no_effect, refused};
 use crate::params::{Param, Table};
 
 /// `POST /api/chat`.
-pub const OLLAMA_CHAT: Table = &[&[honoured("messages")], BOTH, OWNED];
+pub const OLLAMA_CHAT: Table = &[&[honoured("messages"), honoured("tools")], BOTH, OWNED];
 /// `POST /api/generate`.
 pub const OLLAMA_GENERATE: Table = &[GENERATE_ONLY, BOTH, OWNED];
 /// `POST /api/show`.
@@ -15,12 +15,19 @@ pub const OLLAMA_SHOW: Table = &[&[
     means("name", "model"),
     ignored("verbose", "there is no more to show"),
 ]];
+/// `POST /api/embed`.
+pub const OLLAMA_EMBED: Table =
+    &[&[honoured("input"), honoured("truncate"), honoured("dimensions")], EMBEDS, OWNED];
+/// `POST /api/embeddings`, the older one.
+pub const OLLAMA_EMBEDDINGS: Table = &[&[honoured("prompt")], EMBEDS, OWNED];
+/// `options` of both.
+pub const OLLAMA_EMBED_OPTIONS: Table = &[&[honoured("num_ctx")], UNUSED, LOADING];
 /// A message of a chat.
 pub const OLLAMA_MESSAGE: Table = &[&[
     honoured("role"),
     honoured("content"),
     honoured("tool_calls"),
-    honoured("thinking"),
+    means("thinking", "reasoning_content"),
     means("tool_name", "name"),
     honoured("tool_call_id"),
     refused("images", &["[]"], NO_IMAGES),
@@ -48,9 +55,8 @@ const BOTH: &[Param] = &[
     honoured("think"),
     honoured("logprobs"),
     honoured("top_logprobs"),
-    refused("format", &["\"\""], "answers cannot be held to a schema here"),
-    refused("tools", &["[]"], "tools are for /v1/chat/completions only, so far"),
-    ignored("keep_alive", "models stay loaded until the server ends"),
+    honoured("format"),
+    honoured("keep_alive"),
     refused("truncate", &["false"], "prompts are not cut here; send what fits"),
     refused("shift", &["false"], "prompts are not cut here; send what fits"),
 ];
@@ -59,6 +65,7 @@ const GENERATE_ONLY: &[Param] = &[
     honoured("prompt"),
     honoured("system"),
     honoured("raw"),
+    refused("tools", &["[]"], "tools are for /api/chat; send the prompt there as a message"),
     refused("suffix", &["\"\""], "text cannot be inserted before a suffix here"),
     refused("template", &["\"\""], "templates come with the model; send `raw` to go without"),
     refused("context", &["[]"], "send earlier turns to /api/chat as messages"),
@@ -70,6 +77,30 @@ const GENERATE_ONLY: &[Param] = &[
 
 /// Who asks, which Ollama does not know.
 const OWNED: &[Param] = &[honoured("agent_id"), honoured("cache_salt"), honoured("priority")];
+
+const EMBEDS: &[Param] = &[honoured("model"), honoured("options"), honoured("keep_alive")];
+
+/// What an embedding does not need, since nothing is sampled for it.
+const UNUSED: &[Param] = &[
+    no_effect("num_predict"),
+    no_effect("seed"),
+    no_effect("temperature"),
+    no_effect("top_k"),
+    no_effect("top_p"),
+    no_effect("min_p"),
+    no_effect("repeat_penalty"),
+    no_effect("repeat_last_n"),
+    no_effect("frequency_penalty"),
+    no_effect("presence_penalty"),
+    no_effect("stop"),
+    no_effect("tfs_z"),
+    no_effect("typical_p"),
+    no_effect("mirostat"),
+    no_effect("mirostat_tau"),
+    no_effect("mirostat_eta"),
+    no_effect("penalize_newline"),
+    ignored("num_keep", "the beginning of an input is what is kept of it"),
+];
 
 const SAMPLING: &[Param] = &[
     means("num_predict", "max_tokens"),

@@ -16,9 +16,52 @@ pub const RESPONSE_QUERY: Table = &[&[
     no_effect("include_obfuscation"),
 ]];
 /// `text` of a response.
-pub const TEXT: Table = &[&[
-    refused("format", &["{\"type\":\"text\"}"], "answers cannot be held to a schema here"),
-    ignored("verbosity", "no template is told so"),
+pub const TEXT: Table = &[&[honoured("format"), ignored("verbosity", "no template is told so")]];
+/// `format` in it.
+pub const TEXT_FORMAT: Table = &[&[
+    honoured("type"),
+    honoured("schema"),
+    no_effect("name"),
+    no_effect("description"),
+    // Every schema is kept to.
+    no_effect("strict"),
+]];
+/// A tool.
+pub const FUNCTION_TOOL: Table = &[&[
+    honoured("type"),
+    honoured("name"),
+    honoured("description"),
+    honoured("parameters"),
+    honoured("strict"),
+    refused("defer_loading", &["false"], "a model sees all tools here"),
+]];
+/// `tool_choice` that names a function.
+pub const NAMED_TOOL: Table = &[&[honoured("type"), honoured("name")]];
+/// A call of a function in `input`.
+pub const FUNCTION_CALL: Table = &[&[
+    honoured("type"),
+    honoured("call_id"),
+    honoured("name"),
+    honoured("arguments"),
+    no_effect("id"),
+    no_effect("status"),
+]];
+/// What a function returned.
+pub const FUNCTION_OUTPUT: Table = &[&[
+    honoured("type"),
+    honoured("call_id"),
+    honoured("output"),
+    no_effect("id"),
+    no_effect("status"),
+]];
+/// What the model thought in an earlier answer.
+pub const REASONING_ITEM: Table = &[&[
+    honoured("type"),
+    honoured("content"),
+    honoured("summary"),
+    no_effect("id"),
+    no_effect("status"),
+    ignored("encrypted_content", "this server has no key to it"),
 ]];
 /// `stream_options` of a response.
 pub const RESPONSE_STREAM_OPTIONS: Table =
@@ -44,7 +87,6 @@ pub const INPUT_PART: Table = &[&[
 ]];
 
 const NO_PERSONALITY: &str = "say in `instructions` how the model should answer";
-const NO_TOOLS: &str = "tools are for /v1/chat/completions only, so far";
 
 /// What the prompt is made of.
 const INPUT: &[Param] = &[
@@ -53,10 +95,9 @@ const INPUT: &[Param] = &[
     honoured("previous_response_id"),
     honoured("text"),
     refused("conversation", &[], "conversations are not kept here; send `previous_response_id`"),
-    refused("tools", &["[]"], NO_TOOLS),
-    refused("tool_choice", &["\"auto\"", "\"none\""], NO_TOOLS),
-    // There are none, in parallel or not.
-    no_effect("parallel_tool_calls"),
+    honoured("tools"),
+    honoured("tool_choice"),
+    honoured("parallel_tool_calls"),
     ignored("reasoning", "what a template knows goes into `chat_template_kwargs`"),
     refused("truncation", &["\"disabled\""], "prompts are not cut here; send what fits"),
 ];
@@ -79,6 +120,7 @@ const RESPONSES_ONLY: &[Param] = &[
     no_effect("prompt_cache_key"),
     ignored("prompt_cache_retention", "prefixes stay as long as there is room for them"),
     ignored("prompt_cache_options", "prefixes stay as long as there is room for them"),
+    // It counts tools that the server runs; it runs none.
     no_effect("max_tool_calls"),
     refused("background", &["false"], "an answer is made while its request is open"),
     refused("background_options", &[], "an answer is made while its request is open"),

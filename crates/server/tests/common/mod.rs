@@ -1,6 +1,7 @@
 //! A server over a scripted engine, and a client that needs no socket.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod told;
 pub mod vocabulary;
 
 use axum::Router;
@@ -12,10 +13,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use sterna_engine::{
-    AgentStats, EngineError, FinishReason, Finished, Output, Reply, Request, RequestId,
-    SessionError, Sink, Stats, TokenLogprob,
+    AgentStats, EngineError, FinishReason, Finished, Guessed, Histogram, Output, Pooling, Reply,
+    Request, RequestId, SessionError, Sink, State, Stats, TokenLogprob,
 };
-use sterna_server::{Backend, Options, Served, router};
+use sterna_server::{
+    Agents, Backend, CacheStats, KeepAlive, LOAD_BOUNDS, Listed, Model, Models, Options, Served,
+    Status, Unavailable, Waiting, router,
+};
+use tokio::sync::oneshot;
 use tower::ServiceExt;
 use vocabulary::byte;
 
@@ -97,6 +102,7 @@ impl Backend for Fake {
             running: 1,
             max_running: 8,
             prompt_tokens: 30,
+            speculation: State::On,
             agents,
             ..Stats::default()
         }
@@ -142,6 +148,8 @@ pub fn say(request: &Request, text: &str) -> Script {
         reason: if is_whole { FinishReason::Stop } else { FinishReason::Length },
         prompt_tokens: request.prompt.len(),
         new_tokens,
+        embedding: request.embed.map(|_| vec![0.6, 0.0, 0.8]),
+        predicted: (!request.prediction.is_empty()).then(Guessed::default),
         ..finished()
     }));
     Script::Say(outputs)
@@ -158,6 +166,9 @@ pub fn finished() -> Finished {
         queue_seconds: 0.001,
         prefill_seconds: 0.01,
         decode_seconds: 0.1,
+        embedding: None,
+        guessed: Guessed::default(),
+        predicted: None,
         is_coalesced: false,
         age: None,
         stop_text: None,
@@ -192,6 +203,7 @@ pub fn served(name: &str, template: Option<&str>, engine: Arc<Fake>) -> Served {
         tokenizer: Arc::new(vocabulary::tokenizer()),
         context_len: 100,
         chat_template: template.map(str::to_owned),
+        pooling: Some(Pooling::Mean),
         bos: Some("<s>".into()),
         eos: None,
         fingerprint: "plan-build".into(),
@@ -199,6 +211,118 @@ pub fn served(name: &str, template: Option<&str>, engine: Arc<Fake>) -> Served {
         engine,
         describe: "a fake".into(),
         memory: vec![("weights", 1_000)],
+    }
+}
+
+/// Where somebody hears what became of the model that he waits for.
+pub type Answer = oneshot::Sender<Result<Arc<Model>, Unavailable>>;
+
+/// Models that are there, as a script says.
+pub struct Scripted {
+    pub models: Vec<Arc<Model>>,
+    /// Models that have to be loaded first, and those who wait for them.
+    pub away: Mutex<Vec<(Arc<Model>, Vec<Answer>)>>,
+    /// What operators asked for.
+    pub orders: Mutex<Vec<String>>,
+}
+
+impl Scripted {
+    /// These are in memory, and those are not.
+    pub fn new(here: Vec<Served>, away: Vec<Served>, agents: &Arc<Agents>) -> Arc<Self> {
+        let model = |served| Arc::new(Model::new(served, agents.clone(), noon).unwrap());
+        let away = away.into_iter().map(|served| (model(served), Vec::new()));
+        Arc::new(Self {
+            models: here.into_iter().map(model).collect(),
+            away: Mutex::new(away.collect()),
+            orders: Mutex::default(),
+        })
+    }
+
+    /// Ends the load of the first that is away.
+    pub fn arrive(&self, result: Result<(), Unavailable>) {
+        let (model, waiting) = self.away.lock().unwrap().remove(0);
+        for sender in waiting {
+            drop(sender.send(result.clone().map(|()| model.clone())));
+        }
+    }
+}
+
+fn listed(model: &Model, status: Status) -> Listed {
+    Listed {
+        name: model.served.name.clone(),
+        aliases: model.served.aliases.clone(),
+        created: model.served.created,
+        context_len: model.served.context_len,
+        describe: model.served.describe.clone(),
+        fingerprint: model.served.fingerprint.clone(),
+        status,
+        failure: None,
+        is_pinned: false,
+        memory: model.served.memory.clone(),
+        expires: None,
+    }
+}
+
+/// One model, in memory.
+pub fn models(model: Served, options: &Options) -> Arc<dyn Models> {
+    Scripted::new(vec![model], Vec::new(), &options.agents)
+}
+
+impl Models for Scripted {
+    fn list(&self) -> Vec<Listed> {
+        let here = self.models.iter().map(|model| listed(model, Status::Loaded));
+        let away = self.away.lock().unwrap();
+        here.chain(away.iter().map(|(model, _)| listed(model, Status::Unloaded))).collect()
+    }
+
+    fn ready(&self) -> Vec<Arc<Model>> {
+        self.models.clone()
+    }
+
+    fn want(&self, name: &str, _agent: Option<&str>) -> Option<Waiting> {
+        let (sender, waiting) = oneshot::channel();
+        let is_it = |model: &Arc<Model>| model.names().any(|known| known == name);
+        if let Some(model) = self.models.iter().find(|model| is_it(model)) {
+            drop(sender.send(Ok(model.clone())));
+            return Some(waiting);
+        }
+        let mut away = self.away.lock().unwrap();
+        away.iter_mut().find(|(model, _)| is_it(model))?.1.push(sender);
+        Some(waiting)
+    }
+
+    fn unload(&self, name: &str) -> bool {
+        self.orders.lock().unwrap().push(format!("unload {name}"));
+        self.models.iter().any(|model| model.served.name == name)
+    }
+
+    fn keep(&self, name: &str, keep_alive: KeepAlive) {
+        self.orders.lock().unwrap().push(format!("keep {name} {keep_alive:?}"));
+    }
+
+    fn pin(&self, name: &str, is_pinned: bool) {
+        self.orders.lock().unwrap().push(format!("pin {name} {is_pinned}"));
+    }
+
+    fn set_limit(&self, bytes: u64) {
+        self.orders.lock().unwrap().push(format!("limit {bytes}"));
+    }
+
+    fn stats(&self) -> CacheStats {
+        CacheStats {
+            limit_bytes: None,
+            used_bytes: 1_000,
+            peak_bytes: 2_000,
+            hits: 3,
+            misses: 1,
+            evictions: vec![("room", 5)],
+            load_seconds: Histogram::new(LOAD_BOUNDS),
+            preload_useful_bytes: 0,
+            preload_wasted_bytes: 0,
+            preload: (false, None),
+            models: Vec::new(),
+            agent_models: Default::default(),
+        }
     }
 }
 
@@ -224,7 +348,8 @@ impl Client {
         let mut served = served("tiny", template, fake.clone());
         served.aliases.push("org/tiny".into());
         let options = Options { now: noon, ..options };
-        Self { router: router(vec![served], options).unwrap(), fake }
+        let models = Scripted::new(vec![served], Vec::new(), &options.agents);
+        Self { router: router(models, options).unwrap(), fake }
     }
 
     /// Sends a request; the response's body is not read yet.
