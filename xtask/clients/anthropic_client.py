@@ -1,5 +1,6 @@
 """Anthropic's Python client, as it is, against a running server."""
 
+import json
 import sys
 import time
 
@@ -11,7 +12,7 @@ if not has_route("everything", "/v1/messages"):
 
 client = anthropic.Anthropic(base_url=URL, api_key=KEY, max_retries=0)
 turns = [{"role": "user", "content": "Who was she?"}]
-greedy = {"model": MODEL, "max_tokens": 12, "temperature": 0, "messages": turns}
+greedy = {"model": MODEL, "max_tokens": 12, "extra_body": {"temperature": 0}, "messages": turns}
 
 whole = client.messages.create(system="You write novels.", **greedy)
 said = whole.content[0].text
@@ -63,11 +64,42 @@ raises("401 is AuthenticationError", anthropic.AuthenticationError,
 tool = {"name": "weather", "description": "Says the weather", "input_schema": {
     "type": "object", "properties": {"city": {"type": "string", "maxLength": 12}},
     "required": ["city"], "additionalProperties": False}}
+# The model is too small to choose sensibly: it must call, and once.
+must = {"model": MODEL, "max_tokens": 200, "messages": turns, "tools": [tool], "tool_choice": {
+    "type": "tool", "name": "weather", "disable_parallel_tool_use": True}}
 try:
-    called = client.messages.create(model=MODEL, max_tokens=100, messages=turns, tools=[tool],
-                                    tool_choice={"type": "tool", "name": "weather"})
+    called = client.messages.create(**must)
 except anthropic.BadRequestError as error:
     print(f"skip   tools: {error.message}", flush=True)
-else:
-    call = next(block for block in called.content if block.type == "tool_use")
-    check("tools", called.stop_reason == "tool_use" and isinstance(call.input["city"], str), called)
+    sys.exit(0)
+call = next(block for block in called.content if block.type == "tool_use")
+check("tools", called.stop_reason == "tool_use" and isinstance(call.input["city"], str), called)
+with client.messages.stream(**must) as stream:
+    final = stream.get_final_message()
+streamed = final.content[-1]
+check("tools, streamed", final.stop_reason == "tool_use" and streamed.name == "weather"
+      and isinstance(streamed.input["city"], str), final)
+result = {"type": "tool_result", "tool_use_id": call.id, "content": "rain"}
+after = client.messages.create(model=MODEL, max_tokens=12, tools=[tool], messages=[
+    *turns, {"role": "assistant", "content": called.content}, {"role": "user", "content": [result]}])
+check("tools, the result goes back", after.role == "assistant", after)
+raises("a tool of Anthropic's is BadRequestError", anthropic.BadRequestError,
+       lambda: client.messages.create(**{**must, "tools": [
+           {"type": "web_search_20250305", "name": "web_search"}]}), 400)
+
+form = {"type": "json_schema", "schema": {
+    "type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"],
+    "additionalProperties": False}}
+held = client.messages.create(model=MODEL, max_tokens=100, messages=turns,
+                              output_config={"format": form})
+check("output_config.format", type(json.loads(held.content[0].text)["ok"]) is bool, held)
+
+thinking = {"thinking": {"type": "enabled", "budget_tokens": 1024}}
+thought = client.messages.create(**greedy, **thinking)
+check("thinking", thought.content[0].type == "thinking" and thought.content[0].thinking, thought)
+with client.messages.stream(**greedy, **thinking) as stream:
+    final = stream.get_final_message()
+check("thinking, streamed", final.content[0].thinking == thought.content[0].thinking, final)
+after = client.messages.create(model=MODEL, max_tokens=12, messages=[
+    *turns, {"role": "assistant", "content": thought.content}, *turns], **thinking)
+check("thinking, thoughts go back", after.usage.input_tokens > 0, after)

@@ -48,10 +48,40 @@ try:
     check("embed", len(vectors) == 2 and len(vectors[0]) > 8 and vectors[0] != vectors[1], vectors)
 except ollama.ResponseError as error:
     skip("embed", error.error)
+wanted = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"],
+          "additionalProperties": False}
 try:
-    held = client.chat(model=MODEL, messages=turns, options={"num_predict": 100}, format={
-        "type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"],
-        "additionalProperties": False})
-    check("format", held.message.content.replace(" ", "").startswith('{"ok":'), held)
+    held = client.chat(model=MODEL, messages=turns, options={"num_predict": 100}, format=wanted)
+    check("format", "".join(held.message.content.split()).startswith('{"ok":'), held)
+    held = client.generate(model=MODEL, prompt="Who?", options={"num_predict": 100}, format=wanted)
+    check("format of generate", "".join(held.response.split()).startswith('{"ok":'), held)
 except ollama.ResponseError as error:
     skip("format", error.error)
+
+thought = client.chat(model=MODEL, messages=turns, options=greedy, think=True)
+check("think", thought.message.thinking and not thought.message.content, thought)
+pieces = list(client.chat(model=MODEL, messages=turns, options=greedy, think=True, stream=True))
+check("think, streamed", "".join(piece.message.thinking or "" for piece in pieces)
+      == thought.message.thinking, pieces)
+check("think is off", client.chat(
+    model=MODEL, messages=turns, options=greedy, think=False).message.content == said)
+
+
+def weather(city: str) -> str:
+    """Says the weather.
+
+    Args:
+      city: where
+    """
+    return f"rain in {city}"
+
+
+# Ollama has no way to ask for a call, and the model is too small to make one by itself: that one
+# goes in and out of the client's types is checked with calls of ours.
+check("tools", client.chat(model=MODEL, messages=turns, tools=[weather], options=greedy).done)
+call = ollama.Message.ToolCall(function=ollama.Message.ToolCall.Function(
+    name="weather", arguments={"city": "Bern"}))
+known = [*turns, ollama.Message(role="assistant", tool_calls=[call]),
+         ollama.Message(role="tool", tool_name="weather", content=weather("Bern"))]
+after = client.chat(model=MODEL, messages=known, tools=[weather], options=greedy)
+check("tools, the result goes in", after.prompt_eval_count > whole.prompt_eval_count, after)

@@ -105,32 +105,47 @@ for thread in threads:
 check("503, the client's own retries get there", len(answers) == 4, answers)
 
 
+PARAMETERS = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 12}},
+              "required": ["city"], "additionalProperties": False}
+WANTED = {"type": "object", "properties": {"n": {"type": "integer", "maximum": 9}, "ok": {"type": "boolean"}},
+          "required": ["n", "ok"], "additionalProperties": False}
+# The model is too small to choose sensibly: it must call, and once.
+MUST = {"model": MODEL, "tool_choice": "required", "parallel_tool_calls": False}
+
+
+def city(call):
+    """Whether a call is of the tool and fits its schema."""
+    return call.name == "weather" and isinstance(json.loads(call.arguments)["city"], str)
+
+
 def tools():
-    """A call that must be made, and an answer that must fit a schema."""
-    parameters = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 12}},
-                  "required": ["city"], "additionalProperties": False}
+    """A call that must be made, whole and streamed, and what it returned."""
     tool = {"type": "function", "function": {
-        "name": "weather", "description": "Says the weather", "parameters": parameters}}
+        "name": "weather", "description": "Says the weather", "parameters": PARAMETERS,
+        "strict": True}}  # the client streams no others
     try:
-        called = client.chat.completions.create(
-            model=MODEL, messages=hello, tools=[tool], tool_choice="required", max_tokens=100)
+        called = client.chat.completions.create(messages=hello, tools=[tool], max_tokens=200, **MUST)
     except openai.BadRequestError as error:
         return skip("tools", error.message)
     choice = called.choices[0]
-    call = choice.message.tool_calls[0].function
-    check("tools", choice.finish_reason == "tool_calls" and call.name == "weather"
-          and isinstance(json.loads(call.arguments)["city"], str), called)
-    turns = hello + [choice.message, {"role": "tool", "tool_call_id": choice.message.tool_calls[0].id,
-                                      "content": "rain"}]
+    call = choice.message.tool_calls[0]
+    check("tools", choice.finish_reason == "tool_calls" and city(call.function), called)
+    turns = hello + [choice.message, {"role": "tool", "tool_call_id": call.id, "content": "rain"}]
     after = client.chat.completions.create(messages=turns, tools=[tool], **greedy)
     check("tools, the result goes back", after.choices[0].message.role == "assistant", after)
+    with client.chat.completions.stream(messages=hello, tools=[tool], max_tokens=200,
+                                        **MUST) as stream:
+        final = stream.get_final_completion().choices[0]
+    check("tools, streamed", final.finish_reason == "tool_calls"
+          and city(final.message.tool_calls[0].function), final)
+    named = {**MUST, "tool_choice": {"type": "function", "function": {"name": "weather"}}}
+    called = client.chat.completions.create(messages=hello, tools=[tool], max_tokens=200, **named)
+    check("tools, by name", city(called.choices[0].message.tool_calls[0].function), called)
 
 
 def schema():
     """An answer that must fit a schema."""
-    wanted = {"type": "object", "properties": {"n": {"type": "integer"}, "ok": {"type": "boolean"}},
-              "required": ["n", "ok"], "additionalProperties": False}
-    form = {"type": "json_schema", "json_schema": {"name": "it", "strict": True, "schema": wanted}}
+    form = {"type": "json_schema", "json_schema": {"name": "it", "strict": True, "schema": WANTED}}
     try:
         held = client.chat.completions.create(model=MODEL, messages=hello, response_format=form,
                                               max_tokens=100)
@@ -140,21 +155,74 @@ def schema():
     check("response_format", set(found) == {"n", "ok"} and type(found["ok"]) is bool, found)
 
 
+def thoughts():
+    """What the model thinks, apart from what it says; it thinks because its prompt begins so."""
+    begun = {"extra_body": {"chat_template_kwargs": {"enable_thinking": True}}}
+    whole = client.chat.completions.create(messages=hello, **greedy, **begun).choices[0].message
+    check("reasoning_content", whole.reasoning_content and not whole.content, whole)
+    chunks = client.chat.completions.create(messages=hello, stream=True, **greedy, **begun)
+    deltas = [chunk.choices[0].delta for chunk in chunks if chunk.choices]
+    streamed = "".join(getattr(delta, "reasoning_content", None) or "" for delta in deltas)
+    check("reasoning_content, streamed", streamed == whole.reasoning_content, [streamed, whole])
+    within = {"extra_body": {**begun["extra_body"], "reasoning_format": "none"}}
+    text = client.chat.completions.create(messages=hello, **greedy, **within).choices[0].message
+    check("reasoning_format none", whole.reasoning_content in text.content, text)
+
+
 def responses():
     """The newer API."""
     if not has_route("responses", "/v1/responses"):
         return
-    whole = client.responses.create(model=MODEL, input="Who was she?", max_output_tokens=12,
-                                    temperature=0)
+    asked = {"model": MODEL, "input": "Who was she?", "max_output_tokens": 12, "temperature": 0}
+    whole = client.responses.create(**asked)
     check("responses", whole.output_text and whole.usage.output_tokens > 0, whole)
-    events = list(client.responses.create(model=MODEL, input="Who was she?", max_output_tokens=12,
-                                          temperature=0, stream=True))
+    events = list(client.responses.create(**asked, stream=True))
     pieces = [event.delta for event in events if event.type == "response.output_text.delta"]
     check("responses, streamed", "".join(pieces) == whole.output_text, events)
-    check("responses, last event", events[-1].type in ("response.completed", "response.incomplete"),
-          events[-1])
+    is_cut = whole.status == "incomplete"
+    check("responses, last event", events[-1].type == f"response.{whole.status}"
+          and is_cut == (whole.incomplete_details is not None), events[-1])
+    thought = client.responses.create(**asked, extra_body={
+        "chat_template_kwargs": {"enable_thinking": True}})
+    check("responses, reasoning", thought.output[0].type == "reasoning"
+          and thought.output[0].content[0].text
+          and thought.usage.output_tokens_details.reasoning_tokens == 12, thought)
     raises("responses, 404", openai.NotFoundError,
            lambda: client.responses.create(model="gpt-9", input="a"), 404)
+
+
+def response_tools():
+    """Calls and formats of the newer API."""
+    if not has_route("responses, tools", "/v1/responses"):
+        return
+    tool = {"type": "function", "name": "weather", "description": "Says the weather",
+            "parameters": PARAMETERS, "strict": True}
+    asked = {"input": "Who was she?", "tools": [tool], "max_output_tokens": 200, **MUST}
+    called = client.responses.create(**asked)
+    call = called.output[-1]
+    check("responses, tools", call.type == "function_call" and city(call)
+          and called.status == "completed", called)
+    returned = {"type": "function_call_output", "call_id": call.call_id, "output": "rain"}
+    after = client.responses.create(model=MODEL, input=[returned], tools=[tool],
+                                    previous_response_id=called.id, max_output_tokens=12)
+    check("responses, the result goes back", after.output[-1].type == "message", after)
+    turns = [{"role": "user", "content": "Who was she?"}, *called.output, returned]
+    again = client.responses.create(model=MODEL, input=turns, tools=[tool], max_output_tokens=12)
+    check("responses, the same by the client",
+          again.usage.input_tokens == after.usage.input_tokens, [again.usage, after.usage])
+    with client.responses.stream(**asked) as stream:
+        kinds = [event.type for event in stream]
+        final = stream.get_final_response()
+    check("responses, tools streamed", city(final.output[-1])
+          and "response.function_call_arguments.delta" in kinds
+          and kinds[-1] == "response.completed", kinds)
+    form = {"format": {"type": "json_schema", "name": "it", "strict": True, "schema": WANTED}}
+    held = client.responses.create(model=MODEL, input="Who was she?", text=form,
+                                   max_output_tokens=100)
+    found = json.loads(held.output_text)
+    check("responses, text.format", set(found) == {"n", "ok"} and type(found["ok"]) is bool, found)
+    raises("responses, a tool of OpenAI's", openai.BadRequestError, lambda: client.responses.create(
+        model=MODEL, input="a", tools=[{"type": "web_search"}]), 400)
 
 
 def embeddings():
@@ -171,5 +239,5 @@ def embeddings():
           and vectors[0] != vectors[1], made)
 
 
-for part in (tools, schema, responses, embeddings):
+for part in (tools, schema, thoughts, responses, response_tools, embeddings):
     part()

@@ -106,7 +106,9 @@ pub fn run(args: &Args) -> Result<bool> {
     };
     let models = root::root().join("models");
     let file = models.join(format!("{MODEL}.gguf"));
-    let server = Server::start(&sterna, &file, KEY, &[])?;
+    // The model has no template; this one shows tools, calls and thoughts.
+    let template = root::root().join("xtask/clients/template.jinja").display().to_string();
+    let server = Server::start(&sterna, &file, KEY, &["--chat-template-file", &template])?;
     let busy = Server::start(&sterna, &file, KEY, &["--parallel", "1", "--max-queue", "1"])?;
     let (mut failed, mut n_skipped) = (Vec::new(), 0);
     for client in clients {

@@ -82,6 +82,9 @@ pub struct ComputeArgs {
     /// reading prompts gets faster, and logits differ by about a thousandth.
     #[arg(long)]
     bf16_dot: bool,
+    /// Whether calls may ask for states before the head.
+    #[arg(skip)]
+    pub hidden: bool,
     /// The tokenizer file, for models that keep it apart (tokenizer.bin, tokenizer.json).
     #[arg(long, value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
@@ -149,6 +152,7 @@ impl ComputeArgs {
             max_batch_rows: self.batch_size.unwrap_or(settings.max_batch_rows),
             kv: self.kv,
             bf16_dot: self.bf16_dot,
+            hidden: self.hidden,
             ..settings
         };
         settings.level().map_err(|error| bad_input(error.to_string()))?;

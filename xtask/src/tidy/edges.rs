@@ -13,11 +13,12 @@ const EDGES: &[(&str, &[&str])] = &[
     ("train", &["formats", "model", "runtime", "measure"]),
     ("engine", &["formats", "model", "runtime"]),
     ("server", &["model", "runtime", "engine"]),
+    ("fleet", &["model", "measure", "engine", "server"]),
     (
         "cli",
         &[
             "formats", "kernels", "model", "runtime", "measure", "optimize", "train", "engine",
-            "server",
+            "server", "fleet",
         ],
     ),
 ];

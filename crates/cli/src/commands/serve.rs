@@ -1,29 +1,37 @@
 //! `sterna serve`: models behind an OpenAI-compatible API, for many agents at once.
 //!
-//! [`keys`] reads who may ask; [`sizes`] what an engine may use; [`open`] makes one of a model;
-//! [`sockets`] lets many connect; [`logs`] and [`otel`] say what happens; [`reload`] reads files
-//! that changed.
+//! [`config`] reads a file of flags; [`keys`] who may ask; [`models`] says which models there are;
+//! [`sizes`] what an engine may use; [`open`] makes one of a model; [`speculate`] says how it
+//! guesses; [`sockets`] lets many connect; [`logs`] and [`otel`] say what happens; [`reload`] reads
+//! files that changed.
 
+mod config;
 mod disk;
 mod keys;
 mod logs;
+mod models;
 mod open;
 mod otel;
 mod reload;
 pub(super) mod sizes;
 mod sockets;
+mod speculate;
 
 use crate::compute::ComputeArgs;
 use crate::interrupt;
 use crate::show::bad_input;
 use anyhow::Context;
+use clap::builder::TypedValueParser;
 use disk::DiskArgs;
-use sizes::SizeArgs;
-use std::path::{Path, PathBuf};
+use open::Loader;
+use sizes::{SizeArgs, Sizes};
+use speculate::SpeculateArgs;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
-use sterna_engine::Handle;
-use sterna_server::{Incoming, Keys, Options, Served, Tls, Traces};
+use sterna_fleet::{Fleet, KeepAlive};
+use sterna_server::{Incoming, Keys, Models, Options, Status, Tls, Traces};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -39,7 +47,11 @@ use tracing::{info, warn};
 #[command(after_help = "Examples:
   sterna serve model.gguf                     at http://127.0.0.1:8000
   sterna serve model.gguf --port 11434 --alias llama3,default
+  sterna serve --models-dir ./models --max-memory 4GB --keep-alive 5m
+                                              each is loaded when it is asked for
+  sterna serve model.gguf --agents agents.toml --config serve.toml
   sterna serve model.gguf --kv-cache-dtype q8_0 --kv-size 4GB --parallel 256
+  sterna serve model.gguf --draft-model small-of-the-same-family.gguf
   sterna serve model.gguf --kv-disk-size 10GB --kv-disk /var/cache/sterna-kv
   sterna serve model.gguf --host 0.0.0.0 --tls-cert cert.pem --tls-key key.pem --api-key-file keys
   curl localhost:8000/v1/completions -d '{\"prompt\":\"Once upon a time\"}'
@@ -48,20 +60,42 @@ Open http://127.0.0.1:8000 in a browser for the dashboard and a playground. SIGT
 all requests are answered; SIGHUP makes it read --api-key-file and --tls-cert again. With
 OTEL_EXPORTER_OTLP_ENDPOINT=http://HOST:4318 it sends a span per request there.")]
 pub struct Args {
-    /// The models; each is called as its file without the ending.
-    #[arg(value_name = "MODEL", required_unless_present = "model")]
+    /// The models; each is called as its file without the ending, is loaded at the start, and
+    /// stays in memory, unless all of them do not fit --max-memory.
+    #[arg(value_name = "MODEL")]
     models: Vec<PathBuf>,
     /// A model, as a flag.
     #[arg(short, long, value_name = "MODEL")]
     model: Vec<PathBuf>,
-    /// Other names for the model, by commas; only where there is one model.
+    /// A folder whose models are loaded when somebody asks for them.
+    #[arg(long, env = "STERNA_MODELS_DIR", value_name = "DIR")]
+    models_dir: Option<PathBuf>,
+    /// Models in memory at once.
+    #[arg(long, env = "STERNA_MODELS_MAX", value_name = "N", value_parser = at_least_one())]
+    models_max: Option<usize>,
+    /// How long a model of --models-dir stays in memory that nobody uses: 5m, 0 for not at all, -1
+    /// until its memory is needed [default: 5m].
+    #[arg(long, env = "STERNA_KEEP_ALIVE", value_name = "TIME", allow_hyphen_values = true)]
+    keep_alive: Option<String>,
+    /// Memory for all models together: weights, keys and values, scratch [default: no limit for
+    /// models named here, the machine's memory with --models-dir].
+    #[arg(long, env = "STERNA_MAX_MEMORY", value_name = "SIZE")]
+    max_memory: Option<String>,
+    /// A file that says which agents there are: their models, classes, shares, quotas and keys.
+    #[arg(long, env = "STERNA_AGENTS", value_name = "FILE")]
+    agents: Option<PathBuf>,
+    /// A TOML or JSON file with these flags' names as keys; flags and environment variables that
+    /// are given win over it.
+    #[arg(long, env = "STERNA_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Other names for the model, by commas; only where one model is named.
     #[arg(long, visible_alias = "served-model-name", value_delimiter = ',', value_name = "NAME")]
     alias: Vec<String>,
     /// The address to listen at. Whoever can reach it can use it: give --api-key beyond 127.0.0.1.
-    #[arg(long, default_value = "127.0.0.1")]
+    #[arg(long, env = "STERNA_HOST", default_value = "127.0.0.1")]
     host: String,
     /// The port; 0 takes a free one, which is printed.
-    #[arg(long, default_value_t = 8000)]
+    #[arg(long, env = "STERNA_PORT", default_value_t = 8000)]
     port: u16,
     /// A key that clients must send as `Authorization: Bearer KEY`; may be given several times.
     #[arg(long, env = "STERNA_API_KEY", hide_env_values = true, value_name = "KEY")]
@@ -98,6 +132,11 @@ pub struct Args {
     /// each model's chat template shows].
     #[arg(long, value_name = "NAME")]
     tool_call_parser: Option<String>,
+    /// How the models write what they think, which answers then have apart: deepseek_r1 (most
+    /// models' <think>), mistral, seed_oss or kimi; none leaves it in the text [default: what each
+    /// model's chat template shows].
+    #[arg(long, visible_alias = "reasoning-format", value_name = "NAME")]
+    reasoning_parser: Option<String>,
     /// Refuse requests with unknown parameters, instead of listing them under `warnings`.
     #[arg(long)]
     strict: bool,
@@ -110,13 +149,13 @@ pub struct Args {
     #[command(flatten)]
     disk: DiskArgs,
     #[command(flatten)]
+    speculate: SpeculateArgs,
+    #[command(flatten)]
     compute: ComputeArgs,
 }
 
-/// An engine that runs.
-struct Engine {
-    handle: Handle,
-    thread: std::thread::JoinHandle<()>,
+fn at_least_one() -> impl TypedValueParser<Value = usize> {
+    clap::value_parser!(u32).range(1..=4096).map(|n| n as usize)
 }
 
 /// Runs the command.
@@ -124,15 +163,19 @@ struct Engine {
 /// # Errors
 /// When a model cannot be run, a setting is out of range, or the address cannot be used.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let (args, notes) = config::with_file(args)?;
     logs::start(args.log_format, &args.log_level)?;
-    let models: Vec<&Path> = args.models.iter().chain(&args.model).map(PathBuf::as_path).collect();
-    if models.len() > 1 && !args.alias.is_empty() {
-        return Err(bad_input("--alias names one model, but there are several"));
+    notes.iter().for_each(|note| warn!("{note}"));
+    if args.models.len() + args.model.len() != 1 && !args.alias.is_empty() {
+        return Err(bad_input("--alias names one model, but there are several, or none"));
     }
+    let keep_alive = args.keep_alive.as_deref().map(KeepAlive::parse).transpose();
+    let keep_alive = keep_alive.map_err(bad_input)?;
+    let n_models = args.models.len() + args.model.len();
+    args.speculate.check(if args.models_dir.is_some() { usize::MAX } else { n_models })?;
     let mut options = args.options()?;
     let tls = args.tls()?;
-    let sizes = args.sizes.read()?;
-    let template = args.template()?;
+    let loader = args.loader()?;
     // A port that is taken should be said before a model is read.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -144,32 +187,22 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let listener = runtime.block_on(TcpListener::bind(address)).with_context(|| {
         format!("cannot listen at {}:{}; --port takes another port", args.host, args.port)
     })?;
-    let (mut served, mut engines) = (Vec::new(), Vec::new());
-    for path in models {
-        let (mut model, engine) = open::open(path, &args.compute, &sizes, &args.disk)?;
-        model.aliases.clone_from(&args.alias);
-        model.chat_template = template.clone().or(model.chat_template);
-        served.push(model);
-        engines.push(engine);
-    }
+    let fleet = models::start(&args, keep_alive, loader, &options)?;
     sockets::allow_many();
     runtime.spawn(args.files(&options, tls.as_ref()).follow());
-    announce(&listener, &served, &options, tls.is_some())?;
+    announce(&listener, &fleet, &options, tls.is_some())?;
     let spans = spans(&runtime, &mut options);
-    let router = sterna_server::router(served, options).map_err(|e| bad_input(e.to_string()))?;
-    let handles: Vec<Handle> = engines.iter().map(|engine| engine.handle.clone()).collect();
+    let router = sterna_server::router(Arc::new(fleet.clone()), options);
+    let router = router.map_err(|error| bad_input(error.to_string()))?;
     let incoming = Incoming::new(listener, tls);
     let client_timeout = args.client_timeout()?;
-    runtime.block_on(sterna_server::serve(incoming, router, client_timeout, stop(handles)));
+    let stop = stop(fleet.clone());
+    runtime.block_on(sterna_server::serve(incoming, router, client_timeout, stop));
     if let Some(spans) = spans {
         // The last ones are on their way; a collector that does not answer is not waited for.
         let _ = runtime.block_on(async { tokio::time::timeout(LAST_SPANS, spans).await });
     }
-    for engine in engines {
-        // Dropped, so that the thread sees that nobody can ask any more.
-        drop(engine.handle);
-        engine.thread.join().map_err(|_| anyhow::anyhow!("an engine's thread panicked"))?;
-    }
+    fleet.end();
     info!("all requests are answered; bye");
     Ok(ExitCode::SUCCESS)
 }
@@ -180,17 +213,21 @@ const LAST_SPANS: Duration = Duration::from_secs(5);
 impl Args {
     fn options(&self) -> anyhow::Result<Options> {
         let keys = keys::read(&self.api_key, self.api_key_file.as_deref())?;
+        let agents = self.agents.as_deref().map(sterna_fleet::agents::read).transpose();
+        let agents = agents.map_err(|error| bad_input(error.to_string()))?.unwrap_or_default();
         for origin in &self.cors_origin {
             let check = sterna_server::check_origin(origin);
             check.map_err(|why| bad_input(format!("--cors-origin: {why}")))?;
         }
         Ok(Options {
             keys: Keys::new(keys),
+            agents: Arc::new(agents),
             cors_origins: self.cors_origin.clone(),
             metrics_agents: self.metrics_agents,
             strict: self.strict,
             body_timeout: self.client_timeout()?,
             tool_call_parser: self.tool_call_parser.clone(),
+            reasoning_parser: self.reasoning_parser.clone(),
             ..Options::default()
         })
     }
@@ -200,6 +237,20 @@ impl Args {
             return Ok(None);
         };
         Tls::open(cert, key).map(Some).map_err(|error| bad_input(error.to_string()))
+    }
+
+    fn max_memory(&self) -> anyhow::Result<Option<u64>> {
+        let text = self.max_memory.as_deref();
+        Ok(text.map(sterna_optimize::budget::parse_bytes).transpose()?)
+    }
+
+    fn loader(&self) -> anyhow::Result<Loader> {
+        let sizes = Sizes { memory_bytes: self.max_memory()?, ..self.sizes.read()? };
+        // Embeddings are made of the states before the head.
+        let mut compute = self.compute.clone();
+        compute.hidden = true;
+        let (disk, speculate) = (self.disk.clone(), self.speculate.clone());
+        Ok(Loader { compute, sizes, disk, speculate, template: self.template()? })
     }
 
     /// What may change while it runs.
@@ -233,13 +284,23 @@ impl Args {
 /// Says where the server is and what it serves.
 fn announce(
     listener: &TcpListener,
-    served: &[Served],
+    fleet: &Fleet,
     options: &Options,
     is_secure: bool,
 ) -> anyhow::Result<()> {
     let address = listener.local_addr().context("the socket has no address")?;
-    for model in served {
-        info!("{}: {}", model.name, model.describe);
+    for model in fleet.ready() {
+        info!("{}: {}", model.served.name, model.served.describe);
+    }
+    let models = fleet.list();
+    for model in models.iter().filter(|model| model.failure.is_some()) {
+        let why = model.failure.as_deref().unwrap_or_default();
+        warn!("model `{}` cannot be served: {why}", model.name);
+    }
+    let n_away = models.iter().filter(|m| m.status == Status::Unloaded && m.failure.is_none());
+    match n_away.count() {
+        0 => {}
+        n => info!("{n} models are loaded when somebody asks for them"),
     }
     if options.keys.is_empty() && !address.ip().is_loopback() {
         warn!("anybody who reaches {address} can use it; --api-key asks for a key");
@@ -247,7 +308,8 @@ fn announce(
         warn!("keys and prompts travel to {address} in plain text; --tls-cert secures them");
     }
     let version = env!("CARGO_PKG_VERSION");
-    info!(version, models = served.len(), keys = options.keys.len(), "serving");
+    let agents = options.agents.all().count();
+    info!(version, models = models.len(), agents, keys = options.keys.len(), "serving");
     // On standard output, for programs that start this one and have to know the port.
     println!("listening at {}://{address}", if is_secure { "https" } else { "http" });
     Ok(())
@@ -271,13 +333,10 @@ fn spans(runtime: &Runtime, options: &mut Options) -> Option<JoinHandle<()>> {
 
 /// Waits for Ctrl-C or SIGTERM, and lets the engines finish what they have; a second one ends at
 /// once.
-async fn stop(handles: Vec<Handle>) {
+async fn stop(fleet: Fleet) {
     interrupt::signal().await;
-    let n_open: usize = handles.iter().map(Handle::n_open).sum();
+    let n_open = fleet.drain();
     info!("stopping: {n_open} requests are finished first; press Ctrl-C to end at once");
-    for handle in handles {
-        handle.drain();
-    }
     tokio::spawn(async {
         interrupt::signal().await;
         std::process::exit(130);

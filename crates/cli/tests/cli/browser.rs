@@ -100,7 +100,7 @@ fn dashboard(server: &Server, browser: &mut Browser) {
     browser.resize(1280, 900);
     // At rest it agrees with what programs read.
     let generated = server.stats()["new_tokens"].as_u64().unwrap();
-    let shown = "Number(document.querySelector('#models tr:last-child').children[5].innerText\
+    let shown = "Number(document.querySelector('#models tr:last-child').children[7].innerText\
                  .replaceAll(',', ''))";
     browser.until(&format!("{shown} === {generated}"));
 }
@@ -122,7 +122,8 @@ fn playground(server: &Server, browser: &mut Browser) {
         ));
     };
     say(browser, "Who was Mr. Darcy, and what did she think of him?");
-    let note = "document.querySelector('.turn.assistant:last-child small')?.innerText ?? ''";
+    let note =
+        "document.querySelector('.turn.assistant:last-child small:last-of-type')?.innerText ?? ''";
     browser.until(&format!("({note}).includes('generated')"));
     let answer = "document.querySelector('.turn.assistant span').innerText";
     assert!(browser.value(answer).as_str().unwrap().len() > 20);

@@ -5,6 +5,7 @@ mod capacity;
 mod demo;
 mod errors;
 mod faults;
+mod fleet;
 mod levels;
 mod load;
 mod ops;

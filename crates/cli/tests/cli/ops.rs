@@ -104,12 +104,12 @@ impl Drop for Server {
 
 fn send(socket: &mut impl Write, method: &str, path: &str, head: &str, body: &str) {
     let length = body.len();
-    write!(
-        socket,
+    // At once: a server that has no ear for it may close after the first part.
+    let text = format!(
         "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{head}\
          Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
-    )
-    .unwrap();
+    );
+    socket.write_all(text.as_bytes()).unwrap();
 }
 
 /// The status and the body of an answer.

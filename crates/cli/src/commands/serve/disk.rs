@@ -12,7 +12,7 @@ use sterna_runtime::Runner;
 use sterna_runtime::cache::content_of;
 
 /// The flags.
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone)]
 pub struct DiskArgs {
     /// Disk space for keys and values of prompts and answers, which then survive a restart; the
     /// least recently used make room. Files tell what was asked, and only you can read them

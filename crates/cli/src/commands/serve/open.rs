@@ -1,76 +1,184 @@
-//! A model file made ready to be served.
+//! A model file made ready to be served: what it takes, found from its header, and its engine.
 
-use super::Engine;
 use super::disk::DiskArgs;
 use super::sizes::Sizes;
+use super::speculate::SpeculateArgs;
 use crate::compute::ComputeArgs;
 use crate::scoring;
 use crate::show;
 use anyhow::Context;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::UNIX_EPOCH;
+use sterna_engine::{Extras, Handle, Pooling};
+use sterna_fleet::{Facts, Item, Load, LoadError, Loaded, Running};
+use sterna_formats::OpenOptions;
 use sterna_measure::clock::{Clock, RealClock};
 use sterna_model::Model;
 use sterna_model::artifact::PLAN_KEY;
 use sterna_runtime::settings::PAGE_LEN;
-use sterna_runtime::{Program, Runner, Settings};
+use sterna_runtime::{Memory, Program, Runner, Settings};
 use sterna_server::Served;
+use tracing::warn;
 
-/// Opens a model, compiles it, and starts its engine.
-///
-/// # Errors
-/// When it cannot be run.
-pub fn open(
-    path: &Path,
-    compute: &ComputeArgs,
-    sizes: &Sizes,
-    disk: &DiskArgs,
-) -> anyhow::Result<(Served, Engine)> {
+/// How models are opened.
+pub struct Loader {
+    /// How they compute.
+    pub compute: ComputeArgs,
+    /// What their engines may use.
+    pub sizes: Sizes,
+    /// Where their keys and values survive them.
+    pub disk: DiskArgs,
+    /// How they guess.
+    pub speculate: SpeculateArgs,
+    /// A chat template instead of their own.
+    pub template: Option<String>,
+}
+
+impl Loader {
+    /// What a model takes and is. Its weights are not read for it.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub fn facts(&self, item: &Item) -> anyhow::Result<Facts> {
+        let options = OpenOptions { tokenizer: self.compute.tokenizer.clone() };
+        let model = Model::open_with(&item.path, &options)?;
+        let mut settings = self.compute.quiet_settings(model.config.context_len)?;
+        let positions = self.sizes.positions(&model, &settings);
+        settings.kv_positions = Some(settings.context_len.max(positions));
+        let memory = Program::memory_of(&model.graph, &model, &settings)
+            .with_context(|| item.path.display().to_string())?;
+        let most = settings.n_pages() * PAGE_LEN;
+        Ok(Facts {
+            memory: kinds("weights", &memory),
+            created: created(&item.path),
+            context_len: settings.context_len.min(most),
+            describe: scoring::describe(&model),
+            fingerprint: fingerprint(&model),
+        })
+    }
+}
+
+impl Load for Loader {
+    fn load(&self, item: &Item, within: u64) -> Result<Loaded, LoadError> {
+        let failed = |error: anyhow::Error| {
+            LoadError::Failed(format!("model `{}` was not loaded: {error:#}", item.name))
+        };
+        // The file may have been replaced since its header was read.
+        let bytes = self.facts(item).map_err(failed)?.bytes();
+        if bytes > within {
+            return Err(LoadError::Larger(bytes));
+        }
+        let (mut served, engine, taken) = open(item, self).map_err(failed)?;
+        if taken > within {
+            engine.end();
+            return Err(LoadError::Larger(taken));
+        }
+        served.chat_template = self.template.clone().or(served.chat_template);
+        Ok(Loaded { served, engine: Box::new(engine) })
+    }
+}
+
+/// An engine that runs.
+struct Engine {
+    handle: Handle,
+    thread: JoinHandle<()>,
+}
+
+impl Engine {
+    fn end(self) {
+        self.handle.drain();
+        // Dropped, so that the thread sees that nobody can ask any more.
+        drop(self.handle);
+        if self.thread.join().is_err() {
+            tracing::error!("an engine's thread panicked");
+        }
+    }
+}
+
+impl Running for Engine {
+    fn n_open(&self) -> usize {
+        self.handle.n_open()
+    }
+
+    fn drain(&self) {
+        self.handle.drain();
+    }
+
+    fn stop(self: Box<Self>) {
+        self.end();
+    }
+}
+
+/// Opens a model, compiles it, and starts its engine; with the bytes that it takes.
+fn open(item: &Item, loader: &Loader) -> anyhow::Result<(Served, Engine, u64)> {
+    let Loader { compute, sizes, disk, speculate, .. } = loader;
+    let path = item.path.as_path();
     let positions = |model: &Model, settings: &Settings| sizes.positions(model, settings);
     let (model, program) = scoring::compiled(path, compute, &positions)?;
     let tokenizer = Arc::new(model.tokenizer()?.clone());
     let limits = sizes.limits(&program);
     let mut runner = Runner::new(program.clone())?;
-    let kept = disk.open(&model, &name_of(path), &mut runner)?;
-    let (handle, thread) =
-        sterna_engine::start_with_disk(runner, tokenizer.clone(), limits, clock(), kept)
-            .context("the system starts no thread for the engine")?;
+    let extras = Extras {
+        kept: disk.open(&model, &item.name, &mut runner)?,
+        speculate: speculate.how(),
+        drafter: speculate.drafter(compute, &tokenizer)?,
+    };
+    let started = sterna_engine::start_with(runner, tokenizer.clone(), limits, clock(), extras);
+    let (handle, thread) = started.context("the system starts no thread for the engine")?;
     let spelled = |token: Option<u32>| Some(tokenizer.token(token?)?.to_owned());
-    let changed = path.metadata().and_then(|facts| facts.modified()).ok();
-    let age = changed.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     let served = Served {
-        name: name_of(path),
+        name: item.name.clone(),
         aliases: Vec::new(),
         context_len: limits.longest(),
         chat_template: model.metadata.str("tokenizer.chat_template").map(str::to_owned),
+        pooling: pooling(&model, path),
         bos: spelled(tokenizer.bos()),
         eos: spelled(tokenizer.eos()),
         fingerprint: fingerprint(&model),
-        created: age.unwrap_or_default().as_secs(),
+        created: created(path),
         engine: Arc::new(handle.clone()),
         describe: describe(&model, &program),
         memory: memory(&program),
         tokenizer,
     };
-    Ok((served, Engine { handle, thread }))
+    let taken = program.memory().total() as u64;
+    Ok((served, Engine { handle, thread }, taken))
+}
+
+/// When a file was made, in seconds since 1970.
+fn created(path: &Path) -> u64 {
+    let changed = path.metadata().and_then(|facts| facts.modified()).ok();
+    let age = changed.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    age.unwrap_or_default().as_secs()
+}
+
+/// How a model's embeddings are made of its tokens' states. One that does not say is taken to be
+/// made for generating: its last token is the only one that has seen all of a text. (llama.cpp
+/// makes an embedding per token of such a model, which OpenAI's API has no form for.)
+fn pooling(model: &Model, path: &Path) -> Option<Pooling> {
+    let arch = model.metadata.str("general.architecture").unwrap_or_default();
+    let key = format!("{arch}.pooling_type");
+    match model.metadata.u64(&key) {
+        // llama.cpp's numbers: none, mean and last; 2 is the first token's, 4 a score.
+        None | Some(0 | 3) => Some(Pooling::Last),
+        Some(1) => Some(Pooling::Mean),
+        Some(other) => {
+            warn!(
+                "{}: {key} is {other}, and only mean (1) and last (3) are there: /v1/embeddings \
+                 refuses this model",
+                path.display()
+            );
+            None
+        }
+    }
 }
 
 /// The time since now.
 pub fn clock() -> sterna_engine::Clock {
     let clock = RealClock::new();
     Box::new(move || clock.now())
-}
-
-/// A model's name: its file's, without the ending.
-fn name_of(path: &Path) -> String {
-    // A link's own name, where it has one: what it leads to may be called by a hash.
-    let path = match path.file_name() {
-        Some(_) => path.to_owned(),
-        None => path.canonicalize().unwrap_or_else(|_| path.to_owned()),
-    };
-    let name = if path.is_dir() { path.file_name() } else { path.file_stem() };
-    name.map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned())
 }
 
 /// What decides the numbers: this build, and the plan where the file has one.
@@ -86,9 +194,14 @@ fn fingerprint(model: &Model) -> String {
 }
 
 fn memory(program: &Program) -> Vec<(&'static str, u64)> {
-    let memory = program.memory();
+    // A file that is mapped is in memory once, however many processes serve the model.
+    let weights = if program.is_shared() { "weights_shared" } else { "weights_private" };
+    kinds(weights, &program.memory())
+}
+
+fn kinds(weights: &'static str, memory: &Memory) -> Vec<(&'static str, u64)> {
     let kinds = [
-        ("weights", memory.weights),
+        (weights, memory.weights),
         ("kv", memory.kv),
         ("scratch", memory.arena + memory.scratch + memory.tables + memory.logits),
     ];

@@ -14,10 +14,10 @@ pub struct SizeArgs {
     /// Sequences computed at once; further requests wait.
     #[arg(long, visible_aliases = ["np", "max-num-seqs"], default_value_t = 128, value_name = "N",
           value_parser = at_least_one())]
-    parallel: usize,
+    pub(super) parallel: usize,
     /// Requests that may wait; further ones get 503.
     #[arg(long, default_value_t = 1000, value_name = "N")]
-    max_queue: usize,
+    pub(super) max_queue: usize,
     /// Memory for keys and values of each model, of sequences and of prefixes that are kept
     /// [default: a quarter of the machine's, and no more than all sequences can use].
     #[arg(long, visible_alias = "cache-ram", value_name = "SIZE")]
@@ -45,15 +45,17 @@ pub struct Sizes {
     pub max_running: usize,
     /// Requests that may wait.
     pub max_queue: usize,
-    /// Bytes of keys and values.
+    /// Bytes of keys and values of each model.
     pub kv_bytes: Option<u64>,
+    /// Bytes of all models together.
+    pub memory_bytes: Option<u64>,
     /// What a step may take while somebody waits for a token.
     pub itl_target: Option<Duration>,
     /// What the response cache keeps.
     pub answers: AnswerLimits,
 }
 
-/// Keys and values may take this part of the machine's memory where nothing is said.
+/// Keys and values may take this part of the memory where nothing is said.
 const KV_SHARE: u64 = 4;
 
 impl SizeArgs {
@@ -73,7 +75,7 @@ impl SizeArgs {
             bytes: sterna_optimize::budget::parse_bytes(&self.response_cache)? as usize,
             ttl: sterna_optimize::budget::parse_duration(&self.response_cache_ttl)?,
         };
-        Ok(Sizes { max_running, max_queue, kv_bytes, itl_target, answers })
+        Ok(Sizes { max_running, max_queue, kv_bytes, memory_bytes: None, itl_target, answers })
     }
 }
 
@@ -93,6 +95,7 @@ impl Sizes {
             Some(bytes) => fitting(bytes),
             None => {
                 let memory = Machine::detect().usable_memory_bytes().unwrap_or(4 << 30);
+                let memory = self.memory_bytes.map_or(memory, |most| most.min(memory));
                 fitting(memory / KV_SHARE).min(most)
             }
         }

@@ -1,0 +1,140 @@
+//! Flags of speculative decoding, and the draft model that they name.
+
+use crate::compute::ComputeArgs;
+use crate::scoring;
+use crate::show::bad_input;
+use std::path::PathBuf;
+use sterna_engine::speculation::MOST_DRAFTED;
+use sterna_engine::{Drafter, Speculate, When, drafter};
+use sterna_model::Tokenizer;
+use sterna_runtime::Runner;
+use tracing::info;
+
+/// How to guess tokens. Answers are the same, token by token, with any of it.
+#[derive(clap::Args, Clone, Debug)]
+pub struct SpeculateArgs {
+    /// How to guess the next tokens, so that one step checks several: from what followed the last
+    /// ones when they came before (lookup), with --draft-model (draft), with both (auto), or not
+    /// (off). Answers are the same token by token. Steps are timed and guesses counted, and none
+    /// are computed as long as that says that they do not pay.
+    #[arg(long, default_value = "auto", value_name = "HOW", value_enum)]
+    speculative: How,
+    /// A smaller model of the same vocabulary that guesses the next tokens; only where there is one
+    /// model.
+    #[arg(long, visible_aliases = ["md", "spec-draft-model"], value_name = "MODEL")]
+    draft_model: Option<PathBuf>,
+    /// Tokens guessed at once, at most.
+    #[arg(long, visible_aliases = ["draft", "draft-n", "num-speculative-tokens"],
+          default_value_t = 8, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..=MOST_DRAFTED as i64))]
+    draft_max: u32,
+}
+
+/// Who guesses.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    Auto,
+    Lookup,
+    Draft,
+    Off,
+}
+
+impl SpeculateArgs {
+    /// Checks the flags before a model is read.
+    ///
+    /// # Errors
+    /// When they contradict each other.
+    pub fn check(&self, n_models: usize) -> anyhow::Result<()> {
+        let why = match (self.speculative, &self.draft_model) {
+            (How::Draft, None) => {
+                "--speculative draft guesses with a draft model; name one with --draft-model"
+            }
+            (How::Lookup | How::Off, Some(_)) => {
+                "--draft-model is for --speculative auto or draft; leave one of them out"
+            }
+            (_, Some(_)) if n_models > 1 => {
+                "--draft-model guesses for one model, but there are several; serve them apart"
+            }
+            _ => return Ok(()),
+        };
+        Err(bad_input(why))
+    }
+
+    /// What the engine is told.
+    pub fn how(&self) -> Speculate {
+        let when = |is_wanted| if is_wanted { When::Measured } else { When::Never };
+        Speculate {
+            lookup: when(matches!(self.speculative, How::Auto | How::Lookup)),
+            model: when(self.draft_model.is_some()),
+            most: self.draft_max as usize,
+        }
+    }
+
+    /// Opens the draft model, if there is one, to guess for a model of this tokenizer.
+    ///
+    /// # Errors
+    /// When it cannot be run, or has another vocabulary.
+    pub fn drafter(
+        &self,
+        compute: &ComputeArgs,
+        tokenizer: &Tokenizer,
+    ) -> anyhow::Result<Option<Drafter>> {
+        let Some(path) = &self.draft_model else { return Ok(None) };
+        let mut compute = compute.clone();
+        compute.hidden = false;
+        let (model, program) = scoring::compiled(path, &compute, &|_, settings| {
+            Drafter::positions(settings.context_len)
+        })?;
+        drafter::same_vocabulary(tokenizer, model.tokenizer()?)
+            .map_err(|why| bad_input(format!("{}: {why}", path.display())))?;
+        info!("guesses are of {}: {}", path.display(), scoring::describe(&model));
+        Ok(Some(Drafter::new(Runner::new(program)?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        speculate: SpeculateArgs,
+    }
+
+    fn read(flags: &[&str]) -> Result<SpeculateArgs, clap::Error> {
+        let flags = ["serve"].iter().chain(flags);
+        Flags::try_parse_from(flags).map(|flags| flags.speculate)
+    }
+
+    #[test]
+    fn flags_say_who_guesses_and_how_far() {
+        let never = When::Never;
+        let how = |flags: &[&str]| read(flags).unwrap().how();
+        assert_eq!(how(&[]), Speculate { lookup: When::Measured, model: never, most: 8 });
+        let off = how(&["--speculative", "off", "--draft-max", "4"]);
+        assert_eq!(off, Speculate { lookup: never, model: never, most: 4 });
+        let both = how(&["--md", "small.gguf"]);
+        assert_eq!((both.lookup, both.model), (When::Measured, When::Measured));
+        let draft = how(&["--speculative", "draft", "--draft-model", "small.gguf"]);
+        assert_eq!((draft.lookup, draft.model), (never, When::Measured));
+        for wrong in [["--draft-max", "0"], ["--draft-max", "17"], ["--speculative", "maybe"]] {
+            assert!(read(&wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused_with_a_sentence() {
+        let check = |flags: &[&str], n_models| read(flags).unwrap().check(n_models);
+        assert!(check(&["--md", "small.gguf"], 1).is_ok() && check(&[], 2).is_ok());
+        for (flags, n_models, why) in [
+            (&["--md", "small.gguf"][..], 2, "serve them apart"),
+            (&["--speculative", "draft"], 1, "name one with --draft-model"),
+            (&["--speculative", "off", "--md", "small.gguf"], 1, "leave one of them out"),
+        ] {
+            let said = check(flags, n_models).unwrap_err().to_string();
+            assert!(said.contains(why), "{said}");
+        }
+    }
+}
