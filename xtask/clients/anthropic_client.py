@@ -56,7 +56,7 @@ check("cancel", numbers()["running"] == 0 and numbers()["finished"]["cancelled"]
 raises("404 is NotFoundError", anthropic.NotFoundError,
        lambda: client.messages.create(**{**greedy, "model": "claude-9"}), 404)
 raises("400 is BadRequestError", anthropic.BadRequestError,
-       lambda: client.messages.create(**{**greedy, "max_tokens": 100000}), 400)
+       lambda: client.messages.create(**{**greedy, "extra_body": {"temperature": -1}}), 400)
 stranger = anthropic.Anthropic(base_url=URL, api_key="wrong", max_retries=0)
 raises("401 is AuthenticationError", anthropic.AuthenticationError,
        lambda: stranger.messages.create(**greedy), 401)
