@@ -24,31 +24,55 @@ pub fn stopped() -> bool {
     STOP.load(Ordering::Relaxed)
 }
 
-/// As [`listen`], for work within a runtime, which hears SIGTERM too.
-pub async fn heed() {
-    signal().await;
-    STOP.store(true, Ordering::Relaxed);
-    eprintln!("\nstopping; press Ctrl-C again to end at once");
-    signal().await;
-    std::process::exit(130);
+/// Ctrl-C and SIGTERM, for work within a runtime: from the moment this is made they are heard here,
+/// and do not end the program.
+pub struct Signals {
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
 }
 
-/// Waits for Ctrl-C or SIGTERM.
-#[cfg(unix)]
-pub async fn signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+impl Signals {
+    /// Listens from now on; must be called within a runtime.
+    ///
+    /// # Errors
+    /// When the system refuses the handler.
+    #[cfg(unix)]
+    pub fn listen() -> anyhow::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (interrupt, terminate) = (SignalKind::interrupt(), SignalKind::terminate());
+        Ok(Self { interrupt: signal(interrupt)?, terminate: signal(terminate)? })
+    }
+
+    /// As above; here the handler is made when [`next`](Self::next) first waits.
+    #[cfg(not(unix))]
+    pub fn listen() -> anyhow::Result<Self> {
+        Ok(Self {})
+    }
+
+    /// Waits for the next one.
+    pub async fn next(&mut self) {
+        #[cfg(unix)]
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+        #[cfg(not(unix))]
         let _ = tokio::signal::ctrl_c().await;
-        return;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
+    }
+
+    /// From now on the next one ends the program.
+    pub async fn end_at_once(mut self) {
+        self.next().await;
+        std::process::exit(130);
     }
 }
 
-/// Waits for Ctrl-C.
-#[cfg(not(unix))]
-pub async fn signal() {
-    let _ = tokio::signal::ctrl_c().await;
+/// As [`listen`], for work within a runtime, which hears SIGTERM too.
+pub async fn heed(mut signals: Signals) {
+    signals.next().await;
+    STOP.store(true, Ordering::Relaxed);
+    eprintln!("\nstopping; press Ctrl-C again to end at once");
+    signals.end_at_once().await;
 }

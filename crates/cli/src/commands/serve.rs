@@ -18,7 +18,7 @@ mod sockets;
 mod speculate;
 
 use crate::compute::ComputeArgs;
-use crate::interrupt;
+use crate::interrupt::Signals;
 use crate::show::bad_input;
 use anyhow::Context;
 use clap::builder::TypedValueParser;
@@ -189,14 +189,19 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     })?;
     let fleet = models::start(&args, keep_alive, loader, &options)?;
     sockets::allow_many();
-    runtime.spawn(args.files(&options, tls.as_ref()).follow());
+    // Heard before anybody knows that there is something to stop.
+    let signals = {
+        let _within = runtime.enter();
+        args.files(&options, tls.as_ref()).follow();
+        Signals::listen()?
+    };
     announce(&listener, &fleet, &options, tls.is_some())?;
     let spans = spans(&runtime, &mut options);
     let router = sterna_server::router(Arc::new(fleet.clone()), options);
     let router = router.map_err(|error| bad_input(error.to_string()))?;
     let incoming = Incoming::new(listener, tls);
     let client_timeout = args.client_timeout()?;
-    let stop = stop(fleet.clone());
+    let stop = stop(fleet.clone(), signals);
     runtime.block_on(sterna_server::serve(incoming, router, client_timeout, stop));
     if let Some(spans) = spans {
         // The last ones are on their way; a collector that does not answer is not waited for.
@@ -333,12 +338,9 @@ fn spans(runtime: &Runtime, options: &mut Options) -> Option<JoinHandle<()>> {
 
 /// Waits for Ctrl-C or SIGTERM, and lets the engines finish what they have; a second one ends at
 /// once.
-async fn stop(fleet: Fleet) {
-    interrupt::signal().await;
+async fn stop(fleet: Fleet, mut signals: Signals) {
+    signals.next().await;
     let n_open = fleet.drain();
     info!("stopping: {n_open} requests are finished first; press Ctrl-C to end at once");
-    tokio::spawn(async {
-        interrupt::signal().await;
-        std::process::exit(130);
-    });
+    tokio::spawn(signals.end_at_once());
 }

@@ -21,7 +21,7 @@ pub(in crate::commands) mod table;
 mod watch;
 pub(in crate::commands) mod workload;
 
-use crate::interrupt;
+use crate::interrupt::{self, Signals};
 use crate::show::{self, bad_input};
 use anyhow::Context;
 use client::{Client, Key};
@@ -116,7 +116,8 @@ fn measure(args: &Args) -> anyhow::Result<Report> {
     // One thread: the fewer CPUs this takes from a server on the same machine, the better.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // A stop ends this with an error, which ends the servers.
-    runtime.spawn(interrupt::heed());
+    let signals = runtime.block_on(async { Signals::listen() })?;
+    runtime.spawn(interrupt::heed(signals));
     for round in 0..args.rounds {
         for index in order(servers.len(), round) {
             let run = runtime.block_on(load.visit(&servers[index], round))?;

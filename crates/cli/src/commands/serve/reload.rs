@@ -18,9 +18,9 @@ pub struct Files {
 }
 
 impl Files {
-    /// Reads the files whenever SIGHUP comes. Where there is no file, SIGHUP ends the program, as
-    /// it does any other.
-    pub async fn follow(self) {
+    /// Reads the files whenever SIGHUP comes, from now on; must be called within a runtime. Where
+    /// there is no file, SIGHUP ends the program, as it does any other.
+    pub fn follow(self) {
         if self.key_file.is_none() && self.tls.is_none() {
             return;
         }
@@ -28,9 +28,11 @@ impl Files {
         {
             use tokio::signal::unix::{SignalKind, signal};
             let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
-            while hangup.recv().await.is_some() {
-                self.read();
-            }
+            tokio::spawn(async move {
+                while hangup.recv().await.is_some() {
+                    self.read();
+                }
+            });
         }
     }
 
