@@ -38,7 +38,7 @@ pub enum End {
 /// Times in seconds from when the request was sent.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Answer {
-    /// To the first chunk with a token to show.
+    /// To the first chunk with a token to show; to the end where the tokens have no text.
     pub ttft: f64,
     /// Between chunks after it, each divided by the tokens of the later chunk.
     pub itl: Vec<f64>,
@@ -113,8 +113,8 @@ pub enum Failure {
         /// Its words.
         message: String,
     },
-    /// The stream ended well without any token to show.
-    #[error("there was no token to show")]
+    /// The stream ended well with no token to show, and none that the server counts.
+    #[error("there was no token")]
     NoToken,
 }
 
@@ -153,10 +153,13 @@ impl Outcome {
 const TOGETHER: f64 = 100e-6;
 
 impl Answer {
-    /// From the chunks of a stream that ended well after `e2e` seconds; `None` where none of them
-    /// has a token to show.
+    /// From the chunks of a stream that ended well after `e2e` seconds; `None` where there is no
+    /// token. One that ends within a character has no text, so an answer of few may show nothing:
+    /// then the server's word counts that there were some, and its end is when they came.
     pub fn of(chunks: &[Chunk], usage: Usage, e2e: f64) -> Option<Self> {
-        let first = chunks.iter().position(|chunk| chunk.is_visible)?;
+        let Some(first) = chunks.iter().position(|chunk| chunk.is_visible) else {
+            return Self::of_unseen(usage, e2e);
+        };
         let n_chunked: usize = chunks.iter().map(|chunk| chunk.n_tokens).sum();
         let n_generated = usage.n_generated.filter(|n| *n > 0).unwrap_or(n_chunked);
         let shown = together(&chunks[first..]);
@@ -174,6 +177,13 @@ impl Answer {
             n_prompt: usage.n_prompt,
             n_cached: usage.n_cached,
         })
+    }
+
+    fn of_unseen(usage: Usage, e2e: f64) -> Option<Self> {
+        let n_generated = usage.n_generated.filter(|n| *n > 0)?;
+        let Usage { n_prompt, n_cached, .. } = usage;
+        let [ttft, e2e] = [micros(e2e); 2];
+        Some(Self { ttft, itl: Vec::new(), e2e, n_generated, n_prompt, n_cached })
     }
 
     /// The mean time between its tokens, if there are any.
@@ -259,8 +269,10 @@ mod tests {
         let answer = Answer::of(&held, counted(4), 2.0).unwrap();
         assert_eq!((answer.ttft, answer.itl.as_slice()), (1.0, &[0.2, 0.2][..]));
         held.iter_mut().for_each(|chunk| chunk.is_visible = false);
-        assert_eq!(Answer::of(&held, counted(4), 2.0), None);
-        assert_eq!(Answer::of(&[], counted(4), 2.0), None);
+        let unseen = Answer::of(&held, counted(4), 2.0).unwrap();
+        assert_eq!((unseen.ttft, unseen.itl.len(), unseen.n_generated), (2.0, 0, 4));
+        assert_eq!(Answer::of(&held, Usage::default(), 2.0), None);
+        assert_eq!(Answer::of(&[], counted(0), 2.0), None);
         // A count that cannot be leaves the gaps as they came.
         let answer = Answer::of(&chunks(&[1.0, 1.5]), counted(1), 2.0).unwrap();
         assert_eq!((answer.itl, answer.n_generated), (vec![0.5], 1));

@@ -239,6 +239,13 @@ mod tests {
     }
 
     #[test]
+    fn tokens_without_text_are_an_answer_if_the_server_counts_them() {
+        let unseen = answer(&of(&[text("").as_bytes(), USAGE.as_bytes(), DONE.as_bytes()]));
+        assert_eq!((unseen.n_generated, unseen.itl.len()), (3, 0));
+        assert_eq!(unseen.ttft, unseen.e2e);
+    }
+
+    #[test]
     fn streams_that_do_not_end_well_are_failures() {
         let token = text("a");
         let with = |end: &str| failure(&of(&[token.as_bytes(), end.as_bytes()]));
@@ -251,10 +258,7 @@ mod tests {
         assert!(with("data: \u{fffd}\n\n").contains("not as it should be"));
         assert!(failure(&of(&[b""])).contains("it is empty"));
         assert!(failure(&of(&[b"{\"choices\": [{\"text\": \"a\"}]}"])).contains("does the server"));
-        assert_eq!(
-            failure(&of(&[USAGE.as_bytes(), DONE.as_bytes()])),
-            "there was no token to show"
-        );
+        assert_eq!(failure(&of(&[DONE.as_bytes()])), "there was no token");
         let mut late = of(&[token.as_bytes(), b"data: {\"cho"]);
         late.failure = Some(Failure::Timeout);
         assert_eq!(failure(&late), Failure::Timeout.to_string());

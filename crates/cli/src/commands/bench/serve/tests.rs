@@ -113,7 +113,7 @@ async fn stream_to(agent: usize, stream: &mut TcpStream) -> std::io::Result<()> 
         2 => return Ok(()),
         3 => stream.write_all(b"data: {\"error\": {\"message\": \"no memory\"}}\n\n").await?,
         4 => sleep(Duration::from_secs(30)).await,
-        5 => {}
+        5 => return stream.write_all(b"data: [DONE]\n\n").await,
         _ => {
             stream.write_all(&token.as_bytes()[..within]).await?;
             sleep(Duration::from_millis(20)).await;
