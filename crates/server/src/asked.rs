@@ -9,6 +9,7 @@ use crate::generation::agent;
 use crate::model::Model;
 use crate::models;
 use crate::params::{Table, check};
+use crate::posted::Posted;
 use crate::translation::Translation;
 use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value};
@@ -36,25 +37,16 @@ impl Asked {
     ///
     /// # Errors
     /// When it is not a JSON object, has a parameter that is refused, or names no model of ours.
-    pub fn read(
-        app: &App,
-        headers: &HeaderMap,
-        body: &[u8],
-        table: Table,
-    ) -> Result<Self, ApiError> {
-        Self::of(app, headers, object(body)?, table)
+    pub fn read(posted: &Posted, table: Table) -> Result<Self, ApiError> {
+        Self::of(posted, object(&posted.body)?, table)
     }
 
     /// The same of a body that is read.
     ///
     /// # Errors
     /// When it has a parameter that is refused, or names no model of ours.
-    pub fn of(
-        app: &App,
-        headers: &HeaderMap,
-        body: Map<String, Value>,
-        table: Table,
-    ) -> Result<Self, ApiError> {
+    pub fn of(posted: &Posted, body: Map<String, Value>, table: Table) -> Result<Self, ApiError> {
+        let Posted { app, headers, .. } = posted;
         let is_strict = app.options.strict || asks_strictness(headers);
         let warnings = check("", &body, table, is_strict)?;
         let is_known = table.iter().copied().flatten().any(|param| param.name == "keep_alive");
@@ -146,13 +138,12 @@ pub fn object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
 /// # Errors
 /// When it is not a JSON object, or has a parameter that is refused.
 pub fn parameters(
-    app: &App,
-    headers: &HeaderMap,
-    body: &[u8],
+    posted: &Posted,
     table: Table,
 ) -> Result<(Map<String, Value>, Vec<String>), ApiError> {
-    let body = object(body)?;
-    let warnings = check("", &body, table, app.options.strict || asks_strictness(headers))?;
+    let body = object(&posted.body)?;
+    let is_strict = posted.app.options.strict || asks_strictness(&posted.headers);
+    let warnings = check("", &body, table, is_strict)?;
     Ok((body, warnings))
 }
 

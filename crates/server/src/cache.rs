@@ -7,13 +7,11 @@ use crate::app::App;
 use crate::asked::{parameters, with_warnings};
 use crate::errors::ApiError;
 use crate::fields::Fields;
+use crate::posted::Posted;
 use crate::process;
 use crate::tables::CACHE_LIMIT;
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
-use axum::http::HeaderMap;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -130,17 +128,13 @@ fn object_of(stats: &CacheStats, saved_bytes: Option<u64>) -> Value {
 }
 
 /// `POST /v1/cache/limit`: what models may take from now on.
-pub async fn set_limit(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Value>, ApiError> {
-    let (body, warnings) = parameters(&app, &headers, &body?, CACHE_LIMIT)?;
+pub async fn set_limit(posted: Posted) -> Result<Json<Value>, ApiError> {
+    let (body, warnings) = parameters(&posted, CACHE_LIMIT)?;
     let Some(mb) = Fields(&body).integer("max_memory_mb", 1, 1 << 40)? else {
         let message = "max_memory_mb is missing; it is the megabytes that models may take";
         return Err(ApiError::invalid("max_memory_mb", message));
     };
-    app.models.set_limit((mb as u64) << 20);
+    posted.app.models.set_limit((mb as u64) << 20);
     Ok(Json(with_warnings(json!({ "max_memory_mb": mb }), warnings)))
 }
 

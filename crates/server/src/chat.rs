@@ -4,7 +4,6 @@ use crate::answer::{Answer, Piece, Shape};
 use crate::app::App;
 use crate::asked::Asked;
 use crate::conversation::Conversation;
-use crate::edge::{off_thread, weight};
 use crate::errors::ApiError;
 use crate::fields::Fields;
 use crate::fresh::Fresh;
@@ -12,15 +11,13 @@ use crate::generation::{Generation, Limit};
 use crate::hints::{PrivateFrom, private_from};
 use crate::logprobs;
 use crate::model::Model;
+use crate::posted::Posted;
 use crate::prediction;
 use crate::reading::{Calls, Reader, Reading};
 use crate::reasoning::{self, Form};
 use crate::tables::{APPLY_TEMPLATE, CHAT};
 use crate::tools::Tools;
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use serde_json::{Map, Value, json};
@@ -32,18 +29,13 @@ use sterna_model::Tokenizer;
 const MAX_TOP: i64 = 20;
 
 /// Answers a conversation.
-pub async fn create(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, ApiError> {
-    let body = body?;
-    let answer = off_thread(weight(&body), move || prepare(&app, &headers, &body)).await?;
-    answer.respond().await
+pub async fn create(posted: Posted) -> Result<Response, ApiError> {
+    posted.read(prepare).await?.respond().await
 }
 
-fn prepare(app: &App, headers: &HeaderMap, body: &[u8]) -> Result<Answer, ApiError> {
-    let mut asked = Asked::read(app, headers, body, CHAT)?;
+fn prepare(posted: &Posted) -> Result<Answer, ApiError> {
+    let Posted { app, headers, .. } = posted;
+    let mut asked = Asked::read(posted, CHAT)?;
     let limit = limit(&asked)?;
     let Planned { generation, requests, reading } = plan(app, &mut asked, headers, limit)?;
     let choice = |_| Choice { has_begun: false, reader: reading.reader(), n_calls: 0 };
@@ -309,18 +301,12 @@ impl Shape for ChatShape {
 }
 
 /// The prompt of a conversation, as llama.cpp shows it.
-pub async fn apply_template(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Value>, ApiError> {
-    let body = body?;
-    let n_bytes = body.len();
-    let render = move || -> Result<Json<Value>, ApiError> {
-        let mut asked = Asked::read(&app, &headers, &body, APPLY_TEMPLATE)?;
+pub async fn apply_template(posted: Posted) -> Result<Json<Value>, ApiError> {
+    let render = |posted: &Posted| {
+        let mut asked = Asked::read(posted, APPLY_TEMPLATE)?;
         let conversation = Conversation::read(&mut asked)?;
         let prompt = conversation.render(&asked.model)?.text();
         Ok(Json(asked.with_warnings(json!({ "prompt": prompt }))))
     };
-    off_thread(n_bytes, render).await
+    posted.read(render).await
 }

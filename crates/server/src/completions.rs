@@ -4,19 +4,14 @@
 //! is how lm-evaluation-harness' `local-completions` scores texts.
 
 use crate::answer::{Answer, Piece, Shape};
-use crate::app::App;
 use crate::asked::Asked;
-use crate::edge::{off_thread, weight};
 use crate::errors::ApiError;
 use crate::fields::{Fields, integer, wrong};
 use crate::generation::{Generation, Limit};
 use crate::hints::{PrivateFrom, private_from};
 use crate::logprobs::{Columns, n_characters};
+use crate::posted::Posted;
 use crate::tables::COMPLETIONS;
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
-use axum::http::HeaderMap;
 use axum::response::Response;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -28,19 +23,13 @@ const DEFAULT_TOKENS: usize = 16;
 const MAX_LOGPROBS: i64 = 20;
 
 /// Continues prompts.
-pub async fn create(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, ApiError> {
-    let body = body?;
-    let answer = off_thread(weight(&body), move || prepare(&app, &headers, &body)).await?;
-    answer.respond().await
+pub async fn create(posted: Posted) -> Result<Response, ApiError> {
+    posted.read(prepare).await?.respond().await
 }
 
-fn prepare(app: &App, headers: &HeaderMap, body: &[u8]) -> Result<Answer, ApiError> {
-    let mut asked = Asked::read(app, headers, body, COMPLETIONS)?;
-    let mut generation = Generation::read(&mut asked, headers)?;
+fn prepare(posted: &Posted) -> Result<Answer, ApiError> {
+    let mut asked = Asked::read(posted, COMPLETIONS)?;
+    let mut generation = Generation::read(&mut asked, &posted.headers)?;
     let fields = asked.fields();
     check_best_of(fields, generation.n)?;
     let has_echo = fields.flag("echo")?.unwrap_or(false);
@@ -65,7 +54,7 @@ fn prepare(app: &App, headers: &HeaderMap, body: &[u8]) -> Result<Answer, ApiErr
     let context_len = asked.model.served.context_len;
     let limit = Limit { max_tokens, default: DEFAULT_TOKENS, context_len };
     let tokens: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.tokens.clone()).collect();
-    let requests = generation.requests(app, &tokens, limit)?;
+    let requests = generation.requests(&posted.app, &tokens, limit)?;
     let shape = CompletionShape {
         tokenizer,
         prompts,
@@ -74,7 +63,7 @@ fn prepare(app: &App, headers: &HeaderMap, body: &[u8]) -> Result<Answer, ApiErr
         has_logprobs: top.is_some(),
         offsets: vec![None; requests.len()],
     };
-    Answer::start(app, asked, &generation, requests, Box::new(shape))
+    Answer::start(&posted.app, asked, &generation, requests, Box::new(shape))
 }
 
 /// `best_of` candidates, of which the `n` likeliest are shown: here none is thrown away.

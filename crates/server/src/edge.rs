@@ -23,9 +23,6 @@ use std::sync::Arc;
 const REQUEST_ID: &str = "x-request-id";
 /// Ids of clients are no longer than this, or they get one of ours.
 const MAX_ID_LEN: usize = 128;
-/// Bodies of at least so many bytes are worked on beside the threads that serve connections:
-/// tokenizing them takes milliseconds.
-const LARGE_BODY: usize = 16 << 10;
 
 /// Around every handler.
 pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
@@ -133,30 +130,4 @@ pub async fn no_route(method: Method, uri: Uri) -> ApiError {
 pub async fn no_method(method: Method, uri: Uri) -> ApiError {
     let message = format!("{} takes no {method}; the header Allow says what it takes", uri.path());
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
-}
-
-/// What work on a body is as long as, in bytes: compiling a grammar or schema takes milliseconds,
-/// however short it is.
-pub fn weight(body: &[u8]) -> usize {
-    const SLOW: [&str; 6] =
-        ["\"tools\"", "\"response_format\"", "structured_outputs", "guided_", "grammar", "schema"];
-    let text = std::str::from_utf8(body).unwrap_or_default();
-    let is_slow = body.len() < LARGE_BODY && SLOW.iter().any(|word| text.contains(word));
-    if is_slow { LARGE_BODY } else { body.len() }
-}
-
-/// Does work of a size that grows with the body's, on another thread where that is long.
-pub async fn off_thread<T, F>(n_bytes: usize, work: F) -> T
-where
-    T: Send + 'static,
-    F: FnOnce() -> T + Send + 'static,
-{
-    if n_bytes < LARGE_BODY {
-        return work();
-    }
-    let notes = Notes::current();
-    match tokio::task::spawn_blocking(move || notes.within_thread(work)).await {
-        Ok(done) => done,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
 }

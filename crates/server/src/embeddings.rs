@@ -3,22 +3,18 @@
 //! [`embed`] is what routes of other APIs share: tokens in, vectors out. Inputs go through the
 //! engine's scheduler like any request, beside those that generate.
 
-use crate::app::App;
 use crate::asked::Asked;
 use crate::completions::prompts;
 use crate::cost::Cost;
-use crate::edge::{off_thread, weight};
 use crate::errors::ApiError;
 use crate::fields::Fields;
 use crate::generation::{allowed, class, note};
 use crate::hints;
 use crate::model::Model;
+use crate::posted::Posted;
 use crate::running::Running;
 use crate::tables::EMBEDDINGS;
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Number, Value, json};
@@ -105,14 +101,8 @@ struct Wanted {
 }
 
 /// Embeds the inputs of a body.
-pub async fn create(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, ApiError> {
-    let body = body?;
-    let wanted = off_thread(weight(&body), move || prepare(&app, &headers, &body)).await?;
-    let Wanted { asked, inputs, like, dimensions, is_base64 } = wanted;
+pub async fn create(posted: Posted) -> Result<Response, ApiError> {
+    let Wanted { asked, inputs, like, dimensions, is_base64 } = posted.read(prepare).await?;
     let found = embed(&asked.model, inputs, &like, dimensions).await?;
     let entry = |(index, vector): (usize, &Vec<f32>)| {
         let embedding = if is_base64 { base64(vector).into() } else { numbers(vector) };
@@ -137,8 +127,8 @@ pub fn respond(answer: Value, cost: &Cost, like: &Request) -> Response {
     response
 }
 
-fn prepare(app: &App, headers: &HeaderMap, body: &[u8]) -> Result<Wanted, ApiError> {
-    let mut asked = Asked::read(app, headers, body, EMBEDDINGS)?;
+fn prepare(posted: &Posted) -> Result<Wanted, ApiError> {
+    let mut asked = Asked::read(posted, EMBEDDINGS)?;
     let fields = asked.fields();
     let is_base64 = match fields.text("encoding_format")? {
         None | Some("float") => false,
@@ -152,7 +142,7 @@ fn prepare(app: &App, headers: &HeaderMap, body: &[u8]) -> Result<Wanted, ApiErr
     let inputs = prompts(fields, "input", &asked.model.served.tokenizer)?;
     check_number(inputs.len())?;
     let inputs = inputs.into_iter().map(|input| input.tokens).collect();
-    let like = like(&mut asked, headers)?;
+    let like = like(&mut asked, &posted.headers)?;
     Ok(Wanted { inputs, like, dimensions, is_base64, asked })
 }
 

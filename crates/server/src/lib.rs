@@ -47,6 +47,7 @@ mod constraints;
 mod gbnf;
 mod generation;
 mod hints;
+mod posted;
 mod prediction;
 
 mod completions;

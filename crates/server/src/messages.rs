@@ -6,38 +6,27 @@
 mod input;
 mod voice;
 
-use crate::app::App;
 use crate::asked::Asked;
 use crate::chat::{self, Planned};
-use crate::edge::off_thread;
 use crate::errors::ApiError;
 use crate::generation::Limit;
+use crate::posted::Posted;
 use crate::running::Running;
 use crate::tables::{COUNT_TOKENS, MESSAGES};
 use crate::telling::Telling;
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
-use axum::http::HeaderMap;
 use axum::response::Response;
 use serde_json::{Value, json};
-use std::sync::Arc;
 use voice::MessageVoice;
 
 /// Answers messages.
-pub async fn create(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, ApiError> {
-    let body = body?;
-    let telling = off_thread(body.len(), move || prepare(&app, &headers, &body)).await?;
-    telling.respond().await
+pub async fn create(posted: Posted) -> Result<Response, ApiError> {
+    posted.read(prepare).await?.respond().await
 }
 
-fn prepare(app: &App, headers: &HeaderMap, body: &[u8]) -> Result<Telling, ApiError> {
-    let mut asked = Asked::read(app, headers, body, MESSAGES)?;
+fn prepare(posted: &Posted) -> Result<Telling, ApiError> {
+    let Posted { app, headers, .. } = posted;
+    let mut asked = Asked::read(posted, MESSAGES)?;
     input::translate(app, &mut asked, headers)?;
     asked.identify(app, headers).map_err(|error| asked.in_their_words(error))?;
     let Some(most) = asked.fields().integer("max_tokens", 1, i64::MAX)? else {
@@ -71,18 +60,12 @@ fn prepare(app: &App, headers: &HeaderMap, body: &[u8]) -> Result<Telling, ApiEr
 }
 
 /// How many tokens the prompt of messages has.
-pub async fn count_tokens(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Value>, ApiError> {
-    let body = body?;
-    let n_bytes = body.len();
-    let count = move || -> Result<Json<Value>, ApiError> {
-        let mut asked = Asked::read(&app, &headers, &body, COUNT_TOKENS)?;
-        input::translate(&app, &mut asked, &headers)?;
+pub async fn count_tokens(posted: Posted) -> Result<Json<Value>, ApiError> {
+    let count = |posted: &Posted| {
+        let mut asked = Asked::read(posted, COUNT_TOKENS)?;
+        input::translate(&posted.app, &mut asked, &posted.headers)?;
         let prompt = chat::prompt(&mut asked).map_err(|error| asked.in_their_words(error))?;
         Ok(Json(asked.with_warnings(json!({ "input_tokens": prompt.len() }))))
     };
-    off_thread(n_bytes, count).await
+    posted.read(count).await
 }

@@ -14,12 +14,11 @@ use crate::fields::Fields;
 use crate::keep_alive::KeepAlive;
 use crate::model::Model;
 use crate::ollama::untag;
+use crate::posted::Posted;
 use crate::tables::LOAD;
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::borrow::Cow;
@@ -321,25 +320,19 @@ pub async fn status(State(app): State<Arc<App>>) -> Json<Value> {
 }
 
 /// `POST /models/load`: answers when the model is in memory.
-pub async fn load(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Value>, ApiError> {
-    let (name, warnings) = named(&app, &headers, &body?)?;
-    let waiting = app.models.want(&name, None).ok_or_else(|| no_model(&app, &name))?;
+pub async fn load(posted: Posted) -> Result<Json<Value>, ApiError> {
+    let (name, warnings) = named(&posted)?;
+    let app = &posted.app;
+    let waiting = app.models.want(&name, None).ok_or_else(|| no_model(app, &name))?;
     arrival(waiting).await?;
     Ok(Json(with_warnings(json!({ "success": true }), warnings)))
 }
 
 /// `POST /models/unload`: answers at once; the model goes when it has answered what it has.
-pub async fn unload(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Value>, ApiError> {
-    let (name, warnings) = named(&app, &headers, &body?)?;
-    let model = listed(&app, &name)?;
+pub async fn unload(posted: Posted) -> Result<Json<Value>, ApiError> {
+    let (name, warnings) = named(&posted)?;
+    let app = &posted.app;
+    let model = listed(app, &name)?;
     let conflict = |code, message| Err(ApiError::new(StatusCode::CONFLICT, code, message));
     if model.is_pinned {
         let fix = format!("DELETE /v1/models/{}/pin lets it go", model.name);
@@ -352,10 +345,10 @@ pub async fn unload(
 }
 
 /// The model that an operator names, and what there is to warn of.
-fn named(app: &App, headers: &HeaderMap, body: &[u8]) -> Result<(String, Vec<String>), ApiError> {
-    let (body, warnings) = parameters(app, headers, body, LOAD)?;
+fn named(posted: &Posted) -> Result<(String, Vec<String>), ApiError> {
+    let (body, warnings) = parameters(posted, LOAD)?;
     match Fields(&body).text("model")? {
-        Some(name) => listed(app, name).map(|model| (model.name, warnings)),
+        Some(name) => listed(&posted.app, name).map(|model| (model.name, warnings)),
         None => Err(ApiError::invalid("model", "model is missing; it is the name of a model")),
     }
 }

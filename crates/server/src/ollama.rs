@@ -14,11 +14,11 @@ pub use models::{ps, show, tags, untag, version};
 use crate::app::App;
 use crate::asked::{Asked, object};
 use crate::chat::{self, Planned};
-use crate::edge::off_thread;
 use crate::errors::ApiError;
 use crate::fields::{Fields, wrong};
 use crate::keep_alive::KeepAlive;
 use crate::params::{Table, check};
+use crate::posted::Posted;
 use crate::running::Running;
 use crate::tables::{
     OLLAMA_CHAT, OLLAMA_DEFAULTS, OLLAMA_GENERATE, OLLAMA_MESSAGE, OLLAMA_OPTIONS,
@@ -26,41 +26,23 @@ use crate::tables::{
 use crate::telling::Telling;
 use crate::translation::Translation;
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
-use std::sync::Arc;
 use voice::{Form, OllamaVoice};
 
 /// Answers a conversation.
-pub async fn chat(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, ApiError> {
-    respond(app, headers, body?, Form::Chat).await
+pub async fn chat(posted: Posted) -> Result<Response, ApiError> {
+    respond(posted, Form::Chat).await
 }
 
 /// Answers a prompt.
-pub async fn generate(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, ApiError> {
-    respond(app, headers, body?, Form::Generate).await
+pub async fn generate(posted: Posted) -> Result<Response, ApiError> {
+    respond(posted, Form::Generate).await
 }
 
-async fn respond(
-    app: Arc<App>,
-    headers: HeaderMap,
-    body: Bytes,
-    form: Form,
-) -> Result<Response, ApiError> {
-    let n_bytes = body.len();
-    match off_thread(n_bytes, move || prepare(&app, &headers, &body, form)).await? {
+async fn respond(posted: Posted, form: Form) -> Result<Response, ApiError> {
+    match posted.read(move |posted| prepare(posted, form)).await? {
         Prepared::Telling(telling) => telling.respond().await,
         Prepared::Loaded(loaded) => Ok(Json(loaded).into_response()),
     }
@@ -74,25 +56,21 @@ enum Prepared {
 }
 
 /// A request's body with a model's name as it is called here: Ollama's clients add a tag.
-fn body_of(app: &App, body: &[u8]) -> Result<Map<String, Value>, ApiError> {
-    let mut body = object(body)?;
+fn body_of(posted: &Posted) -> Result<Map<String, Value>, ApiError> {
+    let mut body = object(&posted.body)?;
     if let Some(Value::String(name)) = body.get_mut("model") {
-        untag(app, name);
+        untag(&posted.app, name);
     }
     Ok(body)
 }
 
-fn prepare(
-    app: &Arc<App>,
-    headers: &HeaderMap,
-    body: &[u8],
-    form: Form,
-) -> Result<Prepared, ApiError> {
+fn prepare(posted: &Posted, form: Form) -> Result<Prepared, ApiError> {
+    let Posted { app, headers, .. } = posted;
     let table = match form {
         Form::Chat => OLLAMA_CHAT,
         Form::Generate => OLLAMA_GENERATE,
     };
-    let mut asked = Asked::of(app, headers, body_of(app, body)?, table)?;
+    let mut asked = Asked::of(posted, body_of(posted)?, table)?;
     let content = match form {
         Form::Chat => chat_content(&mut asked)?,
         Form::Generate => generate_content(asked.fields())?,

@@ -12,17 +12,15 @@ pub use store::Store;
 use crate::app::App;
 use crate::asked::Asked;
 use crate::chat::{self, Planned};
-use crate::edge::off_thread;
 use crate::errors::ApiError;
 use crate::fields::{Fields, wrong};
 use crate::keys::Owner;
 use crate::params::check;
+use crate::posted::Posted;
 use crate::running::Running;
 use crate::tables::{INPUT_TOKENS, RESPONSE_QUERY, RESPONSES};
 use crate::telling::Telling;
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
@@ -32,18 +30,13 @@ use sterna_engine::Class;
 use voice::{ResponseVoice, Setting};
 
 /// Answers an input.
-pub async fn create(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, ApiError> {
-    let body = body?;
-    let telling = off_thread(body.len(), move || prepare(&app, &headers, &body)).await?;
-    telling.respond().await
+pub async fn create(posted: Posted) -> Result<Response, ApiError> {
+    posted.read(prepare).await?.respond().await
 }
 
-fn prepare(app: &Arc<App>, headers: &HeaderMap, body: &[u8]) -> Result<Telling, ApiError> {
-    let mut asked = Asked::read(app, headers, body, RESPONSES)?;
+fn prepare(posted: &Posted) -> Result<Telling, ApiError> {
+    let Posted { app, headers, .. } = posted;
+    let mut asked = Asked::read(posted, RESPONSES)?;
     let owner = app.owner(headers);
     let mut shown = echo(asked.fields())?;
     let is_stored = asked.fields().flag("store")?.unwrap_or(true);
@@ -139,21 +132,15 @@ fn echo(fields: Fields<'_>) -> Result<Map<String, Value>, ApiError> {
 }
 
 /// How many tokens an input has.
-pub async fn input_tokens(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Value>, ApiError> {
-    let body = body?;
-    let n_bytes = body.len();
-    let count = move || -> Result<Json<Value>, ApiError> {
-        let mut asked = Asked::read(&app, &headers, &body, INPUT_TOKENS)?;
-        input::translate(&app, &mut asked, app.owner(&headers))?;
+pub async fn input_tokens(posted: Posted) -> Result<Json<Value>, ApiError> {
+    let count = |posted: &Posted| {
+        let mut asked = Asked::read(posted, INPUT_TOKENS)?;
+        input::translate(&posted.app, &mut asked, posted.app.owner(&posted.headers))?;
         let prompt = chat::prompt(&mut asked).map_err(|error| asked.in_their_words(error))?;
         let counted = json!({ "object": "response.input_tokens", "input_tokens": prompt.len() });
         Ok(Json(asked.with_warnings(counted)))
     };
-    off_thread(n_bytes, count).await
+    posted.read(count).await
 }
 
 /// A response that was kept.

@@ -10,10 +10,9 @@ use crate::errors::ApiError;
 use crate::fields::Fields;
 use crate::hints::{name, scoped};
 use crate::models::{find, listed, name_for};
+use crate::posted::Posted;
 use crate::tables::{FLUSH, FORK};
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
@@ -23,14 +22,10 @@ use sterna_engine::{EngineError, Reply, SessionError};
 use tokio::sync::oneshot;
 
 /// Forks a session; without a name for it, the fork gets one.
-pub async fn fork(
-    State(app): State<Arc<App>>,
-    Path(session): Path<String>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Value>, ApiError> {
-    let body = body?;
-    let asked = Asked::read(&app, &headers, or_empty(&body), FORK)?;
+pub async fn fork(Path(session): Path<String>, posted: Posted) -> Result<Json<Value>, ApiError> {
+    let posted = posted.or_empty();
+    let asked = Asked::read(&posted, FORK)?;
+    let Posted { app, headers, .. } = posted;
     let child = name(asked.fields(), "session_id")?.map(str::to_owned);
     let child = child.unwrap_or_else(|| app.fresh.id("session-"));
     let engine = asked.model.served.engine.clone();
@@ -60,13 +55,9 @@ pub async fn end(
 }
 
 /// Forgets answers and prefixes that nobody uses, of one model or of all.
-pub async fn flush(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Value>, ApiError> {
-    let body = body?;
-    let (object, warnings) = parameters(&app, &headers, or_empty(&body), FLUSH)?;
+pub async fn flush(posted: Posted) -> Result<Json<Value>, ApiError> {
+    let app = posted.app.clone();
+    let (object, warnings) = parameters(&posted.or_empty(), FLUSH)?;
     let mut models = app.models.ready();
     if let Some(name) = Fields(&object).text("model")? {
         let name = listed(&app, name)?.name;
@@ -78,11 +69,6 @@ pub async fn flush(
         (answers, pages) = (answers + more_answers, pages + more_pages);
     }
     Ok(Json(with_warnings(json!({ "answers": answers, "kv_pages": pages }), warnings)))
-}
-
-/// A body may be left out where nothing need be said.
-fn or_empty(body: &[u8]) -> &[u8] {
-    if body.is_empty() { b"{}" } else { body }
 }
 
 /// What an engine replies.

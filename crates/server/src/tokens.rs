@@ -1,31 +1,19 @@
 //! `POST /tokenize` and `/detokenize`, as llama.cpp has them.
 
-use crate::app::App;
 use crate::asked::Asked;
-use crate::edge::off_thread;
 use crate::errors::ApiError;
 use crate::fields::{integer, wrong};
+use crate::posted::Posted;
 use crate::tables::{DETOKENIZE, TOKENIZE};
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
-use axum::http::HeaderMap;
 use serde_json::{Value, json};
-use std::sync::Arc;
 
 /// The tokens of a text. With `add_special` those that the model expects around it too; spellings
 /// of control tokens are tokens, unless `parse_special` is false; `with_pieces` shows each token's
 /// text, or its bytes where they are no text on their own.
-pub async fn tokenize(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Value>, ApiError> {
-    let body = body?;
-    let n_bytes = body.len();
-    let work = move || -> Result<Json<Value>, ApiError> {
-        let asked = Asked::read(&app, &headers, &body, TOKENIZE)?;
+pub async fn tokenize(posted: Posted) -> Result<Json<Value>, ApiError> {
+    let work = |posted: &Posted| {
+        let asked = Asked::read(posted, TOKENIZE)?;
         let fields = asked.fields();
         let tokenizer = &asked.model.served.tokenizer;
         let Some(content) = fields.text("content")? else {
@@ -51,19 +39,13 @@ pub async fn tokenize(
         };
         Ok(Json(asked.with_warnings(json!({ "tokens": tokens }))))
     };
-    off_thread(n_bytes, work).await
+    posted.read(work).await
 }
 
 /// The text of tokens.
-pub async fn detokenize(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Value>, ApiError> {
-    let body = body?;
-    let n_bytes = body.len();
-    let work = move || -> Result<Json<Value>, ApiError> {
-        let asked = Asked::read(&app, &headers, &body, DETOKENIZE)?;
+pub async fn detokenize(posted: Posted) -> Result<Json<Value>, ApiError> {
+    let work = |posted: &Posted| {
+        let asked = Asked::read(posted, DETOKENIZE)?;
         let tokenizer = &asked.model.served.tokenizer;
         let Some(values) = asked.fields().list("tokens")? else {
             return Err(ApiError::invalid("tokens", "tokens is missing; it is an array of them"));
@@ -78,5 +60,5 @@ pub async fn detokenize(
         let content = tokenizer.decode(&tokens);
         Ok(Json(asked.with_warnings(json!({ "content": content }))))
     };
-    off_thread(n_bytes, work).await
+    posted.read(work).await
 }

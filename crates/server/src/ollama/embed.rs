@@ -4,30 +4,20 @@
 //! the answer says so.
 
 use super::body_of;
-use crate::app::App;
 use crate::asked::Asked;
-use crate::edge::{off_thread, weight};
 use crate::embeddings::{self, Embedded, check_number, dimensions, like, numbers, respond};
 use crate::errors::ApiError;
 use crate::fields::{Fields, wrong};
 use crate::params::{Table, check};
+use crate::posted::Posted;
 use crate::tables::{OLLAMA_EMBED, OLLAMA_EMBED_OPTIONS, OLLAMA_EMBEDDINGS};
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
-use axum::http::HeaderMap;
 use axum::response::Response;
 use serde_json::{Value, json};
-use std::sync::Arc;
 use sterna_engine::Request;
 
 /// Embeds texts.
-pub async fn embed(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, ApiError> {
-    let (wanted, found) = answer(app, headers, body?, OLLAMA_EMBED).await?;
+pub async fn embed(posted: Posted) -> Result<Response, ApiError> {
+    let (wanted, found) = answer(posted, OLLAMA_EMBED).await?;
     let nanoseconds = |seconds: f64| (seconds * 1e9).round() as u64;
     let cost = &found.cost;
     let answer = json!({
@@ -41,12 +31,8 @@ pub async fn embed(
 }
 
 /// Embeds a text; without one there is nothing to say, which loads a model at Ollama's.
-pub async fn embeddings(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, ApiError> {
-    let (wanted, found) = answer(app, headers, body?, OLLAMA_EMBEDDINGS).await?;
+pub async fn embeddings(posted: Posted) -> Result<Response, ApiError> {
+    let (wanted, found) = answer(posted, OLLAMA_EMBEDDINGS).await?;
     let vector = found.vectors.first().map_or(json!([]), |vector| numbers(vector));
     let answer = json!({ "embedding": vector });
     Ok(respond(wanted.asked.with_warnings(answer), &found.cost, &wanted.like))
@@ -60,22 +46,16 @@ struct Wanted {
     dimensions: Option<usize>,
 }
 
-async fn answer(
-    app: Arc<App>,
-    headers: HeaderMap,
-    body: Bytes,
-    table: Table,
-) -> Result<(Wanted, Embedded), ApiError> {
-    let n_bytes = weight(&body);
-    let mut wanted = off_thread(n_bytes, move || prepare(&app, &headers, &body, table)).await?;
+async fn answer(posted: Posted, table: Table) -> Result<(Wanted, Embedded), ApiError> {
+    let mut wanted = posted.read(move |posted| prepare(posted, table)).await?;
     let inputs = std::mem::take(&mut wanted.inputs);
     let found =
         embeddings::embed(&wanted.asked.model, inputs, &wanted.like, wanted.dimensions).await?;
     Ok((wanted, found))
 }
 
-fn prepare(app: &App, headers: &HeaderMap, body: &[u8], table: Table) -> Result<Wanted, ApiError> {
-    let mut asked = Asked::of(app, headers, body_of(app, body)?, table)?;
+fn prepare(posted: &Posted, table: Table) -> Result<Wanted, ApiError> {
+    let mut asked = Asked::of(posted, body_of(posted)?, table)?;
     let context_len = window(&mut asked)?;
     let fields = asked.fields();
     let dimensions = dimensions(fields)?;
@@ -99,7 +79,7 @@ fn prepare(app: &App, headers: &HeaderMap, body: &[u8], table: Table) -> Result<
             "input[{index}] has {n_tokens} tokens and was cut to the first {context_len}"
         ));
     }
-    let like = like(&mut asked, headers)?;
+    let like = like(&mut asked, &posted.headers)?;
     Ok(Wanted { asked, like, inputs, dimensions })
 }
 

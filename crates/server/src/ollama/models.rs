@@ -11,12 +11,10 @@ use crate::fields::Fields;
 use crate::generation::agent;
 use crate::models::{Listed, Status, find, has, listed, name_for};
 use crate::params::check;
+use crate::posted::Posted;
 use crate::tables::{OLLAMA_DEFAULTS, OLLAMA_SHOW};
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
-use axum::http::HeaderMap;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -105,12 +103,9 @@ pub async fn ps(State(app): State<Arc<App>>) -> Json<Value> {
 }
 
 /// A model. It is not loaded for it: what only a model in memory can say is left out until it is.
-pub async fn show(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Value>, ApiError> {
-    let mut body = body_of(&app, &body?)?;
+pub async fn show(posted: Posted) -> Result<Json<Value>, ApiError> {
+    let mut body = body_of(&posted)?;
+    let Posted { app, headers, .. } = posted;
     if let Some(Value::String(name)) = body.get_mut("name") {
         untag(&app, name);
     }
