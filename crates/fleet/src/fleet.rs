@@ -382,4 +382,8 @@ impl Models for Fleet {
             agent_models: counted.map(|(agent, models)| (agent.clone(), models.len())).collect(),
         }
     }
+
+    fn is_ending(&self) -> bool {
+        self.shared.lock().is_ending
+    }
 }

@@ -76,6 +76,7 @@ mod sse;
 mod telling;
 
 mod cache;
+mod changes;
 mod health;
 mod metrics;
 mod openapi;

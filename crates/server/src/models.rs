@@ -54,6 +54,9 @@ pub trait Models: Send + Sync {
 
     /// Counters and gauges of the memory.
     fn stats(&self) -> CacheStats;
+
+    /// Whether the server finishes what it has, and takes nothing new.
+    fn is_ending(&self) -> bool;
 }
 
 /// Why a model cannot be had, as a sentence.
@@ -156,7 +159,7 @@ impl Listed {
     }
 
     /// An entry of llama.cpp's list.
-    fn in_full(&self) -> Value {
+    pub fn in_full(&self) -> Value {
         let mut entry = self.entry(&self.name);
         entry["aliases"] = self.aliases.clone().into();
         entry["pinned"] = self.is_pinned.into();

@@ -5,8 +5,8 @@ use crate::app::App;
 use crate::params::Table;
 use crate::tables as t;
 use crate::{
-    cache, chat, completions, embeddings, health, messages, metrics, models, ollama, openapi, ops,
-    pages, responses, sessions, stats, summary, tokens,
+    cache, changes, chat, completions, embeddings, health, messages, metrics, models, ollama,
+    openapi, ops, pages, responses, sessions, stats, summary, tokens,
 };
 use axum::routing::{MethodRouter, delete, get, post};
 use std::sync::Arc;
@@ -209,6 +209,7 @@ const OPERATIONS: &[Route] = &[
 
 const MODELS: &[Route] = &[
     show("/models", || get(models::status), "Where each model is"),
+    show("/models/sse", || get(changes::tell), "Where each model is, as it changes: events"),
     create("/models/load", || post(models::load), "Load a model", t::LOAD, &["model"]),
     create(
         "/models/unload",

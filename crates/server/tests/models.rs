@@ -4,9 +4,11 @@ mod common;
 
 use axum::http::{Method, StatusCode};
 use common::{Client, Scripted, fake, noon, say, served, text};
+use futures_util::StreamExt;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use sterna_engine::Class;
 use sterna_server::{Agent, Agents, Options, Quotas, Unavailable, router};
@@ -69,6 +71,26 @@ async fn a_client_that_goes_away_waits_no_longer() {
     let gone = tokio::time::timeout(Duration::from_millis(20), request).await;
     assert!(gone.is_err());
     assert!(models.away.lock().unwrap()[0].1[0].is_closed());
+}
+
+#[tokio::test]
+async fn a_listener_hears_where_models_are_until_the_server_ends() {
+    let (client, models) = client(Vec::new());
+    let response = client.send(Method::GET, "/models/sse", &[], String::new()).await;
+    let mut heard = response.into_body().into_data_stream();
+    let mut told = Vec::new();
+    for _ in 0..2 {
+        let frame = heard.next().await.unwrap().unwrap();
+        let line = std::str::from_utf8(&frame).unwrap().strip_prefix("data: ").unwrap();
+        told.push(serde_json::from_str::<Value>(line).unwrap());
+    }
+    let [here, away] = &told[..] else { unreachable!("there are two") };
+    assert_eq!((&here["model"], &here["event"]), (&json!("here"), &json!("model_status")));
+    assert_eq!(here["data"]["status"], "loaded");
+    assert_eq!(here["data"]["info"]["id"], "here");
+    assert_eq!(away["data"], json!({ "status": "unloaded" }));
+    models.is_ending.store(true, Ordering::Relaxed);
+    assert!(heard.next().await.is_none());
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use serde_json::Value;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use sterna_engine::{
@@ -224,6 +224,8 @@ pub struct Scripted {
     pub away: Mutex<Vec<(Arc<Model>, Vec<Answer>)>>,
     /// What operators asked for.
     pub orders: Mutex<Vec<String>>,
+    /// Whether the server ends.
+    pub is_ending: AtomicBool,
 }
 
 impl Scripted {
@@ -235,6 +237,7 @@ impl Scripted {
             models: here.into_iter().map(model).collect(),
             away: Mutex::new(away.collect()),
             orders: Mutex::default(),
+            is_ending: AtomicBool::new(false),
         })
     }
 
@@ -323,6 +326,10 @@ impl Models for Scripted {
             models: Vec::new(),
             agent_models: Default::default(),
         }
+    }
+
+    fn is_ending(&self) -> bool {
+        self.is_ending.load(Ordering::Relaxed)
     }
 }
 
