@@ -31,10 +31,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use sterna_fleet::{Fleet, KeepAlive};
-use sterna_server::{Incoming, Keys, Models, Options, Status, Tls, Traces};
+use sterna_server::{Incoming, Keys, Models, Options, Status, Tls};
 use tokio::net::TcpListener;
-use tokio::runtime::Runtime;
-use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 /// Serve models to many agents at once, as OpenAI's API does.
@@ -57,8 +55,8 @@ use tracing::{info, warn};
   curl localhost:8000/v1/completions -d '{\"prompt\":\"Once upon a time\"}'
 
 Open http://127.0.0.1:8000 in a browser for the dashboard and a playground. SIGTERM ends it when
-all requests are answered; SIGHUP makes it read --api-key-file and --tls-cert again. With
-OTEL_EXPORTER_OTLP_ENDPOINT=http://HOST:4318 it sends a span per request there.")]
+all requests are answered; SIGHUP makes it read --api-key-file and --tls-cert again. Built with
+--features otel, it sends a span per request to OTEL_EXPORTER_OTLP_ENDPOINT=http://HOST:4318.")]
 pub struct Args {
     /// The models; each is called as its file without the ending, is loaded at the start, and
     /// stays in memory, unless all of them do not fit --max-memory.
@@ -196,7 +194,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Signals::listen()?
     };
     announce(&listener, &fleet, &options, tls.is_some())?;
-    let spans = spans(&runtime, &mut options);
+    let spans = otel::start(&runtime, &mut options);
     let router = sterna_server::router(Arc::new(fleet.clone()), options);
     let router = router.map_err(|error| bad_input(error.to_string()))?;
     let incoming = Incoming::new(listener, tls);
@@ -318,22 +316,6 @@ fn announce(
     // On standard output, for programs that start this one and have to know the port.
     println!("listening at {}://{address}", if is_secure { "https" } else { "http" });
     Ok(())
-}
-
-/// Begins to send spans, if the environment says where to.
-fn spans(runtime: &Runtime, options: &mut Options) -> Option<JoinHandle<()>> {
-    let variable = |name: &str| std::env::var(name).ok();
-    let export = match otel::Export::read(&variable, &mut |warning| warn!("{warning}")) {
-        Ok(export) => export?,
-        Err(why) => {
-            warn!("{why}");
-            return None;
-        }
-    };
-    info!("a span per request goes to {}", export.endpoint());
-    let (traces, collected) = Traces::new();
-    options.traces = Some(traces);
-    Some(runtime.spawn(export.run(collected)))
 }
 
 /// Waits for Ctrl-C or SIGTERM, and lets the engines finish what they have; a second one ends at

@@ -12,6 +12,8 @@ mod ops;
 mod programs;
 mod race;
 mod serve;
+#[cfg(feature = "otel")]
+mod spans;
 mod speed;
 mod tiny;
 mod tokenizer;

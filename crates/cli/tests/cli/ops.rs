@@ -1,4 +1,4 @@
-//! What operators of `sterna serve` rely on: TLS, the log, spans, and files that change.
+//! What operators of `sterna serve` rely on: TLS, the log, and files that change.
 
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
@@ -7,10 +7,10 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ fn certificate(folder: &Path) -> (String, String) {
 /// The certificate's name within its folder.
 const CERT: &str = "cert.pem";
 
-struct Server {
+pub(super) struct Server {
     child: Child,
     /// With the scheme.
     address: String,
@@ -40,7 +40,7 @@ struct Server {
 }
 
 impl Server {
-    fn start(folder: &Path, flags: &[&str], env: &[(&str, &str)]) -> Self {
+    pub(super) fn start(folder: &Path, flags: &[&str], env: &[(&str, &str)]) -> Self {
         let log = folder.join("log");
         let mut command = Command::new(env!("CARGO_BIN_EXE_sterna"));
         command.args(["serve", MODEL, "--port", "0", "--threads", "2", "--ctx-size", "256"]);
@@ -60,7 +60,7 @@ impl Server {
         self.address.split_once("://").unwrap().1
     }
 
-    fn plain(&self) -> TcpStream {
+    pub(super) fn plain(&self) -> TcpStream {
         TcpStream::connect(self.port()).unwrap()
     }
 
@@ -84,7 +84,7 @@ impl Server {
     }
 
     /// Ends it as an operator does, and returns its log.
-    fn end(mut self) -> String {
+    pub(super) fn end(mut self) -> String {
         self.signal("-TERM");
         assert!(self.child.wait().unwrap().success(), "SIGTERM is a regular end");
         self.log()
@@ -120,13 +120,18 @@ fn answer(mut socket: impl Read) -> (u16, String) {
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
-fn ask<S: Read + Write>(mut socket: S, path: &str, head: &str, body: &str) -> (u16, String) {
+pub(super) fn ask<S: Read + Write>(
+    mut socket: S,
+    path: &str,
+    head: &str,
+    body: &str,
+) -> (u16, String) {
     let method = if body.is_empty() { "GET" } else { "POST" };
     send(&mut socket, method, path, head, body);
     answer(socket)
 }
 
-fn greedy(max_tokens: usize, stream: bool) -> String {
+pub(super) fn greedy(max_tokens: usize, stream: bool) -> String {
     let body = json!({
         "prompt": "She had been", "max_tokens": max_tokens, "temperature": 0, "ignore_eos": true,
         "stream": stream,
@@ -266,81 +271,11 @@ fn keys_that_change_are_read_again_on_sighup() {
     assert_eq!(status("second-key"), 200);
 }
 
-/// A collector of spans: the bodies that are posted to it, with their heads.
-fn collector() -> (String, mpsc::Receiver<(String, Value)>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
-    let (sender, bodies) = mpsc::channel();
-    thread::spawn(move || {
-        for socket in listener.incoming() {
-            let mut socket = BufReader::new(socket.unwrap());
-            let (mut head, mut line) = (String::new(), String::new());
-            while socket.read_line(&mut line).unwrap() > 2 {
-                head += &std::mem::take(&mut line).to_lowercase();
-            }
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-            let mut body = vec![0; length.unwrap().parse().unwrap()];
-            socket.read_exact(&mut body).unwrap();
-            let answer = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}";
-            socket.get_mut().write_all(answer.as_bytes()).unwrap();
-            if sender.send((head, serde_json::from_slice(&body).unwrap())).is_err() {
-                return;
-            }
-        }
-    });
-    (address, bodies)
-}
-
+#[cfg(not(feature = "otel"))]
 #[test]
-fn a_collector_gets_a_span_per_request() {
+fn a_build_without_spans_says_so() {
     let folder = tempfile::tempdir().unwrap();
-    let (address, bodies) = collector();
-    let env = [
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", address.as_str()),
-        ("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=seven"),
-        ("OTEL_SERVICE_NAME", "ours"),
-    ];
-    let server = Server::start(folder.path(), &[], &env);
-    let head = "X-Agent-Id: planner\r\n\
-                traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n";
-    assert_eq!(ask(server.plain(), "/v1/completions", head, &greedy(4, false)).0, 200);
-    let (head, body) = bodies.recv_timeout(Duration::from_secs(120)).unwrap();
-    assert!(head.starts_with("post /v1/traces ") && head.contains("x-tenant: seven"), "{head}");
-    let of = &body["resourceSpans"][0];
-    let service = json!({ "key": "service.name", "value": { "stringValue": "ours" } });
-    assert!(of["resource"]["attributes"].as_array().unwrap().contains(&service), "{body}");
-    let span = &of["scopeSpans"][0]["spans"][0];
-    assert_eq!(span["name"], "text_completion austen-4m");
-    assert_eq!(span["traceId"], "0af7651916cd43dd8448eb211c80319c");
-    assert_eq!(span["parentSpanId"], "b7ad6b7169203331");
-    assert_eq!(span["spanId"].as_str().unwrap().len(), 16);
-    let nanos = |key: &str| span[key].as_str().unwrap().parse::<u128>().unwrap();
-    assert!(nanos("startTimeUnixNano") < nanos("endTimeUnixNano"), "{span}");
-    let attributes = span["attributes"].as_array().unwrap();
-    let of = |key: &str| {
-        let found = attributes.iter().find(|attribute| attribute["key"] == key);
-        found.unwrap_or_else(|| panic!("{key} in {span}"))["value"].clone()
-    };
-    assert_eq!(of("gen_ai.request.model"), json!({ "stringValue": "austen-4m" }));
-    assert_eq!(of("gen_ai.operation.name"), json!({ "stringValue": "text_completion" }));
-    assert_eq!(of("gen_ai.usage.output_tokens"), json!({ "intValue": "4" }));
-    let reasons = json!({ "arrayValue": { "values": [{ "stringValue": "length" }] } });
-    assert_eq!(of("gen_ai.response.finish_reasons"), reasons);
-    assert_eq!(of("http.response.status_code"), json!({ "intValue": "200" }));
-    assert!(of("gen_ai.latency.time_in_model_decode")["doubleValue"].is_number());
-    assert!(!body.to_string().contains("She had been"));
-    // The last spans are sent before the end.
-    assert_eq!(ask(server.plain(), "/v1/models", "", "").0, 200);
-    server.end();
-    let (_, body) = bodies.recv_timeout(Duration::from_secs(120)).unwrap();
-    let span = &body["resourceSpans"][0]["scopeSpans"][0]["spans"][0];
-    assert_eq!(span["name"], "GET /v1/models");
-}
-
-#[test]
-fn a_collector_that_cannot_be_asked_is_a_warning() {
-    let folder = tempfile::tempdir().unwrap();
-    let env = [("OTEL_EXPORTER_OTLP_ENDPOINT", "https://127.0.0.1:1")];
+    let env = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")];
     let log = Server::start(folder.path(), &[], &env).end();
-    assert!(log.contains("WARN") && log.contains("only http:// is known here"), "{log}");
+    assert!(log.contains("WARN") && log.contains("--features otel"), "{log}");
 }
