@@ -84,7 +84,7 @@ fn named(
             let (name, bytes) = (&item.name, show::bytes(facts.bytes()));
             return Err(bad_input(format!(
                 "model `{name}` takes {bytes} and --max-memory allows {}: raise it, or lower \
-                 --kv-size or --ctx-size",
+                 --kv-size, --ctx-size or --response-cache",
                 show::bytes(limits.bytes)
             )));
         }
