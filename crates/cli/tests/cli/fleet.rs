@@ -265,6 +265,21 @@ fn a_model_that_nobody_uses_goes_and_comes_back() {
 }
 
 #[test]
+fn a_keep_alive_that_is_for_no_model_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = format!("{MODELS}/{SMALL}.gguf");
+    let said = |flags: &[&str]| {
+        let mut server = Server::of(folder.path(), &[flags, &["--kv-size", "1MB"]].concat());
+        assert!(server.terminate().success());
+        std::fs::read_to_string(folder.path().join("log")).unwrap()
+    };
+    assert!(!said(&[&model]).contains("--keep-alive"));
+    assert!(!said(&["--models-dir", MODELS, "--keep-alive", "5s"]).contains("--keep-alive"));
+    let log = said(&[&model, "--keep-alive", "5s"]);
+    assert!(log.contains("--keep-alive has no effect"), "{log}");
+}
+
+#[test]
 fn agents_and_settings_come_from_files() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {

@@ -38,6 +38,8 @@ pub fn start(
         .map_err(|error| bad_input(error.to_string()))?;
     if !is_pinned {
         warn!("the models do not fit --max-memory and --models-max together; they take turns");
+    } else if keep_alive.is_some() && args.models_dir.is_none() {
+        warn!("--keep-alive has no effect: models named here fit together, and stay in memory");
     }
     for name in first {
         fleet.load_now(&name).map_err(bad_input)?;
