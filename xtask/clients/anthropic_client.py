@@ -1,14 +1,10 @@
 """Anthropic's Python client, as it is, against a running server."""
 
 import json
-import sys
 import time
 
 import anthropic
-from checks import KEY, MODEL, URL, check, has_route, numbers, raises
-
-if not has_route("everything", "/v1/messages"):
-    sys.exit(0)
+from checks import KEY, MODEL, URL, check, numbers, raises
 
 client = anthropic.Anthropic(base_url=URL, api_key=KEY, max_retries=0)
 turns = [{"role": "user", "content": "Who was she?"}]
@@ -48,10 +44,11 @@ with client.messages.stream(model=MODEL, max_tokens=480, messages=turns) as stre
     for _ in stream.text_stream:
         break
 for _ in range(100):
-    if numbers()["running"] == 0:
+    if numbers()["finished"]["cancelled"] > before:
         break
     time.sleep(0.05)
-check("cancel", numbers()["running"] == 0 and numbers()["finished"]["cancelled"] >= before)
+now = numbers()
+check("cancel", now["finished"]["cancelled"] > before and now["running"] == 0, now)
 
 raises("404 is NotFoundError", anthropic.NotFoundError,
        lambda: client.messages.create(**{**greedy, "model": "claude-9"}), 404)
@@ -67,11 +64,7 @@ tool = {"name": "weather", "description": "Says the weather", "input_schema": {
 # The model is too small to choose sensibly: it must call, and once.
 must = {"model": MODEL, "max_tokens": 200, "messages": turns, "tools": [tool], "tool_choice": {
     "type": "tool", "name": "weather", "disable_parallel_tool_use": True}}
-try:
-    called = client.messages.create(**must)
-except anthropic.BadRequestError as error:
-    print(f"skip   tools: {error.message}", flush=True)
-    sys.exit(0)
+called = client.messages.create(**must)
 call = next(block for block in called.content if block.type == "tool_use")
 check("tools", called.stop_reason == "tool_use" and isinstance(call.input["city"], str), called)
 with client.messages.stream(**must) as stream:

@@ -1,7 +1,7 @@
 """What the scripts of this folder share: where the server is, and a line for each check.
 
-In: the environment that `cargo xtask clients` sets. Out: `ok`, `skip` and `FAILED` lines; the first
-failure ends a script with exit code 1.
+In: the environment that `cargo xtask clients` sets. Out: `ok` and `FAILED` lines; the first failure
+ends a script with exit code 1.
 """
 
 import json
@@ -23,11 +23,6 @@ def check(name, is_so, shown=""):
         print(f"FAILED {name}: {shown!r}", flush=True)
         sys.exit(1)
     print(f"ok     {name}", flush=True)
-
-
-def skip(name, why):
-    """A line for what could not be checked."""
-    print(f"skip   {name}: {why}", flush=True)
 
 
 def raises(name, kind, ask, status):
@@ -52,17 +47,6 @@ def ask(path, body=None, url=URL):
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, json.loads(error.read() or b"null")
-
-
-def has_route(name, path):
-    """Whether a POST route exists; says so where not."""
-    status, answer = ask(path, {})
-    error = (answer or {}).get("error")
-    code = error.get("code") if isinstance(error, dict) else None
-    if status in (404, 405) and code in ("unknown_route", "method_not_allowed"):
-        skip(name, f"this server has no POST {path}")
-        return False
-    return True
 
 
 def numbers(url=URL):

@@ -1,12 +1,7 @@
 """Ollama's Python client, as it is, against a running server."""
 
-import sys
-
 import ollama
-from checks import KEY, MODEL, URL, check, has_route, raises, skip
-
-if not has_route("everything", "/api/chat"):
-    sys.exit(0)
+from checks import KEY, MODEL, URL, check, raises
 
 client = ollama.Client(host=URL, headers={"Authorization": f"Bearer {KEY}"})
 turns = [{"role": "user", "content": "Who was she?"}]
@@ -43,20 +38,14 @@ raises("400 is ResponseError", ollama.ResponseError,
 stranger = ollama.Client(host=URL, headers={"Authorization": "Bearer wrong"})
 raises("401 is ResponseError", ollama.ResponseError, stranger.list, 401)
 
-try:
-    vectors = client.embed(model=MODEL, input=["She was here.", "He was not."]).embeddings
-    check("embed", len(vectors) == 2 and len(vectors[0]) > 8 and vectors[0] != vectors[1], vectors)
-except ollama.ResponseError as error:
-    skip("embed", error.error)
+vectors = client.embed(model=MODEL, input=["She was here.", "He was not."]).embeddings
+check("embed", len(vectors) == 2 and len(vectors[0]) > 8 and vectors[0] != vectors[1], vectors)
 wanted = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"],
           "additionalProperties": False}
-try:
-    held = client.chat(model=MODEL, messages=turns, options={"num_predict": 100}, format=wanted)
-    check("format", "".join(held.message.content.split()).startswith('{"ok":'), held)
-    held = client.generate(model=MODEL, prompt="Who?", options={"num_predict": 100}, format=wanted)
-    check("format of generate", "".join(held.response.split()).startswith('{"ok":'), held)
-except ollama.ResponseError as error:
-    skip("format", error.error)
+held = client.chat(model=MODEL, messages=turns, options={"num_predict": 100}, format=wanted)
+check("format", "".join(held.message.content.split()).startswith('{"ok":'), held)
+held = client.generate(model=MODEL, prompt="Who?", options={"num_predict": 100}, format=wanted)
+check("format of generate", "".join(held.response.split()).startswith('{"ok":'), held)
 
 thought = client.chat(model=MODEL, messages=turns, options=greedy, think=True)
 check("think", thought.message.thinking and not thought.message.content, thought)

@@ -17,7 +17,7 @@ use sterna_optimize::runner::Running;
 use sterna_runtime::cache::Cache;
 use sterna_runtime::profile::{Detail, Profile};
 use sterna_runtime::settings::PAGE_LEN;
-use sterna_runtime::{Chunk, FLAGS, Logits, Means, Program, Runner, SequenceId, Settings};
+use sterna_runtime::{Chunk, FLAGS, Logits, Means, Memory, Program, Runner, SequenceId, Settings};
 
 /// A model with a runner of its own.
 pub struct Scorer {
@@ -77,6 +77,24 @@ pub fn compiled(
     settings.kv_positions = Some(settings.context_len.max(wanted));
     let program = compile(&model, &settings, cache.as_ref())?;
     Ok((model, program))
+}
+
+/// What [`compiled`] would take, from the model's header, without a word.
+///
+/// # Errors
+/// When it cannot be read or run.
+pub fn sized(
+    path: &Path,
+    compute: &ComputeArgs,
+    kv_positions: &dyn Fn(&Model, &Settings) -> usize,
+) -> anyhow::Result<(Model, Settings, Memory)> {
+    let model = Model::open_with(path, &OpenOptions { tokenizer: compute.tokenizer.clone() })?;
+    let mut settings = compute.quiet_settings(model.config.context_len)?;
+    let wanted = kv_positions(&model, &settings);
+    settings.kv_positions = Some(settings.context_len.max(wanted));
+    let memory = Program::memory_of(&model.graph, &model, &settings)
+        .with_context(|| path.display().to_string())?;
+    Ok((model, settings, memory))
 }
 
 /// Compiles an opened model, and says what there is to say about it.

@@ -49,7 +49,7 @@ impl Pacing {
 mod tests {
     use super::*;
 
-    // proves S-12, P-16
+    // proves S-12, P-16 (in part: the action is bounded and settles at the target)
     #[test]
     fn the_limit_follows_the_time_and_stays_within_bounds() {
         let target = Duration::from_millis(100);

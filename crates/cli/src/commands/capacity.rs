@@ -33,9 +33,10 @@ use sterna_runtime::Settings;
 /// The engine that serves is played in virtual time: the same queue, batches and shared prefixes,
 /// each batch taking as long as batches of its shape took on this machine. That is measured first,
 /// and kept beside the machine profile for the next time. HTTP, and whatever else runs on the
-/// machine, is not in it: `sterna bench serve` with the same flags confirms the answer. More
-/// agents each ask as often: --rate is of all of them together, and grows with them. Exit code 1
-/// says that the limits are not met.
+/// machine, is not in it: `sterna bench serve` confirms the answer. More agents each ask as often:
+/// --rate is of all of them together, so it grows with them, as the pace of a trace does; both are
+/// shown for each number of agents, and in the command that confirms. Exit code 1 says that the
+/// limits are not met.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   sterna capacity model.gguf --slo ttft=2s,itl=150ms

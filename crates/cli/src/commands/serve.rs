@@ -75,8 +75,9 @@ pub struct Args {
     /// until its memory is needed [default: 5m].
     #[arg(long, env = "STERNA_KEEP_ALIVE", value_name = "TIME", allow_hyphen_values = true)]
     keep_alive: Option<String>,
-    /// Memory for all models together: weights, keys and values, scratch [default: no limit for
-    /// models named here, the machine's memory with --models-dir].
+    /// Memory for all models together: weights, keys and values, scratch, a draft model, and
+    /// answers kept [default: no limit for models named here, the machine's memory with
+    /// --models-dir].
     #[arg(long, env = "STERNA_MAX_MEMORY", value_name = "SIZE")]
     max_memory: Option<String>,
     /// A file that says which agents there are: their models, classes, shares, quotas and keys.

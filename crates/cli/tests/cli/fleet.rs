@@ -116,7 +116,36 @@ fn no_name_leads_out_of_the_folder() {
     assert_eq!(json_of(&server, "/v1/cache/stats")["models_cached"], 1);
 }
 
-// proves B24: what was read survives that its model leaves memory and comes back
+// proves A21 (in part: all that a model takes is in the budget, a draft model and kept answers too)
+#[test]
+fn a_draft_model_and_kept_answers_are_in_the_budget() {
+    let folder = tempfile::tempdir().unwrap();
+    let [large, small] = [LARGE, SMALL].map(|model| format!("{MODELS}/{model}.gguf"));
+    let alone = [large.as_str(), "--kv-size", "1MB", "--response-cache", "0"];
+    let with = [large.as_str(), "--kv-size", "1MB", "--response-cache", "3MB"];
+    let with = [&with[..], &["--draft-model", &small]].concat();
+    let [alone, both] = [&alone[..], &with].map(|flags| {
+        let server = Server::of(folder.path(), flags);
+        let memory = json_of(&server, "/api/v1/stats")["models"][0]["memory"].take();
+        let sum = memory.as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum::<u64>();
+        // What the header says is what is taken.
+        assert_eq!(models(&server)[0].1, sum, "{memory}");
+        (memory, sum)
+    });
+    assert!(alone.0["draft"].is_null() && alone.0["response_cache"].is_null(), "{}", alone.0);
+    assert_eq!(both.0["response_cache"], 3_000_000, "{}", both.0);
+    // Its weights alone are more than this.
+    let draft = both.0["draft"].as_u64().unwrap();
+    assert!(draft > 1_000_000, "{}", both.0);
+    assert_eq!(both.1, alone.1 + draft + 3_000_000);
+    let limit = (both.1 - 1).to_string();
+    let flags = ["serve", "--port", "0", "--threads", "2", "--ctx-size", "256"];
+    let tight = [&flags[..], &with, &["--max-memory", &limit]].concat();
+    assert!(super::refused(folder.path(), &tight).contains("--response-cache"));
+}
+
+// proves B24 (in part: what was read survives that its model leaves memory and comes back; no time
+// is compared)
 #[test]
 fn keys_and_values_survive_that_their_model_leaves() {
     let folder = tempfile::tempdir().unwrap();
@@ -233,6 +262,21 @@ fn a_model_that_nobody_uses_goes_and_comes_back() {
     assert_eq!(stats["preload"], preload, "nothing is loaded on a hope");
     assert_eq!(said(&server, SMALL), text);
     assert!(server.terminate().success(), "SIGTERM is a regular end");
+}
+
+#[test]
+fn a_keep_alive_that_is_for_no_model_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = format!("{MODELS}/{SMALL}.gguf");
+    let said = |flags: &[&str]| {
+        let mut server = Server::of(folder.path(), &[flags, &["--kv-size", "1MB"]].concat());
+        assert!(server.terminate().success());
+        std::fs::read_to_string(folder.path().join("log")).unwrap()
+    };
+    assert!(!said(&[&model]).contains("--keep-alive"));
+    assert!(!said(&["--models-dir", MODELS, "--keep-alive", "5s"]).contains("--keep-alive"));
+    let log = said(&[&model, "--keep-alive", "5s"]);
+    assert!(log.contains("--keep-alive has no effect"), "{log}");
 }
 
 #[test]

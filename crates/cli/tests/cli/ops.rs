@@ -191,8 +191,10 @@ fn files_and_flags_that_are_wrong_are_sentences() {
 #[test]
 fn the_log_has_a_line_per_request_and_no_secrets() {
     let folder = tempfile::tempdir().unwrap();
+    let kept = folder.path().join("kept");
+    let disk = ["--kv-disk-size", "1MB", "--kv-disk", kept.to_str().unwrap()];
     let flags = ["--log-format", "json", "--api-key", "secret-key"];
-    let server = Server::start(folder.path(), &flags, &[]);
+    let server = Server::start(folder.path(), &[&flags[..], &disk].concat(), &[]);
     let head = "Authorization: Bearer secret-key\r\nX-Request-Id: mine-7\r\nX-Agent-Id: planner\r\n\
                 traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n";
     assert_eq!(ask(server.plain(), "/v1/completions", head, &greedy(4, false)).0, 200);
@@ -204,6 +206,7 @@ fn the_log_has_a_line_per_request_and_no_secrets() {
     let said = |text: &str| {
         lines.iter().any(|line| line["message"].as_str().is_some_and(|said| said.contains(text)))
     };
+    assert!(said("keys and values of 0 tokens are in"), "{log}");
     assert!(said("serving") && said("stopping: 0 requests") && said("all requests"), "{log}");
     let requests: Vec<&Value> =
         lines.iter().filter(|line| line["target"] == "sterna::access").collect();

@@ -230,13 +230,14 @@ fn clients_that_go_away_free_their_place() {
 }
 
 /// A number of a server's metrics.
-fn metric(server: &Server, name: &str) -> f64 {
+pub fn metric(server: &Server, name: &str) -> f64 {
     let (_, metrics) = server.get("/metrics");
     let line = metrics.lines().find(|line| line.starts_with(name)).expect(name);
     line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
-// proves B24: what was read before the process was killed need not be read again.
+// proves B24 (in part: what was read before the process was killed need not be read again; no time
+// is compared)
 #[test]
 fn prompts_survive_kill_9() {
     let folder = tempfile::tempdir().unwrap();

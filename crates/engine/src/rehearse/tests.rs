@@ -59,7 +59,7 @@ fn ms(duration: Duration) -> u128 {
     duration.as_millis()
 }
 
-// proves A22
+// proves A22 (in part: a lane alone takes the time of its batches)
 #[test]
 fn a_lane_alone_takes_what_its_batches_cost() {
     let run = play(limits(), vec![lane(0..2, 100, 3)]);
@@ -77,7 +77,7 @@ fn a_lane_alone_takes_what_its_batches_cost() {
     assert_eq!(first.after_first, spent);
 }
 
-// proves A22: what comes is answered once, whatever is short.
+// proves A22 (in part: what comes is answered once, whatever is short)
 #[test]
 fn every_request_is_answered_once() {
     for limits in [
@@ -135,7 +135,7 @@ fn what_cannot_be_served_is_refused_and_the_lane_goes_on() {
     assert!(matches!(long.lanes[0][0].answer, Err(EngineError::ContextLength { .. })));
 }
 
-// proves A22: what sequences share is fetched once for all of them.
+// proves A22 (in part: what sequences share is fetched once for all of them)
 #[test]
 fn pages_that_are_shared_count_once() {
     let most = std::cell::Cell::new((0, 0));

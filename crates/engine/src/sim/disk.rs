@@ -131,8 +131,8 @@ fn hashes(save: &Save) -> Vec<PageHash> {
     all[save.depth..].to_vec()
 }
 
-// proves B24, P-14: a disk that is slow, loses and damages changes no answer and stops nobody, and
-// what it keeps is used by the next process.
+// proves B24, P-14 (in part: a disk that is slow, loses and damages changes no answer and stops
+// nobody, and what it keeps is used by the next process)
 #[test]
 fn a_disk_changes_no_answer_whatever_it_loses() {
     let (mut kept, mut lost) = (0, 0);

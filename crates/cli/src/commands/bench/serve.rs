@@ -71,9 +71,10 @@ pub struct Args {
     /// Runs of each server, in turn: a b, then b a.
     #[arg(long, default_value_t = 1)]
     rounds: usize,
-    /// Also watch the memory of servers, which must be Sterna's, and exit with code 1 if one takes
-    /// more at the end than it did in the first half of the run, by more than this. Until its cache
-    /// of keys and values is full a server grows.
+    /// Also watch the memory of servers, which must be Sterna's, and exit with code 1 if one ever
+    /// takes more in the second half of a run than it usually did before, by more than this, or
+    /// does not say what it takes. Usual is the median from a tenth of the run to its half: until
+    /// its cache of keys and values is full a server grows.
     #[arg(long, value_name = "PERCENT")]
     max_memory_growth: Option<String>,
     /// Print JSON.

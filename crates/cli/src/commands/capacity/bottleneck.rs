@@ -33,6 +33,8 @@ pub enum What {
     Places,
     /// Nothing: the queue was full.
     Queue,
+    /// Longer than a client waits.
+    Timeout,
 }
 
 /// The bottleneck of a run.
@@ -46,6 +48,8 @@ pub struct Bottleneck {
     pub over_limit: f64,
     /// The share of the slowest requests' time that goes to it.
     pub share: f64,
+    /// The share of requests that it leaves without an answer, where those are too many.
+    pub failed: f64,
 }
 
 /// A limit: its name, and what it is of an answer, if it is anything.
@@ -83,16 +87,22 @@ const MANY_PREEMPTED: f64 = 0.05;
 impl Bottleneck {
     /// Of all requests of a run.
     pub fn of(requests: &[Waited], promise: Promise, preemptions: u64) -> Self {
-        let refused = requests.iter().filter(|r| is_refused(&r.outcome)).count();
-        let refused = refused as f64 / requests.len().max(1) as f64;
-        if refused > 1.0 - promise.share {
-            return Self { what: What::Queue, limit: "answered", over_limit: 1.0, share: refused };
+        let failed: Vec<_> = requests.iter().filter_map(|r| r.outcome.failure()).collect();
+        let share = failed.len() as f64 / requests.len().max(1) as f64;
+        if share > 1.0 - promise.share {
+            let refused = failed.iter().filter(|failure| is_refusal(failure)).count();
+            let late = failed.len() - refused;
+            let (what, n) =
+                if refused >= late { (What::Queue, refused) } else { (What::Timeout, late) };
+            let failed = n as f64 / requests.len() as f64;
+            return Self { what, limit: "answered", over_limit: 1.0, share: 0.0, failed };
         }
         let judged = LIMITS.iter().filter_map(|limit| Judged::of(limit, requests, promise));
         let worst = judged.max_by(|a, b| a.over.total_cmp(&b.over));
         let Some(Judged { limit, over, slowest }) = worst else {
             // No answer has anything that is limited, so nothing was waited for.
-            return Self { what: What::Generation, limit: "none", over_limit: 0.0, share: 0.0 };
+            let what = What::Generation;
+            return Self { what, limit: "none", over_limit: 0.0, share: 0.0, failed: 0.0 };
         };
         let mut spent = Spent::default();
         for one in slowest.iter().map(|waited| (limit.spent)(waited)) {
@@ -106,7 +116,7 @@ impl Bottleneck {
             "itl" if is_giving_way => (What::Memory, 1.0),
             _ => largest(spent),
         };
-        Self { what, limit: limit.name, over_limit: over, share }
+        Self { what, limit: limit.name, over_limit: over, share, failed: 0.0 }
     }
 
     /// For people.
@@ -117,10 +127,14 @@ impl Bottleneck {
             What::Memory => "memory for keys and values (--kv-size)",
             What::Places => "places for sequences in work (--parallel)",
             What::Queue => "the queue (--max-queue)",
+            What::Timeout => "time to answer",
         };
-        let share = 100.0 * self.share;
+        let (share, failed) = (100.0 * self.share, 100.0 * self.failed);
         match self.what {
-            What::Queue => format!("{what}: {share:.0}% of requests are refused"),
+            What::Queue => format!("{what}: {failed:.0}% of requests are refused"),
+            What::Timeout => {
+                format!("{what}: {failed:.0}% of requests are not answered within --timeout")
+            }
             _ => {
                 let (limit, over) = (self.limit, 100.0 * self.over_limit);
                 format!(
@@ -132,8 +146,8 @@ impl Bottleneck {
     }
 }
 
-fn is_refused(outcome: &Outcome) -> bool {
-    matches!(outcome.failure(), Some(Failure::Status { .. }))
+fn is_refusal(failure: &Failure) -> bool {
+    matches!(failure, Failure::Status { .. })
 }
 
 /// A limit and how near it is.
@@ -146,19 +160,22 @@ struct Judged<'r> {
 }
 
 impl<'r> Judged<'r> {
-    /// `None` where nothing is limited, or no answer has it.
+    /// `None` where nothing is limited, or too few answers have it.
     fn of(limit: &'static Limit, requests: &'r [Waited], promise: Promise) -> Option<Self> {
         // Outcomes are in microseconds.
         let most = (limit.time)(&promise.slo)?.seconds().max(1e-6);
         let over = |waited: &'r Waited| match waited.outcome.answer() {
             Some(answer) => Some(((limit.of)(answer)? / most, waited)),
             // Given up on after a long time.
-            None => Some((f64::MAX, waited)),
+            None => Some((f64::INFINITY, waited)),
         };
         let mut all: Vec<(f64, &Waited)> = requests.iter().filter_map(over).collect();
         all.sort_by(|a, b| a.0.total_cmp(&b.0));
         let at = ((all.len() as f64 * promise.share).ceil() as usize).clamp(1, all.len().max(1));
         let edge = all.get(at - 1)?.0;
+        if edge.is_infinite() {
+            return None;
+        }
         let slowest = all.iter().filter(|(over, _)| *over >= edge.min(1.0)).map(|(_, w)| *w);
         Some(Self { limit, over: edge, slowest: slowest.collect() })
     }
@@ -201,7 +218,7 @@ mod tests {
         Spent { prompts, generation, no_pages, no_places }
     }
 
-    // proves A22
+    // proves A22 (in part: the bottleneck)
     #[test]
     fn the_bottleneck_is_what_the_slowest_waited_for() {
         let promise = Promise { slo: "ttft=2s,itl=100ms".parse().unwrap(), share: 0.95 };
@@ -236,7 +253,31 @@ mod tests {
         let message = "full".to_owned();
         all[0].outcome.end = End::Failed(Failure::Status { code: 503, retry_after: None, message });
         let found = Bottleneck::of(&all, promise, 0);
-        assert_eq!((found.what, found.share), (What::Queue, 0.1));
+        assert_eq!((found.what, found.failed), (What::Queue, 0.1));
         assert!(found.words().contains("10% of requests are refused"), "{}", found.words());
+    }
+
+    // proves A22 (in part: a bottleneck is never beyond all numbers)
+    #[test]
+    fn those_that_nobody_waited_for_are_a_bottleneck_of_their_own() {
+        let promise = Promise { slo: "itl=1s".parse().unwrap(), share: 0.95 };
+        let mut all: Vec<Waited> =
+            (0..100).map(|_| waited(1.0, 0.1, Spent::default(), Spent::default())).collect();
+        for late in &mut all[..5] {
+            late.outcome.end = End::Failed(Failure::Timeout);
+        }
+        let few = Bottleneck::of(&all, promise, 0);
+        assert_eq!((few.limit, few.failed), ("itl", 0.0));
+        assert!(few.words().contains("itl is at 10% of its limit"), "{}", few.words());
+        // Where answers have a token, only those without one have a time between them.
+        for short in &mut all[5..] {
+            let End::Answered(answer) = &mut short.outcome.end else { unreachable!() };
+            answer.itl.clear();
+        }
+        assert_eq!(Bottleneck::of(&all, promise, 0).limit, "none");
+        all[5].outcome.end = End::Failed(Failure::Timeout);
+        let many = Bottleneck::of(&all, promise, 0);
+        assert_eq!((many.what, many.failed), (What::Timeout, 0.06));
+        assert!(many.words().contains("6% of requests are not answered within --timeout"));
     }
 }

@@ -63,7 +63,7 @@ pub fn calibrate(
     limits: &Limits,
 ) -> anyhow::Result<Calibrated> {
     if let Some(file) = source.file {
-        return from_file(file, program);
+        return from_file(file, model, program);
     }
     let (machine, cache) = (Machine::detect(), probes::cache_folder());
     let (key, version) = (key(model, program)?, env!("CARGO_PKG_VERSION"));
@@ -80,7 +80,7 @@ pub fn calibrate(
         isa: program.level().name().into(),
         threads: program.n_workers(),
         version: version.into(),
-        model: format!("{}, {}", model.path().display(), scoring::describe(model)),
+        model: format!("{}{}", model.path().display(), kind(model)),
         program: key,
         timestamp_utc: timestamp_utc(),
         shapes: measure(program, limits, source.budget)?,
@@ -95,11 +95,25 @@ pub fn calibrate(
     Ok(Calibrated { calibration, file, is_new: true })
 }
 
-fn from_file(file: &Path, program: &Program) -> anyhow::Result<Calibrated> {
+/// How the name of a model ends in a calibration: batches of others take another time.
+fn kind(model: &Model) -> String {
+    format!(", {}", scoring::describe(model))
+}
+
+fn from_file(file: &Path, model: &Model, program: &Program) -> anyhow::Result<Calibrated> {
     let found = Calibration::read(file, "give another with --calibration")?;
     let calibration = found.ok_or_else(|| {
         bad_input(format!("{}: there is no such file; --calibration names it", file.display()))
     })?;
+    if !calibration.model.ends_with(&kind(model)) {
+        return Err(bad_input(format!(
+            "{}: was measured with {}, and this model is {}; give a calibration of such a model, \
+             or leave --calibration out",
+            file.display(),
+            calibration.model,
+            scoring::describe(model)
+        )));
+    }
     let here = (program.level().name(), program.n_workers());
     let there = (calibration.isa.as_str(), calibration.threads);
     if here != there {

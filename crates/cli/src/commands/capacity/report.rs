@@ -130,6 +130,11 @@ impl Report<'_> {
             std::iter::once("computed".to_owned()).chain(all.iter().map(heading)).collect();
         let headings: Vec<&str> = headings.iter().map(String::as_str).collect();
         let mut table = show::table(&headings);
+        if let Some((key, _)) = self.pace(1) {
+            let paces = all.iter().filter_map(|prediction| self.pace(prediction.n_agents));
+            let cells = paces.map(|(_, pace)| digits(pace));
+            table.add_row(std::iter::once(format!("--{key}")).chain(cells));
+        }
         for (name, value) in ROWS {
             let cells = all.iter().map(|prediction| value(self, prediction));
             table.add_row(std::iter::once((*name).to_owned()).chain(cells));
@@ -177,18 +182,31 @@ impl Report<'_> {
         let when = if *is_new { "now" } else { "before; --refresh measures again" };
         let place = file.as_ref().map_or("nowhere".into(), |file| file.display().to_string());
         let n_shapes = calibration.shapes.len();
-        format!("measured: {n_shapes} shapes, {n_rounds} runs each, {when}; kept in {place}")
+        let model = &calibration.model;
+        format!(
+            "measured: {n_shapes} shapes of {model}, {n_rounds} runs each, {when}; kept in {place}"
+        )
+    }
+
+    /// How often so many agents ask, where the workload says how often its own do.
+    fn pace(&self, n_agents: usize) -> Option<(&'static str, f64)> {
+        self.predictor.workload.with_agents(n_agents).pace()
     }
 
     /// How to see whether it is true.
     fn confirm(&self) -> String {
-        let model = self.args.model.display();
+        let (model, n_agents) = (self.args.model.display(), self.answer.most.max(1));
+        let mut flags = format!("--agents {n_agents} --slo {}", self.predictor.promise.slo);
+        if let Some((key, pace)) = self.pace(n_agents) {
+            flags += &format!(" --{key} {}", digits(pace));
+        }
+        if let Some(vocab) = self.keys.vocab {
+            flags += &format!(" --vocab {vocab}");
+        }
         format!(
             "to confirm: `sterna serve {model}` with the flags under Serving and Computing, then \
-             `sterna bench serve --url http://127.0.0.1:8000 --agents {} --slo {}` with those of \
-             the workload",
-            self.answer.most.max(1),
-            self.predictor.promise.slo
+             `sterna bench serve --url http://127.0.0.1:8000 {flags}` with the others of the \
+             workload"
         )
     }
 
@@ -236,6 +254,7 @@ impl Report<'_> {
             "calibration": {
                 "file": self.calibrated.file,
                 "is_new": self.calibrated.is_new,
+                "model": calibration.model,
                 "cpu": calibration.cpu,
                 "isa": calibration.isa,
                 "threads": calibration.threads,
@@ -284,6 +303,10 @@ impl Report<'_> {
             computed("kv_pages", Unit::Count, self.predictor.limits.n_pages as f64)?,
             computed("preemptions", Unit::Count, p.preemptions as f64)?,
         ];
+        if let Some((key, pace)) = self.pace(p.n_agents) {
+            let unit = if key == "rate" { Unit::Count } else { Unit::Ratio };
+            figures.push(computed(&key.replace('-', "_"), unit, pace)?);
+        }
         let latencies = [("ttft", summary.ttft), ("itl", summary.itl), ("e2e", summary.e2e)];
         for (name, latency) in latencies {
             for (what, of) in PERCENTILES {
@@ -329,6 +352,16 @@ const ROWS: &[Row] = &[
     }),
     ("gave way", |_, p| p.preemptions.to_string()),
 ];
+
+/// A number that may be of any size, as it is given after a flag.
+fn digits(value: f64) -> String {
+    let places = (3 - value.abs().max(1e-9).log10().floor() as i32).clamp(0, 12) as usize;
+    let text = format!("{value:.places$}");
+    match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text,
+    }
+}
 
 fn percent(share: f64) -> String {
     let percent = 100.0 * share;

@@ -35,6 +35,9 @@ struct Compatible {
 const NEVER_WAITS: &str = "a request joins the next step and never waits for a batch to fill, so \
                            that every limit of that wait is kept";
 
+/// Triton's groups of keys. The first turns on what always holds here.
+const GROUPS: [&str; 2] = ["dynamic_batching", "default_queue_policy"];
+
 /// System 001's keys, then Triton's.
 const COMPATIBLE: &[Compatible] = &[
     Compatible { name: "max_batch_size", meaning: |v| Meaning::Flag("parallel", text(v)) },
@@ -116,7 +119,7 @@ fn merged(given: Vec<OsString>, keys: &Map<String, Value>) -> Result<(Args, Vec<
     let command = command();
     let matches = command.clone().try_get_matches_from(&given).map_err(|e| e.to_string())?;
     let (mut flags, mut notes) = (Vec::new(), Vec::new());
-    for (key, value) in keys {
+    for (key, value) in flat(keys)? {
         let (name, value) = match COMPATIBLE.iter().find(|known| known.name == key) {
             None => (key.replace('_', "-"), value.clone()),
             Some(known) => match (known.meaning)(value) {
@@ -140,6 +143,26 @@ fn merged(given: Vec<OsString>, keys: &Map<String, Value>) -> Result<(Args, Vec<
     let matches = command.try_get_matches_from(all).map_err(|error| error.to_string())?;
     let args = Args::from_arg_matches(&matches).map_err(|error| error.to_string())?;
     Ok((args, notes))
+}
+
+/// The keys, with those of a group instead of it.
+fn flat(keys: &Map<String, Value>) -> Result<Vec<(&str, &Value)>, String> {
+    let mut all = Vec::new();
+    for (key, value) in keys {
+        let Some(group) = value.as_object().filter(|_| GROUPS.contains(&key.as_str())) else {
+            all.push((key.as_str(), value));
+            continue;
+        };
+        let known = || COMPATIBLE.iter().map(|known| known.name).chain(GROUPS);
+        if let Some(key_within) = group.keys().find(|name| known().all(|known| known != *name)) {
+            return Err(match nearest(key_within, known()) {
+                Some(near) => format!("{key}: unknown key `{key_within}`; did you mean `{near}`?"),
+                None => format!("{key}: unknown key `{key_within}`; leave it out"),
+            });
+        }
+        all.extend(flat(group)?);
+    }
+    Ok(all)
 }
 
 fn find<'a>(command: &'a Command, name: &str) -> Option<&'a clap::Arg> {
@@ -229,8 +252,23 @@ mod tests {
         assert_eq!(args.sizes.max_queue, 5);
         let said: Vec<&str> = notes.iter().filter_map(|note| note.split(' ').next()).collect();
         assert_eq!(said, ["max_wait_time_ms", "priority_threshold", "preferred_batch_size"]);
+        let triton = json!({
+            "dynamic_batching": {
+                "preferred_batch_size": [4, 8], "max_queue_delay_microseconds": 100,
+                "default_queue_policy": { "max_queue_size": 6, "default_timeout_microseconds": 0 },
+            },
+        });
+        let (args, notes) = merge(&[], triton).unwrap();
+        assert_eq!(args.sizes.max_queue, 6);
+        let mut said: Vec<&str> = notes.iter().filter_map(|note| note.split(' ').next()).collect();
+        said.sort_unstable();
+        assert_eq!(said, ["max_queue_delay_microseconds", "preferred_batch_size"]);
+        assert!(merge(&[], json!({ "dynamic_batching": {} })).unwrap().1.is_empty());
         let refused = |keys: Value| merge(&[], keys).err().unwrap();
         assert!(refused(json!({ "dynamic_batching": false })).contains("max_batch_size = 1"));
+        let preferred = json!({ "dynamic_batching": { "preferred_batch_sizes": [4] } });
+        assert!(refused(preferred).contains("dynamic_batching: unknown key"));
+        assert!(refused(json!({ "dynamic_batching": { "port": 9 } })).contains("leave it out"));
         assert!(refused(json!({ "default_timeout_microseconds": 9 })).contains("deadline"));
         assert!(refused(json!({ "max_batch_siz": 9 })).contains("did you mean `max_batch_size`?"));
         assert!(refused(json!({ "prot": 9 })).contains("did you mean `port`?"));

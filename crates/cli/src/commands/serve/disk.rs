@@ -10,6 +10,7 @@ use sterna_model::Model;
 use sterna_optimize::budget::parse_bytes;
 use sterna_runtime::Runner;
 use sterna_runtime::cache::content_of;
+use tracing::info;
 
 /// The flags.
 #[derive(clap::Args, Clone)]
@@ -43,11 +44,11 @@ impl DiskArgs {
         let limit = parse_bytes(size)?;
         let files: Vec<&Path> = model.checkpoint().files().iter().map(MappedFile::path).collect();
         let identity = content_of(&files)?.as_bytes().to_vec();
-        let log = Box::new(|said: &str| eprintln!("warning: {said}"));
+        let log = Box::new(|said: &str| show::warn(said));
         let config = Config { folder: folder.clone(), limit, identity, clock: clock(), log };
         let kept = disk::open(config, runner)?;
         let (n_tokens, space, folder) = (kept.n_tokens(), show::bytes(limit), folder.display());
-        eprintln!(
+        info!(
             "{name}: keys and values of {n_tokens} tokens are in {folder}, which may take {space}"
         );
         Ok(Some(kept))

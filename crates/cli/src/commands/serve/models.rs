@@ -38,6 +38,8 @@ pub fn start(
         .map_err(|error| bad_input(error.to_string()))?;
     if !is_pinned {
         warn!("the models do not fit --max-memory and --models-max together; they take turns");
+    } else if keep_alive.is_some() && args.models_dir.is_none() {
+        warn!("--keep-alive has no effect: models named here fit together, and stay in memory");
     }
     for name in first {
         fleet.load_now(&name).map_err(bad_input)?;
@@ -84,7 +86,7 @@ fn named(
             let (name, bytes) = (&item.name, show::bytes(facts.bytes()));
             return Err(bad_input(format!(
                 "model `{name}` takes {bytes} and --max-memory allows {}: raise it, or lower \
-                 --kv-size or --ctx-size",
+                 --kv-size, --ctx-size or --response-cache",
                 show::bytes(limits.bytes)
             )));
         }

@@ -11,9 +11,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::UNIX_EPOCH;
-use sterna_engine::{Extras, Handle, Pooling};
+use sterna_engine::{Drafter, Extras, Handle, Pooling};
 use sterna_fleet::{Facts, Item, Load, LoadError, Loaded, Running};
-use sterna_formats::OpenOptions;
 use sterna_measure::clock::{Clock, RealClock};
 use sterna_model::Model;
 use sterna_model::artifact::PLAN_KEY;
@@ -42,16 +41,12 @@ impl Loader {
     /// # Errors
     /// When it cannot be run.
     pub fn facts(&self, item: &Item) -> anyhow::Result<Facts> {
-        let options = OpenOptions { tokenizer: self.compute.tokenizer.clone() };
-        let model = Model::open_with(&item.path, &options)?;
-        let mut settings = self.compute.quiet_settings(model.config.context_len)?;
-        let positions = self.sizes.positions(&model, &settings);
-        settings.kv_positions = Some(settings.context_len.max(positions));
-        let memory = Program::memory_of(&model.graph, &model, &settings)
-            .with_context(|| item.path.display().to_string())?;
+        let positions = |model: &Model, settings: &Settings| self.sizes.positions(model, settings);
+        let (model, settings, memory) = scoring::sized(&item.path, &self.compute, &positions)?;
+        let draft = self.speculate.memory(&self.compute)?;
         let most = settings.n_pages() * PAGE_LEN;
         Ok(Facts {
-            memory: kinds("weights", &memory),
+            memory: kinds("weights", &memory, draft.as_ref(), &self.sizes),
             created: created(&item.path),
             context_len: settings.context_len.min(most),
             describe: scoring::describe(&model),
@@ -70,7 +65,8 @@ impl Load for Loader {
         if bytes > within {
             return Err(LoadError::Larger(bytes));
         }
-        let (mut served, engine, taken) = open(item, self).map_err(failed)?;
+        let (mut served, engine) = open(item, self).map_err(failed)?;
+        let taken = served.memory.iter().map(|(_, bytes)| bytes).sum();
         if taken > within {
             engine.end();
             return Err(LoadError::Larger(taken));
@@ -111,8 +107,8 @@ impl Running for Engine {
     }
 }
 
-/// Opens a model, compiles it, and starts its engine; with the bytes that it takes.
-fn open(item: &Item, loader: &Loader) -> anyhow::Result<(Served, Engine, u64)> {
+/// Opens a model, compiles it, and starts its engine.
+fn open(item: &Item, loader: &Loader) -> anyhow::Result<(Served, Engine)> {
     let Loader { compute, sizes, disk, speculate, .. } = loader;
     let path = item.path.as_path();
     let positions = |model: &Model, settings: &Settings| sizes.positions(model, settings);
@@ -120,10 +116,13 @@ fn open(item: &Item, loader: &Loader) -> anyhow::Result<(Served, Engine, u64)> {
     let tokenizer = Arc::new(model.tokenizer()?.clone());
     let limits = sizes.limits(&program);
     let mut runner = Runner::new(program.clone())?;
+    let draft = speculate.draft(compute, &tokenizer)?;
+    let memory = memory(&program, draft.as_deref(), sizes);
+    let drafter = |draft| anyhow::Ok(Drafter::new(Runner::new(draft)?));
     let extras = Extras {
         kept: disk.open(&model, &item.name, &mut runner)?,
         speculate: speculate.how(),
-        drafter: speculate.drafter(compute, &tokenizer)?,
+        drafter: draft.map(drafter).transpose()?,
     };
     let started = sterna_engine::start_with(runner, tokenizer.clone(), limits, clock(), extras);
     let (handle, thread) = started.context("the system starts no thread for the engine")?;
@@ -140,11 +139,10 @@ fn open(item: &Item, loader: &Loader) -> anyhow::Result<(Served, Engine, u64)> {
         created: created(path),
         engine: Arc::new(handle.clone()),
         describe: describe(&model, &program),
-        memory: memory(&program),
+        memory,
         tokenizer,
     };
-    let taken = program.memory().total() as u64;
-    Ok((served, Engine { handle, thread }, taken))
+    Ok((served, Engine { handle, thread }))
 }
 
 /// When a file was made, in seconds since 1970.
@@ -193,19 +191,28 @@ fn fingerprint(model: &Model) -> String {
     }
 }
 
-fn memory(program: &Program) -> Vec<(&'static str, u64)> {
+fn memory(program: &Program, draft: Option<&Program>, sizes: &Sizes) -> Vec<(&'static str, u64)> {
     // A file that is mapped is in memory once, however many processes serve the model.
     let weights = if program.is_shared() { "weights_shared" } else { "weights_private" };
-    kinds(weights, &program.memory())
+    kinds(weights, &program.memory(), draft.map(Program::memory).as_ref(), sizes)
 }
 
-fn kinds(weights: &'static str, memory: &Memory) -> Vec<(&'static str, u64)> {
+/// All that a model takes: itself, the model that guesses for it, and the answers that are kept.
+fn kinds(
+    weights: &'static str,
+    memory: &Memory,
+    draft: Option<&Memory>,
+    sizes: &Sizes,
+) -> Vec<(&'static str, u64)> {
     let kinds = [
         (weights, memory.weights),
         ("kv", memory.kv),
         ("scratch", memory.arena + memory.scratch + memory.tables + memory.logits),
+        ("draft", draft.map_or(0, Memory::total)),
+        ("response_cache", sizes.answers.bytes),
     ];
-    kinds.map(|(kind, bytes)| (kind, bytes as u64)).to_vec()
+    let taken = kinds.into_iter().filter(|(_, bytes)| *bytes > 0);
+    taken.map(|(kind, bytes)| (kind, bytes as u64)).collect()
 }
 
 fn describe(model: &Model, program: &Program) -> String {

@@ -55,6 +55,9 @@ pub struct Sizes {
     pub answers: AnswerLimits,
 }
 
+/// No machine has more memory, and sums of it stay far from where they overflow.
+const MOST: u64 = 1 << 50;
+
 /// Keys and values may take this part of the memory where nothing is said.
 const KV_SHARE: u64 = 4;
 
@@ -72,7 +75,7 @@ impl SizeArgs {
         let itl_target = (target > Duration::ZERO).then_some(target);
         let (max_running, max_queue) = (self.parallel, self.max_queue);
         let answers = AnswerLimits {
-            bytes: sterna_optimize::budget::parse_bytes(&self.response_cache)? as usize,
+            bytes: sterna_optimize::budget::parse_bytes(&self.response_cache)?.min(MOST) as usize,
             ttl: sterna_optimize::budget::parse_duration(&self.response_cache_ttl)?,
         };
         Ok(Sizes { max_running, max_queue, kv_bytes, memory_bytes: None, itl_target, answers })

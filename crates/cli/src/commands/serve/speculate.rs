@@ -4,10 +4,11 @@ use crate::compute::ComputeArgs;
 use crate::scoring;
 use crate::show::bad_input;
 use std::path::PathBuf;
+use std::sync::Arc;
 use sterna_engine::speculation::MOST_DRAFTED;
 use sterna_engine::{Drafter, Speculate, When, drafter};
-use sterna_model::Tokenizer;
-use sterna_runtime::Runner;
+use sterna_model::{Model, Tokenizer};
+use sterna_runtime::{Memory, Program, Settings};
 use tracing::info;
 
 /// How to guess tokens. Answers are the same, token by token, with any of it.
@@ -70,26 +71,43 @@ impl SpeculateArgs {
         }
     }
 
+    /// What the draft model takes, if there is one. Its weights are not read for it.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub fn memory(&self, compute: &ComputeArgs) -> anyhow::Result<Option<Memory>> {
+        let Some(path) = &self.draft_model else { return Ok(None) };
+        let (_, _, memory) = scoring::sized(path, &guessing(compute), &positions)?;
+        Ok(Some(memory))
+    }
+
     /// Opens the draft model, if there is one, to guess for a model of this tokenizer.
     ///
     /// # Errors
     /// When it cannot be run, or has another vocabulary.
-    pub fn drafter(
+    pub fn draft(
         &self,
         compute: &ComputeArgs,
         tokenizer: &Tokenizer,
-    ) -> anyhow::Result<Option<Drafter>> {
+    ) -> anyhow::Result<Option<Arc<Program>>> {
         let Some(path) = &self.draft_model else { return Ok(None) };
-        let mut compute = compute.clone();
-        compute.hidden = false;
-        let (model, program) = scoring::compiled(path, &compute, &|_, settings| {
-            Drafter::positions(settings.context_len)
-        })?;
+        let (model, program) = scoring::compiled(path, &guessing(compute), &positions)?;
         drafter::same_vocabulary(tokenizer, model.tokenizer()?)
             .map_err(|why| bad_input(format!("{}: {why}", path.display())))?;
         info!("guesses are of {}: {}", path.display(), scoring::describe(&model));
-        Ok(Some(Drafter::new(Runner::new(program)?)))
+        Ok(Some(program))
     }
+}
+
+/// How a draft model computes beside a model that computes so: nobody asks for its states.
+fn guessing(compute: &ComputeArgs) -> ComputeArgs {
+    let mut compute = compute.clone();
+    compute.hidden = false;
+    compute
+}
+
+fn positions(_: &Model, settings: &Settings) -> usize {
+    Drafter::positions(settings.context_len)
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@ use super::HANGS_AFTER;
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
 
 const PATHS: &[&str] = &[
     "/v1/completions",
@@ -252,21 +251,29 @@ pub fn run(address: &str, seed: u64, most: usize, is_over: impl Fn() -> bool) ->
     most
 }
 
-/// What came back before the connection ended, or nothing more came for a moment.
+/// What the server is given so that it soon says that a request is not whole.
+pub const PATIENCE: [&str; 2] = ["--client-timeout", "0.5s"];
+
+/// What came back: the beginning of an answer, or nothing where the connection was closed.
 fn send(address: &str, request: &[u8]) -> String {
     let mut socket = TcpStream::connect(address).expect("the server takes connections");
     socket.set_write_timeout(Some(HANGS_AFTER)).unwrap();
     // It refuses some before they are whole.
     let _ = socket.write_all(request);
-    socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-    let mut answer = vec![0; 4096];
-    match socket.read(&mut answer) {
-        Ok(n) => answer.truncate(n),
-        Err(error) => {
-            let is_silent = [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind());
-            assert!(is_silent || error.kind() == ErrorKind::ConnectionReset, "{error}");
-            answer.clear();
+    // Longer than the server waits for the rest of a request: silence is a request that hangs.
+    socket.set_read_timeout(Some(HANGS_AFTER)).unwrap();
+    let (mut answer, mut part) = (Vec::new(), [0; 4096]);
+    loop {
+        let n = match socket.read(&mut part) {
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => 0,
+            read => read.unwrap_or_else(|error| panic!("neither answered nor closed: {error}")),
+        };
+        answer.extend_from_slice(&part[..n]);
+        // The answer to `Expect: 100-continue` comes before the answer, perhaps in one piece.
+        let go_on = b"HTTP/1.1 100 Continue\r\n\r\n";
+        let whole = answer.strip_prefix(go_on).unwrap_or(&answer);
+        if n == 0 || !whole.is_empty() {
+            return String::from_utf8_lossy(whole).into_owned();
         }
     }
-    String::from_utf8_lossy(&answer).into_owned()
 }

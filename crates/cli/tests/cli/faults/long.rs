@@ -1,7 +1,7 @@
 //! Faults that take minutes: `cargo xtask faults` runs them.
 
-use super::super::serve::{Server, greedy};
-use super::{HANGS_AFTER, assert_well, fuzz, retried};
+use super::super::serve::Server;
+use super::{HANGS_AFTER, assert_well, computed, fuzz, kill_at_work, retried};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::Value;
 use std::io::{Read, Write};
@@ -27,7 +27,8 @@ fn minutes_of_nonsense_leave_the_server_as_it_was() {
     // Beyond what the cache of keys and values may take, nothing may grow.
     const MOST_GROWTH: u64 = 32 << 20;
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::start(folder.path(), &["--client-timeout", "1s", "--kv-size", "16MB"]);
+    let flags = [&fuzz::PATIENCE[..], &["--kv-size", "16MB"]].concat();
+    let server = Server::start(folder.path(), &flags);
     let clock = RealClock::new();
     let seed = std::env::var("STERNA_FAULTS_SEED").map_or(1, |text| text.parse().unwrap());
     let (whole, fifth) = (Duration::from_secs(seconds()), Duration::from_secs(seconds() / 5));
@@ -91,19 +92,21 @@ fn ten_thousand_idle_connections_are_in_nobodys_way() {
 #[ignore = "takes minutes: cargo xtask faults"]
 fn a_server_killed_again_and_again_comes_back_under_load() {
     let folder = tempfile::tempdir().unwrap();
-    let mut server = Server::start(folder.path(), &[]);
+    let kept = folder.path().join("kept");
+    let disk = ["--kv-disk", kept.to_str().unwrap(), "--kv-disk-size", "1GB"];
+    let mut server = Server::start(folder.path(), &disk);
     let address = server.address.clone();
     let port = address.rsplit(':').next().unwrap().to_owned();
-    let prompts: Vec<String> = (0..16).map(|i| format!("Chapter {i}. She had been")).collect();
-    let expected: Vec<String> =
-        prompts.iter().map(|prompt| retried(&address, &greedy(prompt, 100))).collect();
+    let bodies: Vec<Value> = (0..16).map(|i| computed(&format!("Chapter {i}."), 100)).collect();
+    let expected: Vec<String> = bodies.iter().map(|body| retried(&address, body)).collect();
     let (is_over, n_done, n_kills) = (AtomicBool::new(false), AtomicUsize::new(0), 20);
+    let mut n_read = 0;
     thread::scope(|scope| {
-        for (prompt, expected) in prompts.iter().zip(&expected) {
+        for (body, expected) in bodies.iter().zip(&expected) {
             let (address, is_over, n_done) = (&address, &is_over, &n_done);
             scope.spawn(move || {
                 while !is_over.load(Ordering::Relaxed) {
-                    assert_eq!(&retried(address, &greedy(prompt, 100)), expected);
+                    assert_eq!(&retried(address, body), expected);
                     n_done.fetch_add(1, Ordering::Relaxed);
                 }
             });
@@ -111,12 +114,14 @@ fn a_server_killed_again_and_again_comes_back_under_load() {
         for kill in 0..n_kills {
             // Each falls into another moment of the load.
             thread::sleep(Duration::from_millis(300 + 137 * kill));
-            server.child.kill().unwrap();
-            server.child.wait().unwrap();
-            server = Server::start_at(&port, folder.path(), &[]);
+            n_read += server.stats()["disk_tokens"].as_u64().unwrap();
+            kill_at_work(&mut server, || false);
+            server = Server::start_at(&port, folder.path(), &disk);
         }
         is_over.store(true, Ordering::Relaxed);
     });
-    println!("{n_kills} kills, {} answers, all as without them", n_done.into_inner());
+    let n_done = n_done.into_inner();
+    println!("{n_kills} kills, {n_done} answers as without them, {n_read} tokens read from disk");
+    assert!(n_read > 0, "no life found what the one before it had read");
     assert_well(&server, folder.path());
 }

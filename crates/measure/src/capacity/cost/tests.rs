@@ -41,7 +41,7 @@ fn shapes() -> Vec<TimedShape> {
     seen.chain(held_out.map(|shape| timed(shape, true))).collect()
 }
 
-// proves A22
+// proves A22 (in part: the fit finds known prices)
 #[test]
 fn a_machine_of_known_prices_is_found() {
     let cost = BatchCost::fit(&shapes()).unwrap();
@@ -55,7 +55,7 @@ fn a_machine_of_known_prices_is_found() {
     assert_eq!(cost.time(&BatchShape::default()), Duration::ZERO);
 }
 
-// proves A22: whatever was measured, more never costs less.
+// proves A22 (in part: whatever was measured, more never costs less)
 #[test]
 fn more_of_anything_never_costs_less() {
     let mut draw = draw(11);

@@ -120,7 +120,7 @@ fn warming_up_shares_nothing_with_the_run() {
     assert!(arrivals.warm_up(0).is_empty());
 }
 
-// proves A22
+// proves A22 (in part: more agents mean more of the same load)
 #[test]
 fn more_agents_ask_as_often_each() {
     let (shape, rate) = (SHAPE, 3.0);

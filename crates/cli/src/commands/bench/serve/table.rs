@@ -35,7 +35,8 @@ const ROWS: &[Row] = &[
 /// Where memory was watched.
 const MEMORY: &[Row] = &[
     Row { name: "memory at start", value: |s| memory(s, |m| m.start_bytes), ratio: |_| None },
-    Row { name: "most by half-time", value: |s| memory(s, |m| m.half_bytes), ratio: |_| None },
+    Row { name: "usual by half-time", value: |s| memory(s, |m| m.usual_bytes), ratio: |_| None },
+    Row { name: "most after it", value: |s| memory(s, |m| m.late_bytes), ratio: |_| None },
     Row { name: "at end", value: |s| memory(s, |m| m.end_bytes), ratio: |_| None },
     Row { name: "most", value: |s| memory(s, |m| m.max_bytes), ratio: |_| None },
 ];

@@ -164,6 +164,8 @@ fn memory_is_watched_where_that_is_asked_for() {
     let unwatched = measure(&args(&words)).unwrap();
     assert_eq!(unwatched.servers[0].summary.memory, None);
     assert!(!table::text(&unwatched).contains("memory"));
+    let grown = watch::grown(&unwatched, Some(5.0));
+    assert!(grown.len() == 1 && grown[0].contains("memory was not measured"), "{grown:?}");
     let (url, _) = start_server();
     let words = ["--url", &url, "--agents", "1", "--requests-per-agent", "3"];
     let args = args(&[&words[..], &["--max-memory-growth", "5%"]].concat());

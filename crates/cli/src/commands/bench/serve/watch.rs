@@ -39,16 +39,20 @@ pub async fn beside(
     }
 }
 
-/// A sentence for each server that grew by more than this.
+/// A sentence for each server that grew by more than this, or whose memory is not known.
 pub fn grown(report: &Report, max_percent: Option<f64>) -> Vec<String> {
     let Some(max_percent) = max_percent else { return Vec::new() };
     let sentence = |server: &super::report::Served| {
+        let name = &server.name;
+        if server.runs.iter().any(|run| run.summary.memory.is_none()) {
+            let why = "it did not say how much it takes after the run had begun";
+            return Some(format!("{name}: its memory was not measured; {why}"));
+        }
         let growth = server.summary.memory?.growth_percent();
         (growth > max_percent).then(|| {
             format!(
-                "{}: its memory grew by {growth:.1}% beyond the most of the first half, which is \
-                 more than {max_percent}%",
-                server.name
+                "{name}: its memory grew by {growth:.1}% beyond what was usual by half-time, which \
+                 is more than {max_percent}%"
             )
         })
     };

@@ -86,6 +86,16 @@ impl Workload {
         Self { traffic: self.traffic.with_agents(n_agents), ..self.clone() }
     }
 
+    /// How often all agents together ask: the key that says so and its value. Agents that each wait
+    /// for an answer have none.
+    pub fn pace(&self) -> Option<(&'static str, f64)> {
+        match &self.traffic {
+            Traffic::Closed(_) => None,
+            Traffic::Poisson { rate, .. } => Some(("rate", *rate)),
+            Traffic::Replay { replay, .. } => Some(("time-scale", replay.time_scale)),
+        }
+    }
+
     /// Requests of each agent, or all of a trace.
     pub fn requests_per_agent(&self) -> usize {
         match &self.traffic {

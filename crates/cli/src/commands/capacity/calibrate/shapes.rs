@@ -198,7 +198,7 @@ impl Part {
 mod tests {
     use super::*;
 
-    // proves A22
+    // proves A22 (in part: there are shapes to measure for any engine)
     #[test]
     fn shapes_fit_whatever_room_there_is() {
         let roomy = Room { n_pages: 4096, context_len: 4096, max_rows: 512, max_running: 128 };

@@ -72,7 +72,7 @@ fn check(toml: &str, limits: Limits, slo: &str, n_agents: usize, expected: &Expe
     ));
 }
 
-// proves A22: the same question has the same answer.
+// proves A22 (in part: the same question has the same answer)
 #[test]
 fn predictions_are_the_same_for_ever() {
     let shared = "prefix_tokens = 96\nown_tokens = 16\ngen_tokens = 20";
@@ -114,8 +114,8 @@ fn predictions_are_the_same_for_ever() {
     check(random, few_places, "ttft=1s", 16, &expected);
 }
 
-// proves A22: on a fixed set of seeds, more agents are never served sooner, but for what the
-// batches happen to hold.
+// proves A22 (in part: on a fixed set of seeds, more agents are never served sooner, but for what
+// the batches happen to hold)
 #[test]
 fn more_agents_are_never_served_sooner() {
     for seed in 1..=5 {
@@ -137,7 +137,7 @@ fn more_agents_are_never_served_sooner() {
     }
 }
 
-// proves A22: the most agents are met and one more are not.
+// proves A22 (in part: the most agents are met and one more are not)
 #[test]
 fn the_most_is_an_edge() {
     let toml = "prefix_tokens = 0\nown_tokens = 50\ngen_tokens = 10";
@@ -165,6 +165,8 @@ fn a_full_queue_refuses_as_the_server_does() {
     let late = "prefix_tokens = 0\nown_tokens = 50\ngen_tokens = 10\ntimeout = \"100ms\"";
     let prediction = with(late, limits(), "ttft=9s", |predictor| predictor.predict(10).unwrap());
     assert_eq!(prediction.summary.errors[0].kind, "timeout");
+    let words = prediction.bottleneck.words();
+    assert_eq!(words, "time to answer: 100% of requests are not answered within --timeout");
 }
 
 #[test]
