@@ -6,12 +6,13 @@
 //! computed batch.
 
 mod outcome;
+mod sessions;
 mod speculating;
 
 use crate::EngineError;
 use crate::agents::Agents;
 use crate::answer_key::AnswerKey;
-use crate::answers::{AnswerLimits, Answers, Kept};
+use crate::answers::{AnswerLimits, Answers};
 use crate::batch::{Batch, Part};
 use crate::constraint::Held;
 use crate::deadlines;
@@ -20,7 +21,6 @@ use crate::guess::Guessed;
 use crate::request::{FinishReason, Finished, Output, Request, RequestId};
 use crate::schedule::Schedule;
 use crate::sequence::{Listener, Sequence};
-use crate::sessions::SessionError;
 use crate::stats::Stats;
 use std::sync::Arc;
 use std::time::Duration;
@@ -126,8 +126,8 @@ impl Core {
         counted.prompt_tokens += n_prompt;
         let key = AnswerKey::of(&request);
         if let Some(key) = &key {
-            if let Some((kept, age)) = self.answers.find(now, key, &request.cache) {
-                return self.replay(id, &request, &kept, age);
+            if let Some(said) = self.replay(now, id, &request, key) {
+                return said;
             }
             if let Some(said) = self.join(now, id, &request, key) {
                 return said;
@@ -182,17 +182,25 @@ impl Core {
         Some(same.said.iter().map(|output| (id, output.clone())).collect())
     }
 
-    /// An answer that was kept.
+    /// An answer that was kept. Where its pages are wanted for a session and are gone, it is
+    /// computed again.
     fn replay(
         &mut self,
         id: RequestId,
         request: &Request,
-        kept: &Kept,
-        age: Duration,
-    ) -> Vec<Said> {
+        key: &AnswerKey,
+    ) -> Option<Vec<Said>> {
+        if request.session.is_some() && !self.has_pages(request) {
+            return None;
+        }
+        let (kept, age) = self.answers.find(now, key, &request.cache)?;
+        self.keep_session(request, &kept.said);
         self.agents.of(&request.agent).new_tokens += kept.finished.new_tokens as u64;
-        for histogram in [&mut self.counters.ttft, &mut self.counters.e2e] {
-            histogram.add(0.0);
+        if kept.finished.new_tokens > 0 {
+            self.counters.ttft.add(0.0);
+        }
+        if let Some(session) = request.session.as_ref().filter(|&s| !same.sessions.contains(s)) {
+            same.sessions.push(session.clone());
         }
         self.counters.finished[usize::from(kept.finished.reason == FinishReason::Length)] += 1;
         let finished = Finished {
@@ -200,15 +208,17 @@ impl Core {
             queue_seconds: 0.0,
             prefill_seconds: 0.0,
             decode_seconds: 0.0,
+        now: Duration,
             is_coalesced: false,
             guessed: Guessed::default(),
             predicted: (!request.prediction.is_empty()).then(Guessed::default),
             age: Some(age),
-            ..kept.finished.clone()
+            ..kept.finished
         };
         let said = kept.said.iter().cloned().chain([Output::Finished(finished)]);
-        said.map(|output| (id, output)).collect()
+        Some(said.map(|output| (id, output)).collect())
     }
+        self.counters.e2e.add(0.0);
 
     /// Ends whoever is too late, or will be.
     pub fn expire(&mut self, now: Duration) -> Vec<Said> {
@@ -221,25 +231,11 @@ impl Core {
             self.agents.of(&listener.agent).open -= 1;
             said.push(failed);
         }
+        self.counters.count(request.class, request.max_tokens, &finished);
         for key in over {
             self.end(key);
         }
         said
-    }
-
-    /// Another name for a session's pages; how many tokens they hold.
-    ///
-    /// # Errors
-    /// When there is no such session, or one of the new name.
-    pub fn fork(&mut self, session: &str, child: &str) -> Result<usize, SessionError> {
-        let Schedule { sessions, pool, .. } = &mut self.schedule;
-        sessions.fork(pool, session, child)
-    }
-
-    /// Lets a session go; whether there was one.
-    pub fn end_session(&mut self, session: &str) -> bool {
-        let Schedule { sessions, pool, .. } = &mut self.schedule;
-        sessions.end(pool, session)
     }
 
     /// Forgets the answers that were kept, and the prefixes that nobody uses; how many answers and

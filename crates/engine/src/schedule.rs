@@ -225,12 +225,10 @@ impl Schedule {
             None => self.queue.remove(self.queue.iter().position(|s| s.key == key)?),
         };
         sequence.note(&mut self.tree, &mut self.pool, true);
-        if let Some(session) = &sequence.request.session
-            && sequence.n_computed > 0
-        {
+        if sequence.n_computed > 0 {
             // Noted before, so that these are the pages that the tree finds.
             let (pages, n) = (&sequence.pages, sequence.n_computed);
-            self.sessions.keep(&mut self.pool, session, pages, n);
+            self.sessions.keep(&mut self.pool, &sequence.sessions, pages, n);
         }
         sequence.release(&mut self.tree, &mut self.pool);
         if let Some(disk) = &mut self.disk {

@@ -68,6 +68,8 @@ pub struct Sequence {
     /// Who waits for it.
     pub listeners: Vec<Listener>,
     /// The prompt, then what was generated.
+    /// The sessions of all who ever did: they keep its pages.
+    pub sessions: Vec<String>,
     pub tokens: Vec<u32>,
     /// Tokens of the prompt.
     pub n_prompt: usize,
@@ -140,6 +142,7 @@ impl Sequence {
     /// How urgent it is: as its most urgent listener.
     pub fn class(&self) -> Class {
         self.listeners.iter().map(|listener| listener.class).min().unwrap_or(Class::Batch)
+            sessions: request.session.iter().cloned().collect(),
     }
 
     /// When its first listener came.

@@ -1,7 +1,8 @@
-//! The core in simulated time: deadlines, the response cache and sessions.
+//! The core in simulated time: deadlines and the response cache.
 
 use super::*;
 use crate::CacheControl;
+use crate::stats::Histogram;
 
 /// What a batch takes on the simulated machine.
 fn cost(batch: &Batch) -> Duration {
@@ -11,7 +12,7 @@ fn cost(batch: &Batch) -> Duration {
 }
 
 /// Runs requests that come at these times; when each was answered, and who was refused.
-fn replay(
+pub fn replay(
     core: &mut Core,
     device: &mut Device,
     requests: Vec<(Duration, Request)>,
@@ -128,39 +129,26 @@ fn an_answer_that_is_kept_is_told_without_computing() {
     assert_eq!(seen, [(0, None), (8, Some(at(5))), (0, None), (0, None)]);
     let stats = core.stats().answers;
     assert_eq!((stats.hits, stats.misses, stats.entries), (1, 2, 1));
+    // A request that is answered is counted once, however it was.
+    let counted = core.stats();
+    let all = [&counted.ttft, &counted.e2e, &counted.queue, &counted.prefill, &counted.answer_len];
+    assert_eq!(all.map(Histogram::count), [4; 5]);
     assert_eq!((batches(&core), core.flush().0), (24, 1));
     assert_eq!(core.stats().pages_used, 0);
 }
 
-// proves B32
 #[test]
-fn forks_of_a_session_take_no_pages_until_they_part() {
-    let mut rng = StdRng::seed_from_u64(14);
-    let (mut core, mut device) = (Core::new(roomy(), tokenizer()), Device::new(4096));
-    let prompt = tokens(&mut rng, 1_000);
-    let session = Some("a".to_owned());
-    let first = Request { session, ..plain(prompt.clone(), 1, "a", Class::Default) };
-    replay(&mut core, &mut device, vec![(Duration::ZERO, first)]);
-    let used = core.stats().pages_used;
-    for child in 0..8 {
-        assert_eq!(core.fork("a", &format!("child-{child}")), Ok(1_000));
+fn a_kept_embedding_has_no_first_token_to_wait_for() {
+    let mut rng = StdRng::seed_from_u64(17);
+    let answers = AnswerLimits { bytes: 1 << 20, ttl: Duration::from_secs(10) };
+    let limits = Limits { answers, ..roomy() };
+    let (mut core, mut device) = (Core::new(limits, tokenizer()), Device::new(limits.n_pages));
+    let read = plain(tokens(&mut rng, 40), 0, "a", Class::Default);
+    for _ in 0..2 {
+        replay(&mut core, &mut device, vec![(Duration::ZERO, read.clone())]);
     }
-    assert_eq!(core.stats().pages_used, used);
-    assert!(core.fork("b", "c").is_err());
-    // Others fill the cache; what the session holds stays.
-    for i in 0..80 {
-        let other = plain(tokens(&mut rng, 900), 1, "b", Class::Default);
-        replay(&mut core, &mut device, vec![(Duration::from_secs(i), other)]);
-    }
-    let before = core.stats().prefilled_tokens;
-    let children = (0..8).map(|i| {
-        let prompt = [&prompt[..], &tokens(&mut rng, 5)].concat();
-        let session = Some(format!("child-{i}"));
-        (Duration::from_secs(99), Request { session, ..plain(prompt, 1, "a", Class::Default) })
-    });
-    replay(&mut core, &mut device, children.collect());
-    assert_eq!(core.stats().prefilled_tokens - before, 8 * 5);
-    assert!(core.end_session("a") && !core.end_session("a"));
+    let counted = core.stats();
+    assert_eq!((counted.answers.hits, counted.ttft.count(), counted.e2e.count()), (1, 0, 2));
 }
 
 // proves B25
