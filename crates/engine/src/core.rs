@@ -16,6 +16,7 @@ use crate::answers::{AnswerLimits, Answers};
 use crate::batch::{Batch, Part};
 use crate::constraint::Held;
 use crate::deadlines;
+use crate::disk::tier::Tier;
 use crate::forecast::Forecast;
 use crate::guess::Guessed;
 use crate::request::{FinishReason, Finished, Output, Request, RequestId};
@@ -91,6 +92,17 @@ impl Limits {
         }
         request.sampling.check().map_err(|error| EngineError::Invalid(error.to_string()))
     }
+}
+
+/// What was forgotten because somebody asked for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flushed {
+    /// Answers that were kept.
+    pub answers: usize,
+    /// Pages of the prefix tree.
+    pub pages: usize,
+    /// Files of pages on the disk.
+    pub disk_files: usize,
 }
 
 /// A piece of an answer, and whose.
@@ -238,13 +250,17 @@ impl Core {
         said
     }
 
-    /// Forgets the answers that were kept, and the prefixes that nobody uses; how many answers and
-    /// pages those were.
-    pub fn flush(&mut self) -> (usize, usize) {
-        let Schedule { tree, pool, .. } = &mut self.schedule;
+    /// Forgets the answers that were kept, the prefixes that nobody uses, and those on the disk.
+    /// The pages of sessions and of who is in work stay.
+    pub fn flush(&mut self) -> Flushed {
+        let Schedule { tree, pool, disk, .. } = &mut self.schedule;
         let n_free = pool.n_free();
         tree.clear(pool);
-        (self.answers.clear(), pool.n_free() - n_free)
+        Flushed {
+            answers: self.answers.clear(),
+            pages: pool.n_free() - n_free,
+            disk_files: disk.as_mut().map_or(0, Tier::clear),
+        }
     }
 
     /// Ends a request whose client went away; nothing where it is over. Its sequence ends with its

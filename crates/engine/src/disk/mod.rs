@@ -90,6 +90,8 @@ pub enum Order {
     Touch(Vec<SegmentId>),
 }
 
+    /// Remove all segments of the model.
+    Clear,
 /// What the disk tells the core.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {

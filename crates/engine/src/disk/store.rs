@@ -143,6 +143,14 @@ impl Store {
             }
         }
     }
+    /// Removes all segments of this model.
+    pub fn clear(&self) {
+        for id in names(&self.folder) {
+            // What stays is as good as before, and is found at the next start.
+            let _ = std::fs::remove_file(self.path(id));
+        }
+    }
+
 
     fn open_segment(&self, id: SegmentId) -> Result<(Header, BufReader<File>), Refusal> {
         let file = File::open(self.path(id))?;

@@ -57,6 +57,8 @@ pub enum Job {
 }
 
 #[derive(Default)]
+    /// Remove all that were written before.
+    Clear,
 struct Queue {
     loads: VecDeque<Load>,
     others: VecDeque<Job>,
@@ -132,7 +134,7 @@ impl Disk {
         let mut queue = self.shared.lock();
         match job {
             Job::Load(load) => queue.loads.push_back(load),
-            Job::Save(..) | Job::Touch(_) => {
+            Job::Save(..) | Job::Touch(_) | Job::Clear => {
                 queue.queued += bytes(&job);
                 queue.others.push_back(job);
             }
@@ -175,7 +177,7 @@ impl Drop for Disk {
 fn bytes(job: &Job) -> u64 {
     match job {
         Job::Save(_, pages) => pages.iter().map(|page| page.len() as u64).sum(),
-        Job::Load(_) | Job::Touch(_) => 0,
+        Job::Load(_) | Job::Touch(_) | Job::Clear => 0,
     }
 }
 
@@ -208,3 +210,4 @@ fn run(store: &mut Store, job: Job, clock: &Clock, events: &Sender<Event>, share
     }
     shared.lock().queued -= written;
 }
+        Job::Clear => store.clear(),

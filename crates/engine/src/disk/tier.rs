@@ -182,6 +182,18 @@ impl Tier {
         self.chains.remove(&key);
     }
 
+    /// Forgets all segments, and has their files removed; how many there were.
+    pub fn clear(&mut self) -> usize {
+        let n = self.segments.len();
+        while let Some((&number, _)) = self.loads.first_key_value() {
+            self.end(number);
+        }
+        self.segments.clear();
+        self.pages.clear();
+        self.orders.push(Order::Clear);
+        n
+    }
+
     /// Takes note of an event; the pages that it brought for somebody who still waits.
     pub fn heard(&mut self, event: Event) -> Option<Arrived> {
         match event {

@@ -1,6 +1,7 @@
 //! The simulator with a disk that is slow, loses files and damages them, over a restart.
 
 use super::*;
+use crate::core::Flushed;
 use crate::disk::hash::{PageHash, SegmentId};
 use crate::disk::store::Held;
 use crate::disk::tier::Tier;
@@ -58,6 +59,7 @@ impl Fake {
             let at = step + self.rng.random_range(0..6);
             match order {
                 Order::Touch(segments) => assert!(!segments.is_empty()),
+                Order::Clear => self.files.clear(),
                 Order::Load(load) => self.load(load, at),
                 Order::Save(save, pages) => {
                     assert_eq!(pages.len(), hashes(&save).len());
@@ -173,14 +175,14 @@ fn ask(core: &mut Core, device: &mut Device, fake: &mut Fake, request: Request) 
     core.stats().prefilled_tokens - before
 }
 
-#[test]
-fn a_restart_computes_only_what_is_no_whole_page() {
 /// A process that begins on what the disk has.
 fn start(fake: &mut Fake) -> (Core, Device) {
     let limits = Limits { max_rows: 4096, ..roomy() };
     (Core::with_disk(limits, tokenizer(), Some(fake.tier())), Device::new(4096))
 }
 
+#[test]
+fn a_restart_computes_only_what_is_no_whole_page() {
     let mut rng = StdRng::seed_from_u64(8);
     let prompt = tokens(&mut rng, 60 * PAGE_LEN + 5);
     let request = plain(prompt, 4, "a", Class::Default);
@@ -295,4 +297,19 @@ fn an_urgent_sequence_computes_where_the_loads_of_others_take_all_pages() {
         let batch = core.plan(Duration::ZERO);
         assert_eq!(batch.n_rows(), n * requests[n].prompt.len());
     }
+}
+
+#[test]
+fn a_flush_forgets_what_is_on_the_disk_and_nobody_waits_for_it() {
+    let (mut fake, requests) = kept_prompts(&mut StdRng::seed_from_u64(25), 2);
+    let (mut core, mut device) = start(&mut fake);
+    core.submit(Duration::ZERO, RequestId(0), requests[0].clone());
+    assert!(core.plan(Duration::ZERO).parts.is_empty());
+    assert_eq!(core.flush(), Flushed { disk_files: 2, ..Flushed::default() });
+    fake.obey(core.orders(), &device, 0);
+    assert_eq!((fake.files.len(), core.wakes_at()), (0, None));
+    assert_eq!(core.plan(Duration::ZERO).n_rows(), requests[0].prompt.len());
+    let (mut core, _) = start(&mut fake);
+    let rows = ask(&mut core, &mut device, &mut fake, requests[1].clone());
+    assert_eq!(rows, requests[1].prompt.len() as u64);
 }

@@ -133,7 +133,7 @@ fn an_answer_that_is_kept_is_told_without_computing() {
     let counted = core.stats();
     let all = [&counted.ttft, &counted.e2e, &counted.queue, &counted.prefill, &counted.answer_len];
     assert_eq!(all.map(Histogram::count), [4; 5]);
-    assert_eq!((batches(&core), core.flush().0), (24, 1));
+    assert_eq!((batches(&core), core.flush().answers), (24, 1));
     assert_eq!(core.stats().pages_used, 0);
 }
 
