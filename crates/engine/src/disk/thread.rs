@@ -27,8 +27,10 @@ pub struct Counters {
     pub written: AtomicU64,
     /// Bytes of files that made room.
     pub evicted: AtomicU64,
-    /// Segments that were not written, since too many waited or the system refused.
+    /// Segments that were not written since too many waited.
     pub dropped: AtomicU64,
+    /// Segments that were not written since the system refused.
+    pub failed: AtomicU64,
     /// Files that were damaged or could not be read.
     pub refused: AtomicU64,
 }
@@ -41,6 +43,7 @@ impl Counters {
             written_bytes: self.written.load(Relaxed),
             evicted_bytes: self.evicted.load(Relaxed),
             dropped_writes: self.dropped.load(Relaxed),
+            failed_writes: self.failed.load(Relaxed),
             refused_files: self.refused.load(Relaxed),
         }
     }
@@ -54,11 +57,11 @@ pub enum Job {
     Save(Save, Vec<Vec<u8>>),
     /// Note that these were used.
     Touch(Vec<SegmentId>),
+    /// Remove all that were written before.
+    Clear,
 }
 
 #[derive(Default)]
-    /// Remove all that were written before.
-    Clear,
 struct Queue {
     loads: VecDeque<Load>,
     others: VecDeque<Job>,
@@ -207,7 +210,7 @@ fn run(store: &mut Store, job: Job, clock: &Clock, events: &Sender<Event>, share
             }
         },
         Job::Touch(segments) => store.touch(&segments),
+        Job::Clear => store.clear(),
     }
     shared.lock().queued -= written;
 }
-        Job::Clear => store.clear(),
