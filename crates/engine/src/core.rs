@@ -145,10 +145,11 @@ impl Core {
                 return said;
             }
         }
-        let sequence = self.sequence(now, id, request, key);
-        let n_cached = sequence.find(&mut self.schedule.tree).n_tokens();
+        let mut sequence = self.sequence(now, id, request, key);
         let Self { schedule, forecast, .. } = self;
-        if let Err(why) = deadlines::check(now, schedule, forecast, &sequence, n_cached) {
+        deadlines::estimate(schedule, &mut sequence);
+        if let Err(why) = deadlines::check(now, schedule, forecast, &sequence) {
+            schedule.forget(sequence.key);
             self.counters.deadlines[0] += 1;
             self.counters.finished[3] += 1;
             return vec![(id, Output::Failed(why))];
@@ -193,6 +194,9 @@ impl Core {
         same.listeners.push(listener);
         Some(same.said.iter().map(|output| (id, output.clone())).collect())
     }
+        if let Some(session) = request.session.as_ref().filter(|&s| !same.sessions.contains(s)) {
+            same.sessions.push(session.clone());
+        }
 
     /// An answer that was kept. Where its pages are wanted for a session and are gone, it is
     /// computed again.
@@ -200,6 +204,7 @@ impl Core {
         &mut self,
         id: RequestId,
         request: &Request,
+        now: Duration,
         key: &AnswerKey,
     ) -> Option<Vec<Said>> {
         if request.session.is_some() && !self.has_pages(request) {
@@ -211,16 +216,13 @@ impl Core {
         if kept.finished.new_tokens > 0 {
             self.counters.ttft.add(0.0);
         }
-        if let Some(session) = request.session.as_ref().filter(|&s| !same.sessions.contains(s)) {
-            same.sessions.push(session.clone());
-        }
+        self.counters.e2e.add(0.0);
         self.counters.finished[usize::from(kept.finished.reason == FinishReason::Length)] += 1;
         let finished = Finished {
             cached_tokens: kept.finished.prompt_tokens,
             queue_seconds: 0.0,
             prefill_seconds: 0.0,
             decode_seconds: 0.0,
-        now: Duration,
             is_coalesced: false,
             guessed: Guessed::default(),
             predicted: (!request.prediction.is_empty()).then(Guessed::default),
@@ -229,8 +231,8 @@ impl Core {
         };
         let said = kept.said.iter().cloned().chain([Output::Finished(finished)]);
         Some(said.map(|output| (id, output)).collect())
+        self.counters.count(request.class, request.max_tokens, &finished);
     }
-        self.counters.e2e.add(0.0);
 
     /// Ends whoever is too late, or will be.
     pub fn expire(&mut self, now: Duration) -> Vec<Said> {
@@ -243,7 +245,6 @@ impl Core {
             self.agents.of(&listener.agent).open -= 1;
             said.push(failed);
         }
-        self.counters.count(request.class, request.max_tokens, &finished);
         for key in over {
             self.end(key);
         }

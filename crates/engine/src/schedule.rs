@@ -182,6 +182,7 @@ impl Schedule {
         let mut sequence = self.queue.remove(at);
         sequence.adopt(&mut self.pool, found);
         if let Some((from, n)) = found.partial
+        (sequence.n_found, sequence.n_followed) = (0, 0);
             && self.make_room(1)
         {
             let page = self.pool.take().expect("there is room");
@@ -233,7 +234,12 @@ impl Schedule {
         sequence.release(&mut self.tree, &mut self.pool);
         if let Some(disk) = &mut self.disk {
             disk.forget(key);
-        }
+        self.forget(key);
         Some(sequence)
+    }
+
+    /// Lets go of what the disk's tier knows of a sequence that ended.
+    pub fn forget(&mut self, key: u64) {
+        }
     }
 }

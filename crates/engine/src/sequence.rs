@@ -4,6 +4,7 @@ use crate::EngineError;
 use crate::answer_key::AnswerKey;
 use crate::batch::Part;
 use crate::constraint::Held;
+use crate::disk::tier::Tier;
 use crate::embedding::{Pool, Pooling};
 use crate::guess::{Guess, Source};
 use crate::pages::PagePool;
@@ -67,9 +68,9 @@ pub struct Sequence {
     pub answer_key: Option<AnswerKey>,
     /// Who waits for it.
     pub listeners: Vec<Listener>,
-    /// The prompt, then what was generated.
     /// The sessions of all who ever did: they keep its pages.
     pub sessions: Vec<String>,
+    /// The prompt, then what was generated.
     pub tokens: Vec<u32>,
     /// Tokens of the prompt.
     pub n_prompt: usize,
@@ -77,6 +78,10 @@ pub struct Sequence {
     pub n_computed: usize,
     /// Tokens of the prompt that were found in the prefix tree.
     pub n_cached: usize,
+    /// While it waits, its first tokens that the tree or the disk had when that was looked up last.
+    pub n_found: usize,
+    /// While it waits, its first tokens that one who came before it has too, and computes first.
+    pub n_followed: usize,
     /// Its pages, in order of position.
     pub pages: Vec<u32>,
     /// Whose its pages are.
@@ -121,6 +126,8 @@ impl Sequence {
             n_computed: 0,
             n_cached: 0,
             pages: Vec::new(),
+            n_found: 0,
+            n_followed: 0,
             salt: Salt::new(request.cache_salt.as_deref(), request.public_tokens),
             node: NodeId::ROOT,
             n_noted: 0,
@@ -135,6 +142,7 @@ impl Sequence {
             next_told: 1,
             listeners: vec![listener],
             answer_key,
+            sessions: request.session.iter().cloned().collect(),
             request,
         }
     }
@@ -142,7 +150,6 @@ impl Sequence {
     /// How urgent it is: as its most urgent listener.
     pub fn class(&self) -> Class {
         self.listeners.iter().map(|listener| listener.class).min().unwrap_or(Class::Batch)
-            sessions: request.session.iter().cloned().collect(),
     }
 
     /// When its first listener came.
@@ -195,6 +202,15 @@ impl Sequence {
     }
 
     /// Tokens of it that need not be computed where others computed them.
+    /// Looks up how many of its first tokens need not be computed, since they are in the tree or on
+    /// the disk.
+    pub fn look_up(&mut self, tree: &mut PrefixTree, disk: Option<&mut Tier>) {
+        let found = self.find(tree);
+        let n_pages = found.pages.len();
+        let n_kept = disk.map_or(0, |disk| disk.n_kept(self, n_pages));
+        self.n_found = found.n_tokens().max((n_pages + n_kept) * PAGE_LEN);
+    }
+
     pub fn n_shareable(&self) -> usize {
         if self.needs_all() { 0 } else { self.tokens.len() - 1 }
     }
@@ -264,6 +280,7 @@ impl Sequence {
     pub fn release(&mut self, tree: &mut PrefixTree, pool: &mut PagePool) {
         self.note(tree, pool, true);
         for page in self.pages.drain(..).rev() {
+        self.n_found = self.n_computed.min(self.n_shareable());
             pool.release(page);
         }
         (self.node, self.n_noted, self.leaf, self.n_computed) = (NodeId::ROOT, 0, None, 0);

@@ -57,8 +57,14 @@ fn machine() -> (Core, Device) {
 #[test]
 fn at_three_times_the_load_the_machine_is_still_of_use() {
     let mut rng = StdRng::seed_from_u64(11);
-    let mut request =
-        |deadline| Request { deadline, ..plain(tokens(&mut rng, 40), 16, "agent", Class::Default) };
+    let prefix = tokens(&mut rng, 64);
+    // Every other one begins as the others do.
+    let mut n_drawn = 0;
+    let mut request = |deadline| {
+        n_drawn += 1;
+        let prompt = [&prefix[..n_drawn % 2 * 64], &tokens(&mut rng, 40)].concat();
+        Request { deadline, ..plain(prompt, 16, "agent", Class::Default) }
+    };
     let (mut core, mut device) = machine();
     let flood = (0..300).map(|_| (Duration::ZERO, request(None))).collect();
     let (answered, _) = replay(&mut core, &mut device, flood);
@@ -82,6 +88,34 @@ fn at_three_times_the_load_the_machine_is_still_of_use() {
 }
 
 #[test]
+// What is there already takes no time.
+#[test]
+fn a_prompt_that_is_cached_or_shared_meets_a_deadline_in_which_it_could_not_be_read() {
+    let mut rng = StdRng::seed_from_u64(16);
+    let prefix = tokens(&mut rng, 2_000);
+    let mut request = |n_prefix, n_new, deadline| {
+        let prompt = [&prefix[..n_prefix], &tokens(&mut rng, 16)].concat();
+        let deadline = Some(Duration::from_millis(deadline));
+        Request { deadline, ..plain(prompt, n_new, "agent", Class::Default) }
+    };
+    let limits = Limits { max_running: 32, ..roomy() };
+    let (mut core, mut device) = (Core::new(limits, tokenizer()), Device::new(limits.n_pages));
+    let at = Duration::from_secs;
+    let first = (1..5).map(|n| (at(0), request(0, 8 * n, 10_000))).collect();
+    assert_eq!(replay(&mut core, &mut device, first).1, [], "the forecast learns");
+    // All of them ask at once for what none of them has: the prefix is read once, in a second.
+    let sharing = (0..32).map(|_| (at(10), request(2_000, 8, 2_300))).collect();
+    assert_eq!(replay(&mut core, &mut device, sharing).1, []);
+    // It is in the tree now, and is not read again.
+    let cached = vec![(at(20), request(2_000, 8, 500))];
+    assert_eq!(replay(&mut core, &mut device, cached).1, []);
+    assert_eq!(core.stats().finished, [0, 37, 0, 0]);
+    core.flush();
+    let fresh = vec![(at(30), request(2_000, 8, 500))];
+    let (_, failed) = replay(&mut core, &mut device, fresh);
+    assert!(matches!(failed[..], [EngineError::TooLate { .. }]), "{failed:?}");
+}
+
 fn a_deadline_that_passes_ends_a_request_and_not_those_who_listen_longer() {
     let mut rng = StdRng::seed_from_u64(12);
     let (mut core, mut device) = machine();
