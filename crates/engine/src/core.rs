@@ -116,15 +116,17 @@ pub struct Core {
     agents: Agents,
     answers: Answers,
     forecast: Forecast,
+    /// What the draft model took since the last batch.
+    drafting: Duration,
     counters: Stats,
 }
 
 impl Core {
     /// Nothing in work yet.
     pub fn new(limits: Limits, tokenizer: Arc<Tokenizer>) -> Self {
-        let (agents, counters, forecast) = Default::default();
+        let (agents, counters, forecast, drafting) = Default::default();
         let (schedule, answers) = (Schedule::new(limits), Answers::new(limits.answers));
-        Self { schedule, tokenizer, next_key: 0, agents, answers, forecast, counters }
+        Self { schedule, tokenizer, next_key: 0, agents, answers, forecast, drafting, counters }
     }
 
     /// Takes a request that [`Limits::check`] found good. Where its answer is kept, it is told at
@@ -192,19 +194,19 @@ impl Core {
             self.counters.ttft.add(0.0);
         }
         same.listeners.push(listener);
-        Some(same.said.iter().map(|output| (id, output.clone())).collect())
-    }
         if let Some(session) = request.session.as_ref().filter(|&s| !same.sessions.contains(s)) {
             same.sessions.push(session.clone());
         }
+        Some(same.said.iter().map(|output| (id, output.clone())).collect())
+    }
 
     /// An answer that was kept. Where its pages are wanted for a session and are gone, it is
     /// computed again.
     fn replay(
         &mut self,
+        now: Duration,
         id: RequestId,
         request: &Request,
-        now: Duration,
         key: &AnswerKey,
     ) -> Option<Vec<Said>> {
         if request.session.is_some() && !self.has_pages(request) {
@@ -229,9 +231,9 @@ impl Core {
             age: Some(age),
             ..kept.finished
         };
+        self.counters.count(request.class, request.max_tokens, &finished);
         let said = kept.said.iter().cloned().chain([Output::Finished(finished)]);
         Some(said.map(|output| (id, output)).collect())
-        self.counters.count(request.class, request.max_tokens, &finished);
     }
 
     /// Ends whoever is too late, or will be.

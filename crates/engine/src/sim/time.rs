@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::CacheControl;
+use crate::speculation::Drafted;
 use crate::stats::Histogram;
 
 /// What a batch takes on the simulated machine.
@@ -87,7 +88,6 @@ fn at_three_times_the_load_the_machine_is_still_of_use() {
     assert_eq!(core.stats().deadlines.iter().sum::<u64>(), failed.len() as u64);
 }
 
-#[test]
 // What is there already takes no time.
 #[test]
 fn a_prompt_that_is_cached_or_shared_meets_a_deadline_in_which_it_could_not_be_read() {
@@ -116,6 +116,7 @@ fn a_prompt_that_is_cached_or_shared_meets_a_deadline_in_which_it_could_not_be_r
     assert!(matches!(failed[..], [EngineError::TooLate { .. }]), "{failed:?}");
 }
 
+#[test]
 fn a_deadline_that_passes_ends_a_request_and_not_those_who_listen_longer() {
     let mut rng = StdRng::seed_from_u64(12);
     let (mut core, mut device) = machine();
@@ -126,6 +127,26 @@ fn a_deadline_that_passes_ends_a_request_and_not_those_who_listen_longer() {
     assert_eq!(failed, [EngineError::DeadlineMissed]);
     assert_eq!(answered.keys().collect::<Vec<_>>(), [&RequestId(1)]);
     assert_eq!((core.stats().coalesced, core.stats().deadlines), (1, [0, 1]));
+}
+
+#[test]
+fn a_draft_models_time_is_part_of_the_forecast() {
+    let mut rng = StdRng::seed_from_u64(21);
+    let mut refused = |reading| {
+        let (mut core, mut device) = machine();
+        let first = plain(tokens(&mut rng, 40), 16, "a", Class::Default);
+        core.submit(Duration::ZERO, RequestId(0), first);
+        while !core.is_idle() {
+            core.propose(Drafted { reading, ..Drafted::default() });
+            let batch = core.plan(Duration::ZERO);
+            let logits = device.run(&core, &batch);
+            core.complete(Duration::ZERO, Duration::from_millis(10), &batch, &logits);
+        }
+        let deadline = Some(Duration::from_secs(1));
+        let hasty = plain(tokens(&mut rng, 40), 16, "a", Class::Default);
+        !core.submit(Duration::ZERO, RequestId(1), Request { deadline, ..hasty }).is_empty()
+    };
+    assert!(!refused(Duration::ZERO) && refused(Duration::from_millis(100)));
 }
 
 // proves A19
