@@ -9,6 +9,7 @@
 //! prefix tree kept of it.
 
 use crate::batch::{Batch, Part};
+use crate::constraint::Held;
 use crate::core::Limits;
 use crate::disk::tier::Tier;
 use crate::fairness::Shares;
@@ -181,8 +182,8 @@ impl Schedule {
     fn start(&mut self, at: usize, found: &Match, now: Duration, batch: &mut Batch) {
         let mut sequence = self.queue.remove(at);
         sequence.adopt(&mut self.pool, found);
-        if let Some((from, n)) = found.partial
         (sequence.n_found, sequence.n_followed) = (0, 0);
+        if let Some((from, n)) = found.partial
             && self.make_room(1)
         {
             let page = self.pool.take().expect("there is room");
@@ -192,6 +193,7 @@ impl Schedule {
         }
         if sequence.started.is_none() {
             sequence.started = Some(now);
+            sequence.held = sequence.request.constraint.as_ref().map(Held::new);
             sequence.n_cached = sequence.n_computed;
             self.n_cached += sequence.n_cached as u64;
             if let Some(disk) = &mut self.disk {
@@ -232,14 +234,14 @@ impl Schedule {
             self.sessions.keep(&mut self.pool, &sequence.sessions, pages, n);
         }
         sequence.release(&mut self.tree, &mut self.pool);
-        if let Some(disk) = &mut self.disk {
-            disk.forget(key);
         self.forget(key);
         Some(sequence)
     }
 
     /// Lets go of what the disk's tier knows of a sequence that ended.
     pub fn forget(&mut self, key: u64) {
+        if let Some(disk) = &mut self.disk {
+            disk.forget(key);
         }
     }
 }

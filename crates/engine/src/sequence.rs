@@ -99,7 +99,8 @@ pub struct Sequence {
     pub guess: Guess,
     /// The states of its tokens, where it is to be embedded.
     pub pool: Pool,
-    /// Where its answer is in the grammar that it is held to.
+    /// Where its answer is in the grammar that it is held to, since its first batch: a place takes
+    /// memory, and many may wait.
     pub held: Option<Held>,
     /// What was generated, as text.
     pub text: Text,
@@ -125,9 +126,9 @@ impl Sequence {
             tokens,
             n_computed: 0,
             n_cached: 0,
-            pages: Vec::new(),
             n_found: 0,
             n_followed: 0,
+            pages: Vec::new(),
             salt: Salt::new(request.cache_salt.as_deref(), request.public_tokens),
             node: NodeId::ROOT,
             n_noted: 0,
@@ -136,13 +137,13 @@ impl Sequence {
             sampler: Sampler::new(request.sampling.clone()),
             guess: Guess::default(),
             pool: Pool::default(),
-            held: request.constraint.as_ref().map(Held::new),
+            held: None,
             text: Text::new(tokenizer, &request.stop.strings, &request.visible),
             said: Vec::new(),
             next_told: 1,
             listeners: vec![listener],
-            answer_key,
             sessions: request.session.iter().cloned().collect(),
+            answer_key,
             request,
         }
     }
@@ -201,7 +202,6 @@ impl Sequence {
         tree.find(&self.salt, &self.tokens[..self.n_shareable()])
     }
 
-    /// Tokens of it that need not be computed where others computed them.
     /// Looks up how many of its first tokens need not be computed, since they are in the tree or on
     /// the disk.
     pub fn look_up(&mut self, tree: &mut PrefixTree, disk: Option<&mut Tier>) {
@@ -211,6 +211,7 @@ impl Sequence {
         self.n_found = found.n_tokens().max((n_pages + n_kept) * PAGE_LEN);
     }
 
+    /// Tokens of it that need not be computed where others computed them.
     pub fn n_shareable(&self) -> usize {
         if self.needs_all() { 0 } else { self.tokens.len() - 1 }
     }
@@ -279,8 +280,8 @@ impl Sequence {
     /// Gives its pages back; the tree keeps what it noted.
     pub fn release(&mut self, tree: &mut PrefixTree, pool: &mut PagePool) {
         self.note(tree, pool, true);
-        for page in self.pages.drain(..).rev() {
         self.n_found = self.n_computed.min(self.n_shareable());
+        for page in self.pages.drain(..).rev() {
             pool.release(page);
         }
         (self.node, self.n_noted, self.leaf, self.n_computed) = (NodeId::ROOT, 0, None, 0);

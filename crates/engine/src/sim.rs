@@ -20,11 +20,12 @@ use sterna_model::Tokenizer;
 use sterna_runtime::SamplerSettings;
 use sterna_runtime::settings::PAGE_LEN;
 
+mod constraints;
 mod device;
 mod disk;
 mod guesses;
-mod time;
 mod sessions;
+mod time;
 
 /// Tokens of plain text in the tokenizer of the tests.
 const FIRST: u32 = 300;
@@ -228,10 +229,10 @@ fn check_batch(core: &Core, batch: &Batch, seed: u64) {
     {
         *holders.entry(page).or_default() += 1;
     }
-    for (&page, &n) in &holders {
     for (page, n) in schedule.sessions.pages() {
         *holders.entry(page).or_default() += n;
     }
+    for (&page, &n) in &holders {
         assert_eq!(schedule.pool.holders(page), n, "seed {seed}: holders of page {page}");
     }
     assert_eq!(schedule.pool.n_free() + holders.len(), limits.n_pages, "seed {seed}: a leak");
