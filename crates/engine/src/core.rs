@@ -6,21 +6,22 @@
 //! computed batch.
 
 mod outcome;
+mod sessions;
 mod speculating;
 
 use crate::EngineError;
 use crate::agents::Agents;
 use crate::answer_key::AnswerKey;
-use crate::answers::{AnswerLimits, Answers, Kept};
+use crate::answers::{AnswerLimits, Answers};
 use crate::batch::{Batch, Part};
 use crate::constraint::Held;
 use crate::deadlines;
+use crate::disk::tier::Tier;
 use crate::forecast::Forecast;
 use crate::guess::Guessed;
 use crate::request::{FinishReason, Finished, Output, Request, RequestId};
 use crate::schedule::Schedule;
 use crate::sequence::{Listener, Sequence};
-use crate::sessions::SessionError;
 use crate::stats::Stats;
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,6 +94,17 @@ impl Limits {
     }
 }
 
+/// What was forgotten because somebody asked for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flushed {
+    /// Answers that were kept.
+    pub answers: usize,
+    /// Pages of the prefix tree.
+    pub pages: usize,
+    /// Files of pages on the disk.
+    pub disk_files: usize,
+}
+
 /// A piece of an answer, and whose.
 pub type Said = (RequestId, Output);
 
@@ -104,15 +116,17 @@ pub struct Core {
     agents: Agents,
     answers: Answers,
     forecast: Forecast,
+    /// What the draft model took since the last batch.
+    drafting: Duration,
     counters: Stats,
 }
 
 impl Core {
     /// Nothing in work yet.
     pub fn new(limits: Limits, tokenizer: Arc<Tokenizer>) -> Self {
-        let (agents, counters, forecast) = Default::default();
+        let (agents, counters, forecast, drafting) = Default::default();
         let (schedule, answers) = (Schedule::new(limits), Answers::new(limits.answers));
-        Self { schedule, tokenizer, next_key: 0, agents, answers, forecast, counters }
+        Self { schedule, tokenizer, next_key: 0, agents, answers, forecast, drafting, counters }
     }
 
     /// Takes a request that [`Limits::check`] found good. Where its answer is kept, it is told at
@@ -126,17 +140,18 @@ impl Core {
         counted.prompt_tokens += n_prompt;
         let key = AnswerKey::of(&request);
         if let Some(key) = &key {
-            if let Some((kept, age)) = self.answers.find(now, key, &request.cache) {
-                return self.replay(id, &request, &kept, age);
+            if let Some(said) = self.replay(now, id, &request, key) {
+                return said;
             }
             if let Some(said) = self.join(now, id, &request, key) {
                 return said;
             }
         }
-        let sequence = self.sequence(now, id, request, key);
-        let n_cached = sequence.find(&mut self.schedule.tree).n_tokens();
+        let mut sequence = self.sequence(now, id, request, key);
         let Self { schedule, forecast, .. } = self;
-        if let Err(why) = deadlines::check(now, schedule, forecast, &sequence, n_cached) {
+        deadlines::estimate(schedule, &mut sequence);
+        if let Err(why) = deadlines::check(now, schedule, forecast, &sequence) {
+            schedule.forget(sequence.key);
             self.counters.deadlines[0] += 1;
             self.counters.finished[3] += 1;
             return vec![(id, Output::Failed(why))];
@@ -179,21 +194,31 @@ impl Core {
             self.counters.ttft.add(0.0);
         }
         same.listeners.push(listener);
+        if let Some(session) = request.session.as_ref().filter(|&s| !same.sessions.contains(s)) {
+            same.sessions.push(session.clone());
+        }
         Some(same.said.iter().map(|output| (id, output.clone())).collect())
     }
 
-    /// An answer that was kept.
+    /// An answer that was kept. Where its pages are wanted for a session and are gone, it is
+    /// computed again.
     fn replay(
         &mut self,
+        now: Duration,
         id: RequestId,
         request: &Request,
-        kept: &Kept,
-        age: Duration,
-    ) -> Vec<Said> {
-        self.agents.of(&request.agent).new_tokens += kept.finished.new_tokens as u64;
-        for histogram in [&mut self.counters.ttft, &mut self.counters.e2e] {
-            histogram.add(0.0);
+        key: &AnswerKey,
+    ) -> Option<Vec<Said>> {
+        if request.session.is_some() && !self.has_pages(request) {
+            return None;
         }
+        let (kept, age) = self.answers.find(now, key, &request.cache)?;
+        self.keep_session(request, &kept.said);
+        self.agents.of(&request.agent).new_tokens += kept.finished.new_tokens as u64;
+        if kept.finished.new_tokens > 0 {
+            self.counters.ttft.add(0.0);
+        }
+        self.counters.e2e.add(0.0);
         self.counters.finished[usize::from(kept.finished.reason == FinishReason::Length)] += 1;
         let finished = Finished {
             cached_tokens: kept.finished.prompt_tokens,
@@ -204,10 +229,11 @@ impl Core {
             guessed: Guessed::default(),
             predicted: (!request.prediction.is_empty()).then(Guessed::default),
             age: Some(age),
-            ..kept.finished.clone()
+            ..kept.finished
         };
+        self.counters.count(request.class, request.max_tokens, &finished);
         let said = kept.said.iter().cloned().chain([Output::Finished(finished)]);
-        said.map(|output| (id, output)).collect()
+        Some(said.map(|output| (id, output)).collect())
     }
 
     /// Ends whoever is too late, or will be.
@@ -227,28 +253,17 @@ impl Core {
         said
     }
 
-    /// Another name for a session's pages; how many tokens they hold.
-    ///
-    /// # Errors
-    /// When there is no such session, or one of the new name.
-    pub fn fork(&mut self, session: &str, child: &str) -> Result<usize, SessionError> {
-        let Schedule { sessions, pool, .. } = &mut self.schedule;
-        sessions.fork(pool, session, child)
-    }
-
-    /// Lets a session go; whether there was one.
-    pub fn end_session(&mut self, session: &str) -> bool {
-        let Schedule { sessions, pool, .. } = &mut self.schedule;
-        sessions.end(pool, session)
-    }
-
-    /// Forgets the answers that were kept, and the prefixes that nobody uses; how many answers and
-    /// pages those were.
-    pub fn flush(&mut self) -> (usize, usize) {
-        let Schedule { tree, pool, .. } = &mut self.schedule;
+    /// Forgets the answers that were kept, the prefixes that nobody uses, and those on the disk.
+    /// The pages of sessions and of who is in work stay.
+    pub fn flush(&mut self) -> Flushed {
+        let Schedule { tree, pool, disk, .. } = &mut self.schedule;
         let n_free = pool.n_free();
         tree.clear(pool);
-        (self.answers.clear(), pool.n_free() - n_free)
+        Flushed {
+            answers: self.answers.clear(),
+            pages: pool.n_free() - n_free,
+            disk_files: disk.as_mut().map_or(0, Tier::clear),
+        }
     }
 
     /// Ends a request whose client went away; nothing where it is over. Its sequence ends with its

@@ -6,12 +6,16 @@
 //! on it.
 
 use crate::prefix::common;
-use crate::speculation::{Drafted, MOST_MODELLED, Wanted};
+use crate::speculation::{Drafted, MOST_DRAFTED, MOST_MODELLED, Wanted};
 use std::time::Duration;
 use sterna_model::Tokenizer;
 use sterna_runtime::sample::argmax;
 use sterna_runtime::settings::PAGE_LEN;
 use sterna_runtime::{Chunk, Logits, Runner, RuntimeError, SequenceId};
+
+/// Tokens of a sequence that the first round may compute: its last one, and what was guessed right
+/// before it. More are left where it is new, or was not asked for in a while.
+const MOST_LEFT: usize = MOST_DRAFTED + 1;
 
 /// What it keeps of a sequence.
 struct Known {
@@ -57,7 +61,8 @@ struct Continued {
     key: u64,
     id: SequenceId,
     most: usize,
-    last: u32,
+    /// What the next round computes of it: tokens that were not read yet, then the last one.
+    rows: Vec<u32>,
     tokens: Vec<u32>,
 }
 
@@ -74,8 +79,8 @@ impl Drafter {
     }
 
     /// Goes on with sequences, at most [`MOST_MODELLED`]. One whose beginning it has yet to read is
-    /// read further, a batch at a time, and guessed another time; one that does not fit its context
-    /// is not guessed.
+    /// read further, a batch at a time, and guessed once it is near its end; one that does not fit
+    /// its context is not guessed.
     ///
     /// # Errors
     /// When the runner fails.
@@ -84,26 +89,37 @@ impl Drafter {
         wanted: &[Wanted<'_>],
         clock: &dyn Fn() -> Duration,
     ) -> Result<Drafted, RuntimeError> {
+        let start = clock();
         let mut guesses: Vec<Continued> = Vec::new();
+        let mut reads: Vec<(SequenceId, &[u32])> = Vec::new();
         for one in wanted.iter().take(MOST_MODELLED).filter(|one| one.most > 0) {
             if !self.fits(one) {
                 continue;
             }
             let id = self.touch(one.key)?;
-            if self.read(one)? {
-                let last = *one.tokens.last().expect("a sequence has a token");
-                let (key, most, tokens) = (one.key, one.most, Vec::new());
-                guesses.push(Continued { key, id, most, last, tokens });
+            let mut rows = self.lacking(one)?;
+            if rows.len() > MOST_LEFT {
+                let n_read = self.runner.program().settings().max_batch_rows.min(rows.len() - 1);
+                let (read, left) = rows.split_at(n_read);
+                reads.push((id, read));
+                rows = left;
+            }
+            if rows.len() <= MOST_LEFT {
+                let (key, most, rows, tokens) = (one.key, one.most, rows.to_vec(), Vec::new());
+                guesses.push(Continued { key, id, most, rows, tokens });
             }
         }
-        let start = clock();
+        if !reads.is_empty() {
+            self.forward(&reads, Logits::None)?;
+        }
+        let read = clock();
         let mut n_rounds = 0;
         while self.round(&mut guesses)? {
             n_rounds += 1;
         }
-        let took = clock().saturating_sub(start);
+        let (reading, took) = (read.saturating_sub(start), clock().saturating_sub(read));
         let guesses = guesses.into_iter().map(|guess| (guess.key, guess.tokens)).collect();
-        Ok(Drafted { guesses, took, n_rounds })
+        Ok(Drafted { guesses, reading, took, n_rounds })
     }
 
     fn fits(&self, wanted: &Wanted<'_>) -> bool {
@@ -129,43 +145,48 @@ impl Drafter {
         Ok(id)
     }
 
-    /// Reads what it lacks of the sequence that was touched last, but for its last token; a batch
-    /// at most. Whether that was all.
-    fn read(&mut self, wanted: &Wanted<'_>) -> Result<bool, RuntimeError> {
+    /// The tokens that it lacks of the sequence that was touched last: the last one, and those
+    /// before it that it did not read yet.
+    fn lacking<'a>(&mut self, wanted: &Wanted<'a>) -> Result<&'a [u32], RuntimeError> {
         let before = &wanted.tokens[..wanted.tokens.len() - 1];
         let known = self.known.last_mut().expect("it was touched");
         let n_common = common(&known.tokens, before);
         known.tokens.truncate(n_common);
         self.runner.truncate(known.id, n_common)?;
-        let n_rows = self.runner.program().settings().max_batch_rows.min(before.len() - n_common);
-        let tokens = &before[n_common..n_common + n_rows];
-        if !tokens.is_empty() {
-            self.runner.forward(&[Chunk { sequence: known.id, tokens, logits: Logits::None }])?;
-            known.tokens.extend(tokens);
+        Ok(&wanted.tokens[n_common..])
+    }
+
+    /// Computes the next tokens of sequences.
+    fn forward(
+        &mut self,
+        rows: &[(SequenceId, &[u32])],
+        logits: Logits,
+    ) -> Result<&[f32], RuntimeError> {
+        let chunks = rows.iter().map(|&(sequence, tokens)| Chunk { sequence, tokens, logits });
+        let chunks: Vec<Chunk<'_>> = chunks.collect();
+        let logits = self.runner.forward(&chunks)?;
+        for (id, tokens) in rows {
+            let known = self.known.iter_mut().find(|known| known.id == *id);
+            known.expect("it was touched").tokens.extend(*tokens);
         }
-        Ok(known.tokens.len() == before.len())
+        Ok(logits)
     }
 
     /// Guesses one more token of those that want one; whether any did.
     fn round(&mut self, guesses: &mut [Continued]) -> Result<bool, RuntimeError> {
         let wants = |guess: &Continued| guess.tokens.len() < guess.most;
-        let chunk = |guess: &'_ Continued| (guess.id, [guess.last]);
-        let rows: Vec<_> = guesses.iter().filter(|guess| wants(guess)).map(chunk).collect();
+        let wanting = guesses.iter().filter(|guess| wants(guess));
+        let rows: Vec<_> = wanting.map(|guess| (guess.id, &*guess.rows)).collect();
         if rows.is_empty() {
             return Ok(false);
         }
-        let logits = Logits::Last;
-        let chunks = rows.iter().map(|(id, tokens)| Chunk { sequence: *id, tokens, logits });
-        let chunks: Vec<Chunk<'_>> = chunks.collect();
         let n_outputs = self.runner.program().n_outputs();
-        let logits = self.runner.forward(&chunks)?;
+        let logits = self.forward(&rows, Logits::Last)?;
         let wanting = guesses.iter_mut().filter(|guess| wants(guess));
         for (guess, row) in wanting.zip(logits.chunks_exact(n_outputs)) {
-            if let Some(known) = self.known.iter_mut().find(|known| known.id == guess.id) {
-                known.tokens.push(guess.last);
-            }
-            guess.last = argmax(row).expect("a model has tokens") as u32;
-            guess.tokens.push(guess.last);
+            let next = argmax(row).expect("a model has tokens") as u32;
+            guess.rows = vec![next];
+            guess.tokens.push(next);
         }
         Ok(true)
     }

@@ -3,8 +3,8 @@
 //!
 //! In: a vocabulary, once per model, and what a request wants its answer to be. Out: a
 //! [`Constraint`], or a sentence that says what is wrong and where. Compiling and following a
-//! grammar are bounded by llguidance's limits, so a client's grammar costs milliseconds and
-//! megabytes at most.
+//! grammar are bounded by llguidance's limits, so a client's grammar costs milliseconds, and some
+//! megabytes for each sequence in work that is held to it. Those that wait have nothing of it yet.
 //!
 //! A token is to the grammar the bytes that it adds to a text. Control tokens add none and so never
 //! come, but those that end a text, which come where the answer is whole.

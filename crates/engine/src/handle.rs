@@ -1,7 +1,7 @@
 //! The engine as other threads see it: requests in, pieces of answers out, numbers to show.
 
 use crate::EngineError;
-use crate::core::Limits;
+use crate::core::{Flushed, Limits};
 use crate::disk::thread::Counters;
 use crate::request::{Output, Request, RequestId};
 use crate::sessions::SessionError;
@@ -20,7 +20,7 @@ pub(crate) enum Command {
     Cancel(RequestId),
     Fork(String, String, Reply<Result<usize, SessionError>>),
     EndSession(String, Reply<bool>),
-    Flush(Reply<(usize, usize)>),
+    Flush(Reply<Flushed>),
     Drain,
 }
 
@@ -124,9 +124,9 @@ impl Handle {
         self.tell(Command::EndSession(session.to_owned(), reply));
     }
 
-    /// Empties the response cache and the prefix tree; the reply has the answers and pages that
-    /// they had.
-    pub fn flush(&self, reply: Reply<(usize, usize)>) {
+    /// Empties the response cache and the prefix tree, and the disk below it; the reply has what
+    /// was in them.
+    pub fn flush(&self, reply: Reply<Flushed>) {
         self.tell(Command::Flush(reply));
     }
 

@@ -86,6 +86,11 @@ impl PagePool {
         self.n_cached
     }
 
+    /// Holders of a page, the tree not among them.
+    pub fn holders_beside_tree(&self, page: u32) -> u32 {
+        self.holders[page as usize] - u32::from(self.in_tree[page as usize])
+    }
+
     /// Holders of a page, the tree among them.
     pub fn holders(&self, page: u32) -> u32 {
         self.holders[page as usize]

@@ -1,6 +1,7 @@
 //! Makes room: pages for who runs, a place for who waits; and who gives way for it.
 
 use crate::batch::Batch;
+use crate::pages::PagePool;
 use crate::prefix::Match;
 use crate::schedule::Schedule;
 use crate::turn::{Place, Turn, place};
@@ -38,15 +39,17 @@ impl Schedule {
     }
 
     /// Makes so many pages free that nobody computes with: those that only the tree has, then those
-    /// of sessions. Whether there were enough.
+    /// of sessions, the least recently used first. Whether there are enough: otherwise all stay.
     pub(crate) fn make_room(&mut self, n_pages: usize) -> bool {
         let Self { tree, pool, sessions, .. } = self;
-        while !tree.make_room(pool, n_pages) {
-            if !sessions.drop_oldest(pool) {
+        let n_there = |pool: &PagePool| pool.n_free() + pool.n_cached();
+        if n_there(pool) < n_pages {
+            if n_there(pool) + sessions.n_droppable(pool, &[]) < n_pages {
                 return false;
             }
+            while n_there(pool) < n_pages && sessions.drop_oldest(pool) {}
         }
-        true
+        tree.make_room(pool, n_pages)
     }
 
     /// Puts a running sequence back into the queue.
@@ -84,11 +87,11 @@ impl Schedule {
         };
         let mut n_running = self.running.len();
         let mut n_free = self.pool.n_free() + self.pool.n_cached() - n_shared;
+        if wanted + n_running > n_free {
+            n_free += self.sessions.n_droppable(&self.pool, &found.pages);
+        }
         let mut chosen = Vec::new();
         while !fits(n_running, n_free) {
-            if n_running < self.limits.max_running && self.sessions.drop_oldest(&mut self.pool) {
-                return self.make_place(at, found, now);
-            }
             let Some(((_, key), n_pages)) = victims.pop() else { return false };
             chosen.push(key);
             (n_running, n_free) = (n_running - 1, n_free + n_pages);

@@ -43,15 +43,17 @@ impl Salt {
         }
     }
 
+    /// Pages at the beginning that are everybody's.
+    pub fn n_public(&self) -> usize {
+        if self.private.is_some() { self.n_public } else { usize::MAX }
+    }
+
     /// How many of the first tokens that two sequences have in common are in pages that both find.
     pub fn shared(&self, other: &Self, n_common: usize) -> usize {
         if self == other {
             return n_common;
         }
-        let public = |salt: &Self| match salt.private {
-            Some(_) => salt.n_public * PAGE_LEN,
-            None => usize::MAX,
-        };
+        let public = |salt: &Self| salt.n_public().saturating_mul(PAGE_LEN);
         n_common.min(public(self)).min(public(other))
     }
 }

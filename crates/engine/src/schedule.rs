@@ -9,6 +9,7 @@
 //! prefix tree kept of it.
 
 use crate::batch::{Batch, Part};
+use crate::constraint::Held;
 use crate::core::Limits;
 use crate::disk::tier::Tier;
 use crate::fairness::Shares;
@@ -181,6 +182,7 @@ impl Schedule {
     fn start(&mut self, at: usize, found: &Match, now: Duration, batch: &mut Batch) {
         let mut sequence = self.queue.remove(at);
         sequence.adopt(&mut self.pool, found);
+        (sequence.n_found, sequence.n_followed) = (0, 0);
         if let Some((from, n)) = found.partial
             && self.make_room(1)
         {
@@ -191,6 +193,7 @@ impl Schedule {
         }
         if sequence.started.is_none() {
             sequence.started = Some(now);
+            sequence.held = sequence.request.constraint.as_ref().map(Held::new);
             sequence.n_cached = sequence.n_computed;
             self.n_cached += sequence.n_cached as u64;
             if let Some(disk) = &mut self.disk {
@@ -225,17 +228,20 @@ impl Schedule {
             None => self.queue.remove(self.queue.iter().position(|s| s.key == key)?),
         };
         sequence.note(&mut self.tree, &mut self.pool, true);
-        if let Some(session) = &sequence.request.session
-            && sequence.n_computed > 0
-        {
+        if sequence.n_computed > 0 {
             // Noted before, so that these are the pages that the tree finds.
             let (pages, n) = (&sequence.pages, sequence.n_computed);
-            self.sessions.keep(&mut self.pool, session, pages, n);
+            self.sessions.keep(&mut self.pool, &sequence.sessions, pages, n);
         }
         sequence.release(&mut self.tree, &mut self.pool);
+        self.forget(key);
+        Some(sequence)
+    }
+
+    /// Lets go of what the disk's tier knows of a sequence that ended.
+    pub fn forget(&mut self, key: u64) {
         if let Some(disk) = &mut self.disk {
             disk.forget(key);
         }
-        Some(sequence)
     }
 }

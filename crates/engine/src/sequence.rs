@@ -4,6 +4,7 @@ use crate::EngineError;
 use crate::answer_key::AnswerKey;
 use crate::batch::Part;
 use crate::constraint::Held;
+use crate::disk::tier::Tier;
 use crate::embedding::{Pool, Pooling};
 use crate::guess::{Guess, Source};
 use crate::pages::PagePool;
@@ -67,6 +68,8 @@ pub struct Sequence {
     pub answer_key: Option<AnswerKey>,
     /// Who waits for it.
     pub listeners: Vec<Listener>,
+    /// The sessions of all who ever did: they keep its pages.
+    pub sessions: Vec<String>,
     /// The prompt, then what was generated.
     pub tokens: Vec<u32>,
     /// Tokens of the prompt.
@@ -75,6 +78,10 @@ pub struct Sequence {
     pub n_computed: usize,
     /// Tokens of the prompt that were found in the prefix tree.
     pub n_cached: usize,
+    /// While it waits, its first tokens that the tree or the disk had when that was looked up last.
+    pub n_found: usize,
+    /// While it waits, its first tokens that one who came before it has too, and computes first.
+    pub n_followed: usize,
     /// Its pages, in order of position.
     pub pages: Vec<u32>,
     /// Whose its pages are.
@@ -92,7 +99,8 @@ pub struct Sequence {
     pub guess: Guess,
     /// The states of its tokens, where it is to be embedded.
     pub pool: Pool,
-    /// Where its answer is in the grammar that it is held to.
+    /// Where its answer is in the grammar that it is held to, since its first batch: a place takes
+    /// memory, and many may wait.
     pub held: Option<Held>,
     /// What was generated, as text.
     pub text: Text,
@@ -118,6 +126,8 @@ impl Sequence {
             tokens,
             n_computed: 0,
             n_cached: 0,
+            n_found: 0,
+            n_followed: 0,
             pages: Vec::new(),
             salt: Salt::new(request.cache_salt.as_deref(), request.public_tokens),
             node: NodeId::ROOT,
@@ -127,11 +137,12 @@ impl Sequence {
             sampler: Sampler::new(request.sampling.clone()),
             guess: Guess::default(),
             pool: Pool::default(),
-            held: request.constraint.as_ref().map(Held::new),
+            held: None,
             text: Text::new(tokenizer, &request.stop.strings, &request.visible),
             said: Vec::new(),
             next_told: 1,
             listeners: vec![listener],
+            sessions: request.session.iter().cloned().collect(),
             answer_key,
             request,
         }
@@ -189,6 +200,15 @@ impl Sequence {
     /// What the tree has of it. One token is left at least, whose logits choose the next.
     pub fn find(&self, tree: &mut PrefixTree) -> Match {
         tree.find(&self.salt, &self.tokens[..self.n_shareable()])
+    }
+
+    /// Looks up how many of its first tokens need not be computed, since they are in the tree or on
+    /// the disk.
+    pub fn look_up(&mut self, tree: &mut PrefixTree, disk: Option<&mut Tier>) {
+        let found = self.find(tree);
+        let n_pages = found.pages.len();
+        let n_kept = disk.map_or(0, |disk| disk.n_kept(self, n_pages));
+        self.n_found = found.n_tokens().max((n_pages + n_kept) * PAGE_LEN);
     }
 
     /// Tokens of it that need not be computed where others computed them.
@@ -260,6 +280,7 @@ impl Sequence {
     /// Gives its pages back; the tree keeps what it noted.
     pub fn release(&mut self, tree: &mut PrefixTree, pool: &mut PagePool) {
         self.note(tree, pool, true);
+        self.n_found = self.n_computed.min(self.n_shareable());
         for page in self.pages.drain(..).rev() {
             pool.release(page);
         }

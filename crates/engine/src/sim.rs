@@ -6,6 +6,7 @@ use crate::batch::Batch;
 use crate::embedding::Pooling;
 use crate::guess::Source;
 use crate::request::{Class, Finished, Output, Request, RequestId, Stop};
+use crate::schedule::Schedule;
 use crate::speculation::Speculate;
 use crate::{AnswerLimits, Core, EngineError, Limits, Stats};
 use device::{Device, embedded, expected};
@@ -19,9 +20,11 @@ use sterna_model::Tokenizer;
 use sterna_runtime::SamplerSettings;
 use sterna_runtime::settings::PAGE_LEN;
 
+mod constraints;
 mod device;
 mod disk;
 mod guesses;
+mod sessions;
 mod time;
 
 /// Tokens of plain text in the tokenizer of the tests.
@@ -222,15 +225,12 @@ fn check_batch(core: &Core, batch: &Batch, seed: u64) {
     assert!(schedule.running.len() <= limits.max_running, "seed {seed}: too many in work");
     // Everybody holds what is in its table, and no page that is written to is another's.
     let mut holders: BTreeMap<u32, u32> = BTreeMap::new();
-    for page in schedule
-        .running
-        .iter()
-        .flat_map(|s| &s.pages)
-        .copied()
-        .chain(schedule.tree.pages())
-        .chain(schedule.sessions.pages())
+    for page in schedule.running.iter().flat_map(|s| &s.pages).copied().chain(schedule.tree.pages())
     {
         *holders.entry(page).or_default() += 1;
+    }
+    for (page, n) in schedule.sessions.pages() {
+        *holders.entry(page).or_default() += n;
     }
     for (&page, &n) in &holders {
         assert_eq!(schedule.pool.holders(page), n, "seed {seed}: holders of page {page}");

@@ -84,6 +84,8 @@ pub struct Wanted<'a> {
 pub struct Drafted {
     /// The guess for each sequence.
     pub guesses: Vec<(u64, Vec<u32>)>,
+    /// What it took to read sequences that were new.
+    pub reading: Duration,
     /// What the rounds took: each guesses one token of every sequence.
     pub took: Duration,
     /// Rounds.

@@ -96,8 +96,10 @@ pub struct DiskStats {
     pub written_bytes: u64,
     /// Bytes of files that made room for others.
     pub evicted_bytes: u64,
-    /// Files that were not written: too many waited, or the system refused.
+    /// Files that were not written since too many waited.
     pub dropped_writes: u64,
+    /// Files that were not written since the system refused.
+    pub failed_writes: u64,
     /// Files that were damaged or could not be read.
     pub refused_files: u64,
 }

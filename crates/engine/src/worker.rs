@@ -125,6 +125,7 @@ impl Worker {
             match order {
                 Order::Load(load) => disk.push(Job::Load(load)),
                 Order::Touch(segments) => disk.push(Job::Touch(segments)),
+                Order::Clear => disk.push(Job::Clear),
                 Order::Save(save, pages) => {
                     let bytes: usize = pages.iter().map(|&page| runner.page(page).len()).sum();
                     if disk.has_room(bytes as u64) {
@@ -154,7 +155,11 @@ impl Worker {
             }
             Command::Fork(session, child, reply) => reply(self.core.fork(&session, &child)),
             Command::EndSession(session, reply) => reply(self.core.end_session(&session)),
-            Command::Flush(reply) => reply(self.core.flush()),
+            Command::Flush(reply) => {
+                let flushed = self.core.flush();
+                self.order();
+                reply(flushed);
+            }
             Command::Drain => return false,
         }
         true

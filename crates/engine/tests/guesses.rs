@@ -3,7 +3,10 @@
 mod common;
 
 use common::{Answer, Machine, ask, hear, model, requests};
-use sterna_engine::{Guessed, Request, Speculate, Stop, When, drafter};
+use std::cell::Cell;
+use std::time::Duration;
+use sterna_engine::speculation::Wanted;
+use sterna_engine::{Drafter, Guessed, Request, Speculate, Stop, When, drafter};
 use sterna_runtime::SamplerSettings;
 
 const NEVER: Speculate = Speculate { lookup: When::Never, model: When::Never, most: 5 };
@@ -52,6 +55,25 @@ fn guesses_change_no_token() {
         }
         assert_eq!(stats.draft_failure, None);
         assert_eq!(stats.pages_used, stats.pages_cached, "no page is held by nobody");
+    }
+}
+
+#[test]
+fn reading_counts_and_what_was_guessed_right_is_read_with_the_next_round() {
+    let draft = |drafter: &mut Drafter, tokens: &[u32]| {
+        let asked = Cell::new(0);
+        let clock = || Duration::from_secs([0, 5, 6][asked.replace(asked.get() + 1)]);
+        let drafted = drafter.draft(&[Wanted { key: 0, tokens, most: 3 }], &clock).unwrap();
+        assert_eq!((drafted.reading.as_secs(), drafted.took.as_secs()), (5, 1));
+        assert_eq!(drafted.n_rounds, 3);
+        drafted.guesses[0].1.clone()
+    };
+    let (mut drafter, mut tokens) = (common::drafter(), (300..340).collect::<Vec<u32>>());
+    for _ in 0..3 {
+        let guess = draft(&mut drafter, &tokens);
+        assert_eq!(guess, draft(&mut common::drafter(), &tokens), "as if it were new");
+        tokens.extend(guess);
+        tokens.push(300);
     }
 }
 

@@ -6,7 +6,7 @@ mod vocabulary;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use sterna_engine::{EngineError, Reply, Request, RequestId, SessionError, Sink, Stats};
+use sterna_engine::{EngineError, Flushed, Reply, Request, RequestId, SessionError, Sink, Stats};
 use sterna_fleet::{
     Facts, Fleet, Item, KeepAlive, Known, Limits, Load, LoadError, Loaded, Running, SetupError,
     Watch,
@@ -39,8 +39,8 @@ impl Backend for Mute {
         reply(false);
     }
 
-    fn flush(&self, reply: Reply<(usize, usize)>) {
-        reply((0, 0));
+    fn flush(&self, reply: Reply<Flushed>) {
+        reply(Flushed::default());
     }
 }
 

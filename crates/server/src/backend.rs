@@ -1,6 +1,8 @@
 //! What the server needs of an engine, so that tests can put a scripted one in its place.
 
-use sterna_engine::{EngineError, Handle, Reply, Request, RequestId, SessionError, Sink, Stats};
+use sterna_engine::{
+    EngineError, Flushed, Handle, Reply, Request, RequestId, SessionError, Sink, Stats,
+};
 
 /// An engine as the server sees it; [`Handle`] is the one that computes.
 pub trait Backend: Send + Sync {
@@ -22,8 +24,8 @@ pub trait Backend: Send + Sync {
     /// Lets a session's pages go; whether there was one.
     fn end_session(&self, session: &str, reply: Reply<bool>);
 
-    /// Empties the response cache and the prefix tree; how many answers and pages they had.
-    fn flush(&self, reply: Reply<(usize, usize)>);
+    /// Empties the response cache and the prefix tree, and the disk below it; what was in them.
+    fn flush(&self, reply: Reply<Flushed>);
 }
 
 impl Backend for Handle {
@@ -47,7 +49,7 @@ impl Backend for Handle {
         Self::end_session(self, session, reply);
     }
 
-    fn flush(&self, reply: Reply<(usize, usize)>) {
+    fn flush(&self, reply: Reply<Flushed>) {
         Self::flush(self, reply);
     }
 }

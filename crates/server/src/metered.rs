@@ -5,7 +5,9 @@ use crate::backend::Backend;
 use crate::quotas::{Meter, locked};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
-use sterna_engine::{EngineError, Output, Reply, Request, RequestId, SessionError, Sink, Stats};
+use sterna_engine::{
+    EngineError, Flushed, Output, Reply, Request, RequestId, SessionError, Sink, Stats,
+};
 
 /// An engine that agents use within their quotas.
 pub struct Metered {
@@ -62,7 +64,7 @@ impl Backend for Metered {
         self.engine.end_session(session, reply);
     }
 
-    fn flush(&self, reply: Reply<(usize, usize)>) {
+    fn flush(&self, reply: Reply<Flushed>) {
         self.engine.flush(reply);
     }
 }

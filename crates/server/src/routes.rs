@@ -114,7 +114,7 @@ const OPENAI: &[Route] = &[
     create(
         "/v1/cache/flush",
         || post(sessions::flush),
-        "Forget kept answers and prefixes",
+        "Forget kept answers and prefixes, on the disk too; what sessions hold stays",
         t::FLUSH,
         &[],
     ),

@@ -18,7 +18,7 @@ use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use sterna_engine::{EngineError, Reply, SessionError};
+use sterna_engine::{EngineError, Flushed, Reply, SessionError};
 use tokio::sync::oneshot;
 
 /// Forks a session; without a name for it, the fork gets one.
@@ -54,7 +54,7 @@ pub async fn end(
     Ok(Json(json!({ "id": session, "object": "session", "deleted": true })))
 }
 
-/// Forgets answers and prefixes that nobody uses, of one model or of all.
+/// Forgets answers and prefixes that nobody uses, on the disk too, of one model or of all.
 pub async fn flush(posted: Posted) -> Result<Json<Value>, ApiError> {
     let app = posted.app.clone();
     let (object, warnings) = parameters(&posted.or_empty(), FLUSH)?;
@@ -63,12 +63,16 @@ pub async fn flush(posted: Posted) -> Result<Json<Value>, ApiError> {
         let name = listed(&app, name)?.name;
         models.retain(|model| model.served.name == name);
     }
-    let (mut answers, mut pages) = (0, 0);
+    let mut sum = Flushed::default();
     for model in models {
-        let (more_answers, more_pages) = ask(|reply| model.served.engine.flush(reply)).await?;
-        (answers, pages) = (answers + more_answers, pages + more_pages);
+        let flushed = ask(|reply| model.served.engine.flush(reply)).await?;
+        sum.answers += flushed.answers;
+        sum.pages += flushed.pages;
+        sum.disk_files += flushed.disk_files;
     }
-    Ok(Json(with_warnings(json!({ "answers": answers, "kv_pages": pages }), warnings)))
+    let Flushed { answers, pages, disk_files } = sum;
+    let answer = json!({ "answers": answers, "kv_pages": pages, "disk_files": disk_files });
+    Ok(Json(with_warnings(answer, warnings)))
 }
 
 /// What an engine replies.

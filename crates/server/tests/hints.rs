@@ -132,5 +132,5 @@ async fn sessions_are_forked_and_ended() {
     assert_eq!(delete("/v1/sessions/other?model=tiny").await.0, 404);
     assert_eq!(delete("/v1/sessions/known?model=none").await.0, 404);
     let flushed = client.post("/v1/cache/flush", json!({})).await;
-    assert_eq!(flushed, json!({ "answers": 2, "kv_pages": 3 }));
+    assert_eq!(flushed, json!({ "answers": 2, "kv_pages": 3, "disk_files": 4 }));
 }

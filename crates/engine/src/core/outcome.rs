@@ -41,6 +41,7 @@ impl Core {
             rest = after;
         }
         let n_new = self.counters.new_tokens - n_before;
+        let took = took + std::mem::take(&mut self.drafting);
         self.forecast.learn_batch(batch, n_new as usize, took);
         said
     }

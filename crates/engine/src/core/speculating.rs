@@ -21,6 +21,7 @@ impl Core {
 
     /// Takes what a draft model guessed.
     pub fn propose(&mut self, mut drafted: Drafted) {
+        self.drafting += drafted.reading + drafted.took;
         let Schedule { running, speculation, limits, .. } = &mut self.schedule;
         for (_, tokens) in &mut drafted.guesses {
             // Its head may be padded further than the model's.

@@ -28,7 +28,7 @@ use std::time::Duration;
 use sterna_formats::FormatError;
 use sterna_runtime::settings::PAGE_LEN;
 use sterna_runtime::{Logits, PagedChunk, Runner};
-use store::Store;
+use store::{Room, Store};
 use thread::{Counters, Disk};
 use tier::Tier;
 
@@ -41,6 +41,8 @@ pub struct Config {
     pub folder: PathBuf,
     /// Bytes that all files in it may take.
     pub limit: u64,
+    /// What the models of a process share of that: each has a clone.
+    pub room: Room,
     /// What changes when the model's bytes do.
     pub identity: Vec<u8>,
     /// Times the disk.
@@ -88,6 +90,8 @@ pub enum Order {
     Load(Load),
     /// These were used, the last one most recently.
     Touch(Vec<SegmentId>),
+    /// Remove all segments of the model.
+    Clear,
 }
 
 /// What the disk tells the core.
@@ -141,13 +145,14 @@ impl Kept {
 /// # Errors
 /// When the folder cannot be used, or nothing fits its limit.
 pub fn open(config: Config, runner: &mut Runner) -> Result<Kept, FormatError> {
-    let Config { folder, limit, identity, clock, log } = config;
+    let Config { folder, limit, room, identity, clock, log } = config;
     let start = clock();
     let (n_tokens, probe) = probe(runner);
     let took = clock().saturating_sub(start);
     let model = PageHash::of_model(&[&identity, &probe]);
     let counters = Arc::new(Counters::default());
-    let (store, held) = Store::open(&folder, limit, model, probe.len(), counters.clone(), log)?;
+    let shared = counters.clone();
+    let (store, held) = Store::open(&folder, limit, room, model, probe.len(), shared, log)?;
     let mut tier = Tier::new(model, probe.len(), held);
     tier.rates.learn_rows(n_tokens, took);
     let started = Disk::start(store, clock, counters);

@@ -70,14 +70,13 @@ impl Schedule {
     /// meanwhile, so that one does not make room for the next.
     fn place(&mut self, arrived: Arrived) -> (Range<usize>, Vec<Fill>) {
         let Self { queue, running, tree, pool, .. } = self;
-        let (first, end) = (arrived.first, arrived.first + arrived.pages.len());
-        let waits = |key| queue.iter().chain(running.iter()).find(|s| s.key == key);
-        let Some(sequence) = arrived.keys.into_iter().find_map(waits) else {
+        // Their tokens and their salt are the load's: those of who waits may part from them.
+        let Arrived { keys, salt, tokens, first, pages, .. } = arrived;
+        let end = first + pages.len();
+        if !queue.iter().chain(running.iter()).any(|s| keys.contains(&s.key)) {
             return (first..first, Vec::new());
-        };
-        // Their tokens are the load's: those of who waits may part from them.
-        let tokens = arrived.tokens;
-        let (salt, found) = (sequence.salt(), tree.find(sequence.salt(), &tokens));
+        }
+        let found = tree.find(&salt, &tokens);
         let start = found.pages.len();
         if start < first || start >= end {
             // Something before them made room meanwhile, or somebody computed all of them.
@@ -86,7 +85,7 @@ impl Schedule {
         let mut held: Vec<u32> = found.pages.last().copied().into_iter().collect();
         held.iter().for_each(|&page| pool.share(page));
         let (mut node, mut fills) = (found.node, Vec::new());
-        for (at, bytes) in (first..).zip(arrived.pages).skip(start - first) {
+        for (at, bytes) in (first..).zip(pages).skip(start - first) {
             if !tree.make_room(pool, 1) {
                 break;
             }

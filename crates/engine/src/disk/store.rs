@@ -13,8 +13,8 @@ use std::cmp::Reverse;
 use std::fs::{DirBuilder, File};
 use std::io::{BufReader, ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 use sterna_formats::atomic::remove_abandoned;
 use sterna_formats::{AtomicFile, FormatError};
@@ -25,6 +25,12 @@ const LOOK_SHARE: u64 = 16;
 /// A segment that is there, with the addresses of its pages.
 pub type Held = (SegmentId, Vec<PageHash>);
 
+/// Bytes that may be written to a folder before the next look at what is there. The stores of a
+/// process share it, so that together they keep to the limit; each other process may exceed it by
+/// what it writes between two looks.
+#[derive(Clone, Debug, Default)]
+pub struct Room(Arc<Mutex<u64>>);
+
 /// A model's part of the folder.
 pub struct Store {
     base: PathBuf,
@@ -32,8 +38,9 @@ pub struct Store {
     limit: u64,
     model: PageHash,
     page_bytes: usize,
-    /// Bytes that may be written before the next look.
-    room: u64,
+    room: Room,
+    /// Whether the last segment could not be written.
+    is_failing: bool,
     counters: Arc<Counters>,
     log: Log,
 }
@@ -47,6 +54,7 @@ impl Store {
     pub fn open(
         base: &Path,
         limit: u64,
+        room: Room,
         model: PageHash,
         page_bytes: usize,
         counters: Arc<Counters>,
@@ -60,8 +68,9 @@ impl Store {
         let folder = base.join(&model.hex()[..32]);
         create_private(&folder).map_err(|error| FormatError::io(&folder, "created", &error))?;
         remove_abandoned(&folder);
-        let (base, room) = (base.to_owned(), 0);
-        let store = Self { base, folder, limit, model, page_bytes, room, counters, log };
+        let (base, is_failing) = (base.to_owned(), false);
+        let store =
+            Self { base, folder, limit, model, page_bytes, room, is_failing, counters, log };
         let mut ids: Vec<SegmentId> = names(&store.folder).collect();
         ids.sort_unstable();
         let held = ids.into_iter().filter_map(|id| Some((id, store.look(id)?))).collect();
@@ -87,7 +96,10 @@ impl Store {
             let problem = format!("needs {bytes} bytes of {}", self.limit);
             return Err(FormatError::new(&path, problem, "allow more bytes for it"));
         }
-        let gone = self.make_room(bytes);
+        // Held until the file is there, since a look at the folder must find it.
+        let room = self.room.clone();
+        let mut room = room.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone = self.make_room(&mut room, bytes);
         let mut file = AtomicFile::create(&path)?;
         file.write(&header.encode())?;
         for page in pages {
@@ -95,6 +107,7 @@ impl Store {
         }
         file.finish_unsynced()?;
         self.counters.written.fetch_add(bytes, Relaxed);
+        self.is_failing = false;
         Ok(gone)
     }
 
@@ -111,10 +124,11 @@ impl Store {
         }
     }
 
-    /// Counts a segment that could not be written, and says why the first time: a full disk would
-    /// say it with every prompt.
-    pub fn note_failure(&self, error: &FormatError) {
-        if self.counters.dropped.fetch_add(1, Relaxed) == 0 {
+    /// Counts a segment that could not be written, and says why the first time since one was: a
+    /// full disk would say it with every prompt.
+    pub fn note_failure(&mut self, error: &FormatError) {
+        self.counters.failed.fetch_add(1, Relaxed);
+        if !std::mem::replace(&mut self.is_failing, true) {
             (self.log)(&format!("{error}; until then keys and values are not kept"));
         }
     }
@@ -126,6 +140,14 @@ impl Store {
             // or is gone, is not remembered as used.
             let file = File::options().write(true).open(self.path(id));
             let _ = file.and_then(|mut file| file.write_all(&segment::MAGIC[..1]));
+        }
+    }
+
+    /// Removes all segments of this model.
+    pub fn clear(&self) {
+        for id in names(&self.folder) {
+            // What stays is as good as before, and is found at the next start.
+            let _ = std::fs::remove_file(self.path(id));
         }
     }
 
@@ -188,9 +210,9 @@ impl Store {
     }
 
     /// Removes the least recently used files until so many bytes more fit; which of this model's.
-    fn make_room(&mut self, bytes: u64) -> Vec<SegmentId> {
-        if let Some(room) = self.room.checked_sub(bytes) {
-            self.room = room;
+    fn make_room(&self, room: &mut u64, bytes: u64) -> Vec<SegmentId> {
+        if let Some(left) = room.checked_sub(bytes) {
+            *room = left;
             return Vec::new();
         }
         let mut files = files(&self.base);
@@ -211,7 +233,7 @@ impl Store {
                 gone.extend((file.path == self.path(file.id)).then_some(file.id));
             }
         }
-        self.room = most.saturating_sub(total).min(share);
+        *room = most.saturating_sub(total).min(share);
         gone
     }
 }

@@ -2,7 +2,7 @@
 
 use super::hash::{PageHash, SegmentId};
 use super::segment::{self, Header};
-use super::store::{Held, Store};
+use super::store::{Held, Room, Store};
 use super::thread::{Counters, Disk, Job};
 use super::{Event, Load, Log, Save};
 use proptest::prelude::*;
@@ -48,18 +48,21 @@ struct Place {
     folder: tempfile::TempDir,
     counters: Arc<Counters>,
     said: Arc<Mutex<Vec<String>>>,
+    room: Room,
 }
 
 impl Place {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self { folder, counters: Arc::default(), said: Arc::default() }
+        let (counters, said, room) = Default::default();
+        Self { folder, counters, said, room }
     }
 
     fn open(&self, model: PageHash, limit: u64) -> Result<(Store, Vec<Held>), FormatError> {
         let said = self.said.clone();
         let log: Log = Box::new(move |text| said.lock().unwrap().push(text.to_owned()));
-        Store::open(self.folder.path(), limit, model, PAGE_BYTES, self.counters.clone(), log)
+        let (counters, room) = (self.counters.clone(), self.room.clone());
+        Store::open(self.folder.path(), limit, room, model, PAGE_BYTES, counters, log)
     }
 
     fn files(&self) -> Vec<PathBuf> {
@@ -261,6 +264,53 @@ fn the_least_recently_used_make_room_the_deepest_first() {
     assert!(place.counters.stats().evicted_bytes >= 2 * bytes);
     let refused = place.open(model(), 10).err().unwrap().to_string();
     assert!(refused.contains("allow more"), "{refused}");
+}
+
+#[test]
+fn the_models_of_a_process_keep_to_the_limit_together() {
+    let place = Place::new();
+    let bytes = segment::file_len(0, 2, PAGE_BYTES);
+    let limit = 64 * bytes;
+    let models = [b"a", b"b", b"c"].map(|name| PageHash::of_model(&[name]));
+    let mut stores = models.map(|model| place.open(model, limit).unwrap().0);
+    for n in 0..64 {
+        for store in &mut stores {
+            let (save, pages) = segment_of(Some(&n.to_string()), 0, 2);
+            store.save(&save, &pages).unwrap();
+            let total: u64 = place.files().iter().map(|file| file.metadata().unwrap().len()).sum();
+            assert!(total <= limit, "{total} bytes of {limit}");
+        }
+    }
+    stores[0].clear();
+    let (store, held) = place.open(models[0], limit).unwrap();
+    assert_eq!(held, [], "what was cleared is gone");
+    drop(store);
+    assert_ne!(place.open(models[1], limit).unwrap().1, [], "another model's stays");
+}
+
+#[test]
+fn a_disk_that_refuses_is_said_each_time_that_it_begins_to() {
+    let place = Place::new();
+    let (mut store, _) = place.open(model(), 1 << 20).unwrap();
+    let (save, pages) = segment_of(None, 0, 3);
+    place.counters.dropped.fetch_add(1, Relaxed);
+    for n in 1..3 {
+        let folder = place.files().first().map(|file| file.parent().unwrap().to_owned());
+        let folder = folder.unwrap_or_else(|| {
+            let mut all = std::fs::read_dir(place.folder.path()).unwrap();
+            all.next().unwrap().unwrap().path()
+        });
+        std::fs::remove_dir_all(&folder).unwrap();
+        for _ in 0..2 {
+            let error = store.save(&save, &pages).unwrap_err();
+            store.note_failure(&error);
+        }
+        assert_eq!(place.said.lock().unwrap().len(), n, "{:?}", place.said);
+        std::fs::create_dir(&folder).unwrap();
+        store.save(&save, &pages).unwrap();
+    }
+    let counted = place.counters.stats();
+    assert_eq!((counted.dropped_writes, counted.failed_writes), (1, 4));
 }
 
 /// A clock that counts how often it is asked.

@@ -27,8 +27,10 @@ pub struct Counters {
     pub written: AtomicU64,
     /// Bytes of files that made room.
     pub evicted: AtomicU64,
-    /// Segments that were not written, since too many waited or the system refused.
+    /// Segments that were not written since too many waited.
     pub dropped: AtomicU64,
+    /// Segments that were not written since the system refused.
+    pub failed: AtomicU64,
     /// Files that were damaged or could not be read.
     pub refused: AtomicU64,
 }
@@ -41,6 +43,7 @@ impl Counters {
             written_bytes: self.written.load(Relaxed),
             evicted_bytes: self.evicted.load(Relaxed),
             dropped_writes: self.dropped.load(Relaxed),
+            failed_writes: self.failed.load(Relaxed),
             refused_files: self.refused.load(Relaxed),
         }
     }
@@ -54,6 +57,8 @@ pub enum Job {
     Save(Save, Vec<Vec<u8>>),
     /// Note that these were used.
     Touch(Vec<SegmentId>),
+    /// Remove all that were written before.
+    Clear,
 }
 
 #[derive(Default)]
@@ -132,7 +137,7 @@ impl Disk {
         let mut queue = self.shared.lock();
         match job {
             Job::Load(load) => queue.loads.push_back(load),
-            Job::Save(..) | Job::Touch(_) => {
+            Job::Save(..) | Job::Touch(_) | Job::Clear => {
                 queue.queued += bytes(&job);
                 queue.others.push_back(job);
             }
@@ -175,7 +180,7 @@ impl Drop for Disk {
 fn bytes(job: &Job) -> u64 {
     match job {
         Job::Save(_, pages) => pages.iter().map(|page| page.len() as u64).sum(),
-        Job::Load(_) | Job::Touch(_) => 0,
+        Job::Load(_) | Job::Touch(_) | Job::Clear => 0,
     }
 }
 
@@ -205,6 +210,7 @@ fn run(store: &mut Store, job: Job, clock: &Clock, events: &Sender<Event>, share
             }
         },
         Job::Touch(segments) => store.touch(&segments),
+        Job::Clear => store.clear(),
     }
     shared.lock().queued -= written;
 }

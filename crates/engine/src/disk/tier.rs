@@ -3,15 +3,20 @@
 //! In: sequences that wait, advance and end; events of the disk. Out: orders. It has no thread and
 //! no file, so that it runs under the simulator as it runs on a machine.
 //!
-//! A sequence waits for the disk once, at most as long as computing would take: then it computes
-//! what has not come.
+//! Pages that are everybody's ([`crate::salt`]) have the addresses that they have without a salt,
+//! and segments of their own; those that follow are their tenant's alone. `tier/loads.rs` is who
+//! waits for which.
+
+mod loads;
 
 use super::hash::{PageHash, SegmentId};
 use super::rates::Rates;
 use super::store::Held;
-use super::{Event, Load, Order, Save};
+use super::{Event, Order, Save};
 use crate::sequence::Sequence;
-use std::collections::{BTreeMap, VecDeque};
+pub use loads::Arrived;
+use loads::Loading;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 use sterna_runtime::settings::PAGE_LEN;
@@ -28,14 +33,6 @@ const LEAST_OF_PROMPT: usize = 8;
 /// The same once an answer ends. Fewer are written with those of the conversation's next turn.
 const LEAST_OF_ANSWER: usize = 4;
 
-/// Bytes of loads that the disk is asked for at once: what comes is kept twice for a moment.
-const MOST_ASKED: usize = 256 << 20;
-/// Sequences with loads of their own at once; more would push each other's pages out.
-const MOST_LOADS: usize = 4;
-/// How long a load may take where nothing is known about computing.
-const LONGEST: Duration = Duration::from_secs(10);
-/// How long it always may: a disk takes a moment to wake, and a busy machine to listen.
-const SHORTEST: Duration = Duration::from_millis(250);
 /// A segment that is used again so soon is not marked as used again.
 const TOUCH_EVERY: Duration = Duration::from_secs(600);
 
@@ -48,55 +45,42 @@ struct Segment {
 
 /// A sequence's addresses, and how far it is with the disk.
 struct Chain {
-    start: PageHash,
+    /// Where the addresses of its first pages begin, which are everybody's.
+    open: PageHash,
+    /// How many those are.
+    n_public: usize,
+    /// Where those of its other pages begin, and where they are after `hashes`.
+    private: [PageHash; 2],
     hashes: Vec<PageHash>,
     progress: Progress,
     /// Its pages that were loaded while it waited.
     loaded: Range<usize>,
 }
 
+impl Chain {
+    /// Where the addresses begin that a page's is one of.
+    fn start(&self, page: usize) -> PageHash {
+        if page < self.n_public { self.open } else { self.private[0] }
+    }
+
+    /// Adds the address of the next page.
+    fn push(&mut self, tokens: &[u32]) {
+        if self.n_public < usize::MAX {
+            self.private[1] = self.private[1].then(tokens);
+        }
+        let before = self.hashes.last().copied().unwrap_or(self.open);
+        let is_open = self.hashes.len() < self.n_public;
+        self.hashes.push(if is_open { before.then(tokens) } else { self.private[1] });
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Progress {
     Untried,
+    /// Until when it waits for its turn.
+    Queued(Duration),
     Loading(u64),
     Over,
-}
-
-/// Pages that follow each other in one segment.
-struct Part {
-    segment: SegmentId,
-    /// Counted from the beginning of the chain.
-    pages: Range<usize>,
-}
-
-/// Pages that sequences wait for.
-struct Loading {
-    /// Who waits.
-    keys: Vec<u64>,
-    start: PageHash,
-    tokens: Vec<u32>,
-    hashes: Vec<PageHash>,
-    /// What was not asked for yet.
-    parts: VecDeque<Part>,
-    n_asked: usize,
-    /// When whoever waits goes on without.
-    deadline: Duration,
-}
-
-/// Pages that came, and for whom.
-pub struct Arrived {
-    /// The load.
-    pub number: u64,
-    /// Who waits for it.
-    pub keys: Vec<u64>,
-    /// All tokens from the first to the end of the last page.
-    pub tokens: Vec<u32>,
-    /// The first page, counted from the beginning of the chain.
-    pub first: usize,
-    /// The pages' bytes.
-    pub pages: Vec<Vec<u8>>,
-    /// Whether there should have been more.
-    pub is_short: bool,
 }
 
 /// The tier.
@@ -152,78 +136,24 @@ impl Tier {
         std::mem::take(&mut self.orders)
     }
 
-    /// When the first of those who wait goes on without the disk.
-    pub fn wakes_at(&self) -> Option<Duration> {
-        self.loads.values().map(|load| load.deadline).min()
-    }
-
-    /// Whether a sequence, of which the tree has `n_found` pages, waits for the disk, which has
-    /// more. There are `n_room` pages of the pool that can be had.
-    pub fn waits(
-        &mut self,
-        sequence: &Sequence,
-        n_found: usize,
-        n_room: usize,
-        now: Duration,
-    ) -> bool {
-        let key = sequence.key;
+    /// Pages of a sequence after the first `n_found` that the disk has and reads quicker than they
+    /// are computed, unless it was waited for already.
+    pub fn n_kept(&mut self, sequence: &Sequence, n_found: usize) -> usize {
         let n_pages = sequence.n_shareable() / PAGE_LEN;
-        let chain = self.chain(sequence, n_pages);
-        match chain.progress {
-            Progress::Over => return false,
-            Progress::Loading(number) => {
-                let is_late = self.loads[&number].deadline <= now;
-                if is_late {
-                    self.leave(key, number);
-                }
-                return !is_late;
-            }
-            Progress::Untried if n_found >= n_pages => return false,
-            Progress::Untried => {}
+        if self.chain(sequence, n_pages).progress == Progress::Over {
+            return 0;
         }
-        let (first, start) = (chain.hashes[n_found], chain.start);
-        if let Some((&number, load)) =
-            self.loads.iter_mut().find(|(_, load)| load.hashes.contains(&first))
-        {
-            load.keys.push(key);
-            self.chains.get_mut(&key).expect("it was just made").progress =
-                Progress::Loading(number);
-            return true;
-        }
-        let parts = self.parts(key, n_found..n_pages);
-        let Some(end) = parts.back().map(|part| part.pages.end) else { return false };
-        let n_loading: usize = self.loads.values().map(|load| load.hashes.len()).sum();
-        let is_full = self.loads.len() >= MOST_LOADS || n_loading + end - n_found > n_room;
-        if is_full && !self.loads.is_empty() {
-            return true;
-        }
-        let n_tokens = (end - n_found) * PAGE_LEN;
-        let n_bytes = (self.n_asked + end - n_found) * self.page_bytes;
-        let is_worth = self.rates.is_worth(n_tokens, n_bytes);
-        let number = self.next_load;
-        let chain = self.chains.get_mut(&key).expect("it was just made");
-        chain.progress = if is_worth { Progress::Loading(number) } else { Progress::Over };
-        if !is_worth {
-            return false;
-        }
-        let load = Loading {
-            keys: vec![key],
-            start,
-            tokens: sequence.tokens[..end * PAGE_LEN].to_vec(),
-            hashes: chain.hashes[n_found..end].to_vec(),
-            parts,
-            n_asked: 0,
-            deadline: now + self.rates.compute_time(n_tokens).unwrap_or(LONGEST).max(SHORTEST),
-        };
-        self.loads.insert(number, load);
-        self.next_load += 1;
-        self.ask();
-        true
+        let parts = self.parts(sequence.key, n_found..n_pages);
+        let n: usize = parts.iter().map(|part| part.pages.len()).sum();
+        if self.rates.is_worth(n * PAGE_LEN, n * self.page_bytes) { n } else { 0 }
     }
 
     /// Notes that a sequence was admitted with so many whole pages of the tree.
     pub fn started(&mut self, sequence: &Sequence, n_found: usize, now: Duration) {
         let chain = self.chain(sequence, n_found);
+        if let Progress::Queued(_) = chain.progress {
+            chain.progress = Progress::Over;
+        }
         let loaded = chain.loaded.start.min(n_found)..chain.loaded.end.min(n_found);
         let due = |segment: &Segment| segment.touched.is_none_or(|at| at + TOUCH_EVERY <= now);
         let used = self.segments_of(sequence.key, n_found);
@@ -252,6 +182,18 @@ impl Tier {
         self.chains.remove(&key);
     }
 
+    /// Forgets all segments, and has their files removed; how many there were.
+    pub fn clear(&mut self) -> usize {
+        let n = self.segments.len();
+        while let Some((&number, _)) = self.loads.first_key_value() {
+            self.end(number);
+        }
+        self.segments.clear();
+        self.pages.clear();
+        self.orders.push(Order::Clear);
+        n
+    }
+
     /// Takes note of an event; the pages that it brought for somebody who still waits.
     pub fn heard(&mut self, event: Event) -> Option<Arrived> {
         match event {
@@ -275,42 +217,6 @@ impl Tier {
         }
     }
 
-    /// Notes which pages of what arrived are in the tree now; `is_over` where no more can follow.
-    pub fn placed(&mut self, number: u64, placed: Range<usize>, is_over: bool) {
-        let Some(load) = self.loads.get(&number) else { return };
-        for key in &load.keys {
-            let chain = self.chains.get_mut(key).expect("who waits has a chain");
-            if chain.loaded.is_empty() {
-                chain.loaded = placed.clone();
-            } else if !placed.is_empty() {
-                chain.loaded.end = placed.end;
-            }
-        }
-        if is_over || load.parts.is_empty() && load.n_asked == 0 {
-            self.end(number);
-        }
-        self.ask();
-    }
-
-    fn arrived(
-        &mut self,
-        number: u64,
-        first: usize,
-        n_wanted: usize,
-        pages: Vec<Vec<u8>>,
-    ) -> Option<Arrived> {
-        // Nobody may wait any more.
-        let load = self.loads.get_mut(&number)?;
-        load.n_asked = load.n_asked.saturating_sub(n_wanted);
-        if pages.is_empty() {
-            self.end(number);
-            return None;
-        }
-        let (keys, is_short) = (load.keys.clone(), pages.len() < n_wanted);
-        let tokens = load.tokens[..(first + pages.len()) * PAGE_LEN].to_vec();
-        Some(Arrived { number, keys, tokens, first, pages, is_short })
-    }
-
     fn segment_pages(&self) -> usize {
         SEGMENT_PAGES.min(SEGMENT_BYTES / self.page_bytes.max(1)).max(1)
     }
@@ -319,94 +225,41 @@ impl Tier {
     fn chain(&mut self, sequence: &Sequence, n_pages: usize) -> &mut Chain {
         let model = self.model;
         let chain = self.chains.entry(sequence.key).or_insert_with(|| {
-            let start = model.with_salt(sequence.request.cache_salt.as_deref());
-            Chain { start, hashes: Vec::new(), progress: Progress::Untried, loaded: 0..0 }
+            let private = model.with_salt(sequence.request.cache_salt.as_deref());
+            Chain {
+                open: model.with_salt(None),
+                n_public: sequence.salt().n_public(),
+                private: [private; 2],
+                hashes: Vec::new(),
+                progress: Progress::Untried,
+                loaded: 0..0,
+            }
         });
         let known = chain.hashes.len();
-        for tokens in sequence.tokens.chunks_exact(PAGE_LEN).take(n_pages).skip(known) {
-            let before = chain.hashes.last().copied().unwrap_or(chain.start);
-            chain.hashes.push(before.then(tokens));
-        }
+        let pages = sequence.tokens.chunks_exact(PAGE_LEN).take(n_pages).skip(known);
+        pages.for_each(|tokens| chain.push(tokens));
         chain
-    }
-
-    /// Where the disk has the pages of a chain, up to the first that it does not have.
-    fn parts(&self, key: u64, pages: Range<usize>) -> VecDeque<Part> {
-        let hashes = &self.chains[&key].hashes;
-        let mut parts: VecDeque<Part> = VecDeque::new();
-        for page in pages {
-            let Some(&segment) = self.pages.get(&hashes[page]) else { break };
-            if !self.segments[&segment].is_written {
-                break;
-            }
-            match parts.back_mut() {
-                Some(part) if part.segment == segment => part.pages.end = page + 1,
-                _ => parts.push_back(Part { segment, pages: page..page + 1 }),
-            }
-        }
-        parts
-    }
-
-    /// Asks the disk for what is wanted, a bounded number of bytes at a time.
-    fn ask(&mut self) {
-        for (&number, load) in &mut self.loads {
-            while let Some(part) = load.parts.front() {
-                let n_pages = part.pages.len();
-                if self.n_asked > 0 && (self.n_asked + n_pages) * self.page_bytes > MOST_ASKED {
-                    return;
-                }
-                self.orders.push(Order::Load(Load {
-                    number,
-                    segment: part.segment,
-                    start: load.start,
-                    tokens: load.tokens[..part.pages.end * PAGE_LEN].to_vec(),
-                    first: part.pages.start,
-                    n_pages,
-                }));
-                load.parts.pop_front();
-                load.n_asked += n_pages;
-                self.n_asked += n_pages;
-            }
-        }
-    }
-
-    /// Ends a load: whoever waits goes on.
-    fn end(&mut self, number: u64) {
-        let Some(load) = self.loads.remove(&number) else { return };
-        for key in load.keys {
-            self.chains.get_mut(&key).expect("who waits has a chain").progress = Progress::Over;
-        }
-    }
-
-    /// Takes a sequence from those who wait for a load, which ends with the last of them.
-    fn leave(&mut self, key: u64, number: u64) {
-        self.chains.get_mut(&key).expect("who waits has a chain").progress = Progress::Over;
-        let load = self.loads.get_mut(&number).expect("who waits has a load");
-        load.keys.retain(|&other| other != key);
-        if load.keys.is_empty() {
-            self.end(number);
-            self.ask();
-        }
     }
 
     /// Orders the pages that a sequence has computed and the disk does not have to be written.
     fn save(&mut self, sequence: &Sequence, least: usize, now: Duration) {
         let n_pages = sequence.n_computed / PAGE_LEN;
         self.chain(sequence, n_pages);
-        let Chain { start, hashes, .. } = &self.chains[&sequence.key];
+        let chain = &self.chains[&sequence.key];
+        let Chain { hashes, n_public, .. } = chain;
         let missing = (0..n_pages).filter(|&page| !self.pages.contains_key(&hashes[page]));
         let missing: Vec<usize> = missing.collect();
         if missing.len() < least {
             return;
         }
         let mut added = Vec::new();
-        let runs = missing.chunk_by(|before, after| before + 1 == *after);
+        let runs = missing.chunk_by(|before, after| before + 1 == *after && after != n_public);
         let most = self.segment_pages();
         for run in runs.flat_map(|run| run.chunks(most)) {
             let pages = run[0]..run[0] + run.len();
             let id = SegmentId { depth: pages.start as u32, last: hashes[pages.end - 1] };
             let tokens = sequence.tokens[..pages.end * PAGE_LEN].to_vec();
-            let save = Save { id, start: *start, tokens, depth: pages.start };
+            let save = Save { id, start: chain.start(pages.start), tokens, depth: pages.start };
             self.orders.push(Order::Save(save, sequence.pages[pages.clone()].to_vec()));
             let hashes = hashes[pages].to_vec();
             added.push((id, Segment { hashes, is_written: false, touched: Some(now) }));

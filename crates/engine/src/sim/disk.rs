@@ -1,6 +1,7 @@
 //! The simulator with a disk that is slow, loses files and damages them, over a restart.
 
 use super::*;
+use crate::core::Flushed;
 use crate::disk::hash::{PageHash, SegmentId};
 use crate::disk::store::Held;
 use crate::disk::tier::Tier;
@@ -58,6 +59,7 @@ impl Fake {
             let at = step + self.rng.random_range(0..6);
             match order {
                 Order::Touch(segments) => assert!(!segments.is_empty()),
+                Order::Clear => self.files.clear(),
                 Order::Load(load) => self.load(load, at),
                 Order::Save(save, pages) => {
                     assert_eq!(pages.len(), hashes(&save).len());
@@ -173,6 +175,12 @@ fn ask(core: &mut Core, device: &mut Device, fake: &mut Fake, request: Request) 
     core.stats().prefilled_tokens - before
 }
 
+/// A process that begins on what the disk has.
+fn start(fake: &mut Fake) -> (Core, Device) {
+    let limits = Limits { max_rows: 4096, ..roomy() };
+    (Core::with_disk(limits, tokenizer(), Some(fake.tier())), Device::new(4096))
+}
+
 #[test]
 fn a_restart_computes_only_what_is_no_whole_page() {
     let mut rng = StdRng::seed_from_u64(8);
@@ -181,10 +189,6 @@ fn a_restart_computes_only_what_is_no_whole_page() {
     let salted = Request { cache_salt: Some("tenant".into()), ..request.clone() };
     let all = request.prompt.len() as u64;
     let mut fake = Fake::new(1, Duration::from_millis(1), 0);
-    let start = |fake: &mut Fake| {
-        let core = Core::with_disk(roomy(), tokenizer(), Some(fake.tier()));
-        (core, Device::new(4096))
-    };
     let (mut core, mut device) = start(&mut fake);
     assert_eq!(ask(&mut core, &mut device, &mut fake, request.clone()), all);
     assert_eq!(core.stats().disk_tokens, 0);
@@ -206,6 +210,106 @@ fn a_restart_computes_only_what_is_no_whole_page() {
     let late = core.wakes_at().unwrap();
     assert!(core.plan(late - Duration::from_millis(1)).parts.is_empty());
     let batch = core.plan(late);
-    assert_eq!(batch.n_rows(), 512, "it is computed");
+    assert_eq!(batch.n_rows() as u64, all, "it is computed");
     device.run(&core, &batch);
+}
+
+// proves B25: what all tenants may have in common is theirs on the disk too, and nothing else is.
+#[test]
+fn what_is_public_is_found_on_the_disk_by_every_tenant_and_what_is_private_by_its_own() {
+    let mut rng = StdRng::seed_from_u64(22);
+    let system = tokens(&mut rng, 20 * PAGE_LEN);
+    let private = [&system[..], &tokens(&mut rng, 20 * PAGE_LEN + 5)].concat();
+    let other = [&system[..], &tokens(&mut rng, 20 * PAGE_LEN + 5)].concat();
+    let ask_as = |fake: &mut Fake, salt: &str, prompt: &[u32]| {
+        let (mut core, mut device) = start(fake);
+        let request = Request {
+            cache_salt: Some(salt.into()),
+            public_tokens: system.len(),
+            ..plain(prompt.to_vec(), 1, salt, Class::Default)
+        };
+        let rows = ask(&mut core, &mut device, fake, request);
+        (rows, core.stats().disk_tokens)
+    };
+    let n = |pages: usize| (pages * PAGE_LEN) as u64;
+    for sent in [&private, &other] {
+        let mut fake = Fake::new(1, Duration::from_millis(1), 0);
+        assert_eq!(ask_as(&mut fake, "first", sent), (n(40) + 5, 0));
+        assert_eq!(ask_as(&mut fake, "second", &private), (n(20) + 5, n(20)));
+        assert_eq!(ask_as(&mut fake, "first", sent), (5, n(40)));
+        assert_eq!(fake.files.len(), 6, "the public pages are there once");
+    }
+}
+
+/// A disk that has some prompts of ten pages, and requests for them.
+fn kept_prompts(rng: &mut StdRng, n: usize) -> (Fake, Vec<Request>) {
+    let mut fake = Fake::new(1, Duration::from_secs(1), 0);
+    let (mut core, mut device) = start(&mut fake);
+    let mut request = || plain(tokens(rng, 10 * PAGE_LEN + 5), 4, "a", Class::Default);
+    let requests: Vec<Request> = (0..n).map(|_| request()).collect();
+    for request in &requests {
+        ask(&mut core, &mut device, &mut fake, request.clone());
+    }
+    (fake, requests)
+}
+
+fn n_loads(core: &mut Core) -> usize {
+    core.orders().iter().filter(|order| matches!(order, Order::Load(_))).count()
+}
+
+#[test]
+fn nobody_waits_long_for_loads_of_others_and_who_is_urgent_not_at_all() {
+    let (mut fake, requests) = kept_prompts(&mut StdRng::seed_from_u64(23), 7);
+    let (mut core, _) = start(&mut fake);
+    let submit = |core: &mut Core, n: usize, class| {
+        let request = Request { class, ..requests[n].clone() };
+        core.submit(Duration::ZERO, RequestId(n as u64), request);
+        core.plan(Duration::ZERO)
+    };
+    for n in 0..6 {
+        assert!(submit(&mut core, n, Class::Batch).parts.is_empty());
+        assert_eq!(n_loads(&mut core), usize::from(n < 4), "the others wait for their turn");
+    }
+    assert!(submit(&mut core, 6, Class::Interactive).parts.is_empty());
+    assert_eq!(n_loads(&mut core), 1, "it does not wait for theirs");
+    // As long as computing takes, and no longer.
+    let late = core.wakes_at().unwrap();
+    let all: usize = requests.iter().map(|request| request.prompt.len()).sum();
+    let mut rows = core.plan(late - Duration::from_millis(1)).n_rows();
+    assert_eq!(rows, 0);
+    for _ in 0..2 {
+        let batch = core.plan(late);
+        rows += batch.n_rows();
+        let logits = vec![0.0; batch.parts.len() * VOCABULARY];
+        core.complete(late, Duration::from_secs(1), &batch, &logits);
+    }
+    assert!(rows >= all && n_loads(&mut core) == 0, "{rows} of {all} rows are computed");
+}
+
+#[test]
+fn an_urgent_sequence_computes_where_the_loads_of_others_take_all_pages() {
+    let (mut fake, requests) = kept_prompts(&mut StdRng::seed_from_u64(24), 2);
+    let limits = Limits { n_pages: 15, ..roomy() };
+    let mut core = Core::with_disk(limits, tokenizer(), Some(fake.tier()));
+    for (n, class) in [Class::Batch, Class::Interactive].into_iter().enumerate() {
+        let request = Request { class, ..requests[n].clone() };
+        core.submit(Duration::ZERO, RequestId(n as u64), request);
+        let batch = core.plan(Duration::ZERO);
+        assert_eq!(batch.n_rows(), n * requests[n].prompt.len());
+    }
+}
+
+#[test]
+fn a_flush_forgets_what_is_on_the_disk_and_nobody_waits_for_it() {
+    let (mut fake, requests) = kept_prompts(&mut StdRng::seed_from_u64(25), 2);
+    let (mut core, mut device) = start(&mut fake);
+    core.submit(Duration::ZERO, RequestId(0), requests[0].clone());
+    assert!(core.plan(Duration::ZERO).parts.is_empty());
+    assert_eq!(core.flush(), Flushed { disk_files: 2, ..Flushed::default() });
+    fake.obey(core.orders(), &device, 0);
+    assert_eq!((fake.files.len(), core.wakes_at()), (0, None));
+    assert_eq!(core.plan(Duration::ZERO).n_rows(), requests[0].prompt.len());
+    let (mut core, _) = start(&mut fake);
+    let rows = ask(&mut core, &mut device, &mut fake, requests[1].clone());
+    assert_eq!(rows, requests[1].prompt.len() as u64);
 }

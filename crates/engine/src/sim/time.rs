@@ -1,7 +1,9 @@
-//! The core in simulated time: deadlines, the response cache and sessions.
+//! The core in simulated time: deadlines and the response cache.
 
 use super::*;
 use crate::CacheControl;
+use crate::speculation::Drafted;
+use crate::stats::Histogram;
 
 /// What a batch takes on the simulated machine.
 fn cost(batch: &Batch) -> Duration {
@@ -11,7 +13,7 @@ fn cost(batch: &Batch) -> Duration {
 }
 
 /// Runs requests that come at these times; when each was answered, and who was refused.
-fn replay(
+pub fn replay(
     core: &mut Core,
     device: &mut Device,
     requests: Vec<(Duration, Request)>,
@@ -56,8 +58,14 @@ fn machine() -> (Core, Device) {
 #[test]
 fn at_three_times_the_load_the_machine_is_still_of_use() {
     let mut rng = StdRng::seed_from_u64(11);
-    let mut request =
-        |deadline| Request { deadline, ..plain(tokens(&mut rng, 40), 16, "agent", Class::Default) };
+    let prefix = tokens(&mut rng, 64);
+    // Every other one begins as the others do.
+    let mut n_drawn = 0;
+    let mut request = |deadline| {
+        n_drawn += 1;
+        let prompt = [&prefix[..n_drawn % 2 * 64], &tokens(&mut rng, 40)].concat();
+        Request { deadline, ..plain(prompt, 16, "agent", Class::Default) }
+    };
     let (mut core, mut device) = machine();
     let flood = (0..300).map(|_| (Duration::ZERO, request(None))).collect();
     let (answered, _) = replay(&mut core, &mut device, flood);
@@ -80,6 +88,34 @@ fn at_three_times_the_load_the_machine_is_still_of_use() {
     assert_eq!(core.stats().deadlines.iter().sum::<u64>(), failed.len() as u64);
 }
 
+// What is there already takes no time.
+#[test]
+fn a_prompt_that_is_cached_or_shared_meets_a_deadline_in_which_it_could_not_be_read() {
+    let mut rng = StdRng::seed_from_u64(16);
+    let prefix = tokens(&mut rng, 2_000);
+    let mut request = |n_prefix, n_new, deadline| {
+        let prompt = [&prefix[..n_prefix], &tokens(&mut rng, 16)].concat();
+        let deadline = Some(Duration::from_millis(deadline));
+        Request { deadline, ..plain(prompt, n_new, "agent", Class::Default) }
+    };
+    let limits = Limits { max_running: 32, ..roomy() };
+    let (mut core, mut device) = (Core::new(limits, tokenizer()), Device::new(limits.n_pages));
+    let at = Duration::from_secs;
+    let first = (1..5).map(|n| (at(0), request(0, 8 * n, 10_000))).collect();
+    assert_eq!(replay(&mut core, &mut device, first).1, [], "the forecast learns");
+    // All of them ask at once for what none of them has: the prefix is read once, in a second.
+    let sharing = (0..32).map(|_| (at(10), request(2_000, 8, 2_300))).collect();
+    assert_eq!(replay(&mut core, &mut device, sharing).1, []);
+    // It is in the tree now, and is not read again.
+    let cached = vec![(at(20), request(2_000, 8, 500))];
+    assert_eq!(replay(&mut core, &mut device, cached).1, []);
+    assert_eq!(core.stats().finished, [0, 37, 0, 0]);
+    core.flush();
+    let fresh = vec![(at(30), request(2_000, 8, 500))];
+    let (_, failed) = replay(&mut core, &mut device, fresh);
+    assert!(matches!(failed[..], [EngineError::TooLate { .. }]), "{failed:?}");
+}
+
 #[test]
 fn a_deadline_that_passes_ends_a_request_and_not_those_who_listen_longer() {
     let mut rng = StdRng::seed_from_u64(12);
@@ -91,6 +127,26 @@ fn a_deadline_that_passes_ends_a_request_and_not_those_who_listen_longer() {
     assert_eq!(failed, [EngineError::DeadlineMissed]);
     assert_eq!(answered.keys().collect::<Vec<_>>(), [&RequestId(1)]);
     assert_eq!((core.stats().coalesced, core.stats().deadlines), (1, [0, 1]));
+}
+
+#[test]
+fn a_draft_models_time_is_part_of_the_forecast() {
+    let mut rng = StdRng::seed_from_u64(21);
+    let mut refused = |reading| {
+        let (mut core, mut device) = machine();
+        let first = plain(tokens(&mut rng, 40), 16, "a", Class::Default);
+        core.submit(Duration::ZERO, RequestId(0), first);
+        while !core.is_idle() {
+            core.propose(Drafted { reading, ..Drafted::default() });
+            let batch = core.plan(Duration::ZERO);
+            let logits = device.run(&core, &batch);
+            core.complete(Duration::ZERO, Duration::from_millis(10), &batch, &logits);
+        }
+        let deadline = Some(Duration::from_secs(1));
+        let hasty = plain(tokens(&mut rng, 40), 16, "a", Class::Default);
+        !core.submit(Duration::ZERO, RequestId(1), Request { deadline, ..hasty }).is_empty()
+    };
+    assert!(!refused(Duration::ZERO) && refused(Duration::from_millis(100)));
 }
 
 // proves A19
@@ -128,39 +184,26 @@ fn an_answer_that_is_kept_is_told_without_computing() {
     assert_eq!(seen, [(0, None), (8, Some(at(5))), (0, None), (0, None)]);
     let stats = core.stats().answers;
     assert_eq!((stats.hits, stats.misses, stats.entries), (1, 2, 1));
-    assert_eq!((batches(&core), core.flush().0), (24, 1));
+    // A request that is answered is counted once, however it was.
+    let counted = core.stats();
+    let all = [&counted.ttft, &counted.e2e, &counted.queue, &counted.prefill, &counted.answer_len];
+    assert_eq!(all.map(Histogram::count), [4; 5]);
+    assert_eq!((batches(&core), core.flush().answers), (24, 1));
     assert_eq!(core.stats().pages_used, 0);
 }
 
-// proves B32
 #[test]
-fn forks_of_a_session_take_no_pages_until_they_part() {
-    let mut rng = StdRng::seed_from_u64(14);
-    let (mut core, mut device) = (Core::new(roomy(), tokenizer()), Device::new(4096));
-    let prompt = tokens(&mut rng, 1_000);
-    let session = Some("a".to_owned());
-    let first = Request { session, ..plain(prompt.clone(), 1, "a", Class::Default) };
-    replay(&mut core, &mut device, vec![(Duration::ZERO, first)]);
-    let used = core.stats().pages_used;
-    for child in 0..8 {
-        assert_eq!(core.fork("a", &format!("child-{child}")), Ok(1_000));
+fn a_kept_embedding_has_no_first_token_to_wait_for() {
+    let mut rng = StdRng::seed_from_u64(17);
+    let answers = AnswerLimits { bytes: 1 << 20, ttl: Duration::from_secs(10) };
+    let limits = Limits { answers, ..roomy() };
+    let (mut core, mut device) = (Core::new(limits, tokenizer()), Device::new(limits.n_pages));
+    let read = plain(tokens(&mut rng, 40), 0, "a", Class::Default);
+    for _ in 0..2 {
+        replay(&mut core, &mut device, vec![(Duration::ZERO, read.clone())]);
     }
-    assert_eq!(core.stats().pages_used, used);
-    assert!(core.fork("b", "c").is_err());
-    // Others fill the cache; what the session holds stays.
-    for i in 0..80 {
-        let other = plain(tokens(&mut rng, 900), 1, "b", Class::Default);
-        replay(&mut core, &mut device, vec![(Duration::from_secs(i), other)]);
-    }
-    let before = core.stats().prefilled_tokens;
-    let children = (0..8).map(|i| {
-        let prompt = [&prompt[..], &tokens(&mut rng, 5)].concat();
-        let session = Some(format!("child-{i}"));
-        (Duration::from_secs(99), Request { session, ..plain(prompt, 1, "a", Class::Default) })
-    });
-    replay(&mut core, &mut device, children.collect());
-    assert_eq!(core.stats().prefilled_tokens - before, 8 * 5);
-    assert!(core.end_session("a") && !core.end_session("a"));
+    let counted = core.stats();
+    assert_eq!((counted.answers.hits, counted.ttft.count(), counted.e2e.count()), (1, 0, 2));
 }
 
 // proves B25

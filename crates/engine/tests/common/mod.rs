@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use sterna_engine::disk::store::Room;
 use sterna_engine::{
     AnswerLimits, Class, Drafter, Extras, Finished, Grammars, Handle, Limits, Output, Request,
     Speculate, Stop, TokenLogprob, Wanted, When, disk, start_with,
@@ -80,6 +81,7 @@ impl Machine {
         let config = disk::Config {
             folder: folder.to_owned(),
             limit: 1 << 30,
+            room: Room::default(),
             identity: identity.into(),
             // Nothing takes any time, so that nothing is too slow.
             clock: Box::new(|| Duration::ZERO),

@@ -89,7 +89,12 @@ pub const FAMILIES: &[Family] = &[
     counter(
         "sterna_kv_disk_dropped_writes_total",
         |m| m.stats.disk.dropped_writes as f64,
-        "Files of keys and values not written: the disk was behind, or refused.",
+        "Files of keys and values not written, since the disk was behind.",
+    ),
+    counter(
+        "sterna_kv_disk_failed_writes_total",
+        |m| m.stats.disk.failed_writes as f64,
+        "Files of keys and values not written, since the system refused.",
     ),
     counter(
         "sterna_kv_disk_refused_files_total",

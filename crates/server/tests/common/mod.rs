@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use sterna_engine::{
-    AgentStats, EngineError, FinishReason, Finished, Guessed, Histogram, Output, Pooling, Reply,
-    Request, RequestId, SessionError, Sink, State, Stats, TokenLogprob,
+    AgentStats, EngineError, FinishReason, Finished, Flushed, Guessed, Histogram, Output, Pooling,
+    Reply, Request, RequestId, SessionError, Sink, State, Stats, TokenLogprob,
 };
 use sterna_server::{
     Agents, Backend, CacheStats, KeepAlive, LOAD_BOUNDS, Listed, Model, Models, Options, Served,
@@ -120,8 +120,8 @@ impl Backend for Fake {
         reply(session.ends_with("/known"));
     }
 
-    fn flush(&self, reply: Reply<(usize, usize)>) {
-        reply((2, 3));
+    fn flush(&self, reply: Reply<Flushed>) {
+        reply(Flushed { answers: 2, pages: 3, disk_files: 4 });
     }
 }
 

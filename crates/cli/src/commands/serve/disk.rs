@@ -4,6 +4,7 @@ use super::open::clock;
 use crate::probes;
 use crate::show::{self, bad_input};
 use std::path::{Path, PathBuf};
+use sterna_engine::disk::store::Room;
 use sterna_engine::disk::{self, Config, Kept};
 use sterna_formats::MappedFile;
 use sterna_model::Model;
@@ -24,6 +25,9 @@ pub struct DiskArgs {
     /// [default: beside the prepared weights].
     #[arg(long, value_name = "DIR", requires = "kv_disk_size")]
     kv_disk: Option<PathBuf>,
+    /// What all models share of that space.
+    #[arg(skip)]
+    room: Room,
 }
 
 impl DiskArgs {
@@ -45,7 +49,8 @@ impl DiskArgs {
         let files: Vec<&Path> = model.checkpoint().files().iter().map(MappedFile::path).collect();
         let identity = content_of(&files)?.as_bytes().to_vec();
         let log = Box::new(|said: &str| show::warn(said));
-        let config = Config { folder: folder.clone(), limit, identity, clock: clock(), log };
+        let (place, room) = (folder.clone(), self.room.clone());
+        let config = Config { folder: place, limit, room, identity, clock: clock(), log };
         let kept = disk::open(config, runner)?;
         let (n_tokens, space, folder) = (kept.n_tokens(), show::bytes(limit), folder.display());
         info!(
