@@ -2,7 +2,7 @@
 //!
 //! In: models on disk, and who loads them ([`Load`]). Out: [`sterna_server::Models`]. One lock
 //! guards the manager and the models in memory; loads and unloads run on threads of their own, and
-//! a model that leaves is waited for until nobody has it any more. [`Watch`] looks at the time and
+//! a model that leaves is waited for until its engine has answered. [`Watch`] looks at the time and
 //! at the machine's memory.
 
 mod watch;
@@ -18,7 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use sterna_measure::clock::{Clock, RealClock};
 use sterna_server::{
-    Agents, CacheStats, InMemory, KeepAlive, Listed, Model, Models, Status, Unavailable, Waiting,
+    Agents, CacheStats, InMemory, KeepAlive, Lease, Listed, Model, Models, Status, Unavailable,
+    Waiting,
 };
 use tokio::sync::oneshot;
 
@@ -44,7 +45,7 @@ struct Shared {
 }
 
 /// Where who waits hears what became of it.
-type Answer = oneshot::Sender<Result<Arc<Model>, Unavailable>>;
+type Answer = oneshot::Sender<Result<Lease, Unavailable>>;
 
 struct Inside {
     manager: Manager,
@@ -58,6 +59,15 @@ struct Inside {
 struct Resident {
     model: Arc<Model>,
     engine: Box<dyn Running>,
+}
+
+impl Resident {
+    /// Whether somebody is about to ask it, or it has not answered. Who still reads what it said
+    /// does not use it, however slowly.
+    fn is_in_use(&self) -> bool {
+        // In this order: what is asked under a lease is open before the lease ends.
+        self.engine.is_alive() && (self.model.n_leases() > 0 || self.engine.n_open() > 0)
+    }
 }
 
 impl Fleet {
@@ -131,10 +141,7 @@ impl Fleet {
         self.drain();
         let models: Vec<Resident> =
             self.shared.lock().models.iter_mut().filter_map(Option::take).collect();
-        for Resident { model, engine } in models {
-            drop(model);
-            engine.stop();
-        }
+        models.into_iter().for_each(|resident| resident.engine.stop());
     }
 
     fn id(&self, name: &str) -> Option<ModelId> {
@@ -155,8 +162,15 @@ impl Shared {
         self.started + self.clock.now()
     }
 
-    /// Gives the manager an event, after those who went away meanwhile: nothing is done for them.
+    /// Gives the manager an event, after what went away meanwhile: engines that failed, and who
+    /// waited, for whom nothing is done any more.
     fn apply(self: &Arc<Self>, inside: &mut Inside, event: Event) {
+        for model in inside.dead() {
+            if let Some(resident) = inside.models[model.0].take() {
+                resident.engine.stop();
+            }
+            self.give(inside, Event::Died(model));
+        }
         let gone = inside.waiting.iter().filter(|(_, (_, sender))| sender.is_closed());
         for ticket in gone.map(|(&ticket, _)| ticket).collect::<Vec<_>>() {
             inside.waiting.remove(&ticket);
@@ -226,21 +240,20 @@ impl Shared {
         let mut inside = self.lock();
         if inside.is_ending {
             drop(inside);
-            drop(resident.model);
             return resident.engine.stop();
         }
         inside.models[model.0] = Some(resident);
         self.apply(&mut inside, Event::Loaded(model, seconds));
     }
 
-    /// Waits until nobody has a model, and frees its memory; on a thread of its own.
+    /// Waits until a model has answered, and frees its memory; on a thread of its own.
     fn unload(self: Arc<Self>, model: ModelId) {
         let resident = loop {
             let mut inside = self.lock();
             match &inside.models[model.0] {
                 // The fleet has ended.
                 None => return,
-                Some(resident) if !resident.model.is_in_use() => {
+                Some(resident) if !resident.is_in_use() => {
                     break inside.models[model.0].take();
                 }
                 Some(_) => {}
@@ -248,15 +261,25 @@ impl Shared {
             drop(inside);
             std::thread::sleep(DRAIN_POLL);
         };
-        if let Some(Resident { model, engine }) = resident {
-            drop(model);
-            engine.stop();
+        if let Some(resident) = resident {
+            resident.engine.stop();
         }
         self.apply(&mut self.lock(), Event::Unloaded(model));
     }
 }
 
 impl Inside {
+    /// Models that should answer, and whose engines failed. Those that leave do so anyway, and at
+    /// the end all engines end.
+    fn dead(&self) -> Vec<ModelId> {
+        let residents = self.models.iter().zip(self.manager.entries()).enumerate();
+        let dead = residents.filter(|(_, (resident, entry))| {
+            let is_dead = resident.as_ref().is_some_and(|resident| !resident.engine.is_alive());
+            is_dead && entry.state == State::In && !self.is_ending
+        });
+        dead.map(|(i, _)| ModelId(i)).collect()
+    }
+
     /// Answers who waits, with the model or why it cannot be had.
     fn answer(&mut self, ticket: Ticket, refusal: Option<Refusal>) {
         let Some((model, sender)) = self.waiting.remove(&ticket) else { return };
@@ -265,7 +288,7 @@ impl Inside {
             Some(Refusal::Failed(why)) => Err(Unavailable::Failed(why)),
             None => {
                 let resident = self.models[model.0].as_ref();
-                Ok(resident.expect("what is served is in memory").model.clone())
+                Ok(Lease::new(&resident.expect("what is served is in memory").model))
             }
         };
         // Who has gone needs no answer.
@@ -325,7 +348,7 @@ impl Models for Fleet {
     fn unload(&self, name: &str) -> bool {
         let Some(model) = self.id(name) else { return false };
         let mut inside = self.shared.lock();
-        let is_in = inside.manager.entries()[model.0].state == State::In;
+        let is_in = inside.manager.entries()[model.0].is_evictable();
         self.shared.apply(&mut inside, Event::Unload(model));
         is_in
     }

@@ -61,10 +61,13 @@ pub trait Running: Send {
     /// Requests that have not ended.
     fn n_open(&self) -> usize;
 
+    /// Whether it can answer; one that failed never will again.
+    fn is_alive(&self) -> bool;
+
     /// Takes no new requests from now on.
     fn drain(&self);
 
-    /// Finishes what it has, and frees its memory; returns when that is done.
+    /// Finishes what it has, if it can, and frees its memory; returns when that is done.
     fn stop(self: Box<Self>);
 }
 

@@ -55,6 +55,8 @@ pub enum Event {
     LoadFailed(ModelId, String),
     /// A model's last answer is given and its memory is free.
     Unloaded(ModelId),
+    /// A model's engine failed, and its memory is free.
+    Died(ModelId),
     /// The state of the machine's memory.
     Memory(Reading),
     /// Time passed; these models are answering somebody.
@@ -151,13 +153,14 @@ impl Manager {
                 assert!(entry.state == State::Leaving, "it was told to go");
                 entry.state = State::Out;
             }
+            Event::Died(model) => self.died(now, model, &mut actions),
             Event::Memory(reading) => self.relieve(now, reading, &mut actions),
             Event::Tick(in_use) => self.tick(now, &in_use, &mut actions),
             Event::Keep(model, time) => self.entries[model.0].spec.keep_alive = time,
             Event::Pin(model) => self.entries[model.0].spec.is_pinned = true,
             Event::Unpin(model) => self.entries[model.0].spec.is_pinned = false,
             Event::Unload(model) => {
-                if self.entries[model.0].state == State::In {
+                if self.entries[model.0].is_evictable() {
                     self.unload(model, Reason::Asked, &mut actions);
                 }
             }
@@ -347,15 +350,28 @@ impl Manager {
     }
 
     fn unload(&mut self, model: ModelId, reason: Reason, actions: &mut Vec<Action>) {
+        self.leave(model, State::Leaving, reason);
+        actions.push(Action::Unload(model, reason));
+    }
+
+    fn leave(&mut self, model: ModelId, to: State, reason: Reason) {
         let entry = &mut self.entries[model.0];
         assert!(entry.state == State::In, "only what is in memory can go");
         if std::mem::take(&mut entry.is_guess) {
             self.counters.wasted_bytes += entry.spec.bytes;
         }
-        entry.state = State::Leaving;
+        entry.state = to;
         entry.forget(entry.last_used);
         self.counters.evictions[reason as usize] += 1;
-        actions.push(Action::Unload(model, reason));
+    }
+
+    /// A model whose engine failed is loaded again when it is asked for; a pinned one at once.
+    fn died(&mut self, now: Duration, model: ModelId, actions: &mut Vec<Action>) {
+        self.leave(model, State::Out, Reason::Died);
+        let spec = &self.entries[model.0].spec;
+        if spec.is_pinned && !self.lacks(spec.bytes, &[]) {
+            self.load(now, model, actions);
+        }
     }
 
     /// Lets a fifth of what is held go when the machine's memory runs out. What is leaving already

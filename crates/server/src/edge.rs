@@ -7,7 +7,7 @@ use crate::app::{App, Options};
 use crate::body;
 use crate::dialect::Dialect;
 use crate::errors::ApiError;
-use crate::model::Model;
+use crate::model::Lease;
 use crate::models;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request, State};
@@ -40,8 +40,8 @@ async fn answer(app: &App, request: Request, next: Next) -> Response {
     let request = request.map(|body| body::within(body, within));
     match admit(app, request).await {
         Err(error) => error.into_response(),
-        // The model stays in memory until the handler has it, or has given its answer.
-        Ok((request, _model)) => {
+        // The model stays in memory until the handler has asked it, or has given its answer.
+        Ok((request, _lease)) => {
             // A handler shares nothing that a panic could leave half-changed: what it submitted is
             // cancelled while the stack unwinds.
             let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;
@@ -51,7 +51,7 @@ async fn answer(app: &App, request: Request, next: Next) -> Response {
 }
 
 /// Who may ask, and once the model that it wants is in memory.
-async fn admit(app: &App, mut request: Request) -> Result<(Request, Option<Arc<Model>>), ApiError> {
+async fn admit(app: &App, mut request: Request) -> Result<(Request, Option<Lease>), ApiError> {
     identify(app, &mut request)?;
     if !may_want_a_model(&request) {
         return Ok((request, None));
@@ -60,8 +60,8 @@ async fn admit(app: &App, mut request: Request) -> Result<(Request, Option<Arc<M
     let whole = Request::from_parts(parts.clone(), body);
     let body = Bytes::from_request(whole, &()).await?;
     let agent = parts.headers.get(AGENT_HEADER).and_then(|agent| agent.to_str().ok());
-    let model = models::lease(app, parts.uri.path(), &body, agent).await?;
-    Ok((Request::from_parts(parts, body.into()), model))
+    let lease = models::lease(app, parts.uri.path(), &body, agent).await?;
+    Ok((Request::from_parts(parts, body.into()), lease))
 }
 
 /// Checks the key, and writes down which agent asks where the key says so: keys of agents open too.

@@ -107,7 +107,7 @@ pub use cost::Cost;
 pub use incoming::{Connection, Incoming};
 pub use keep_alive::KeepAlive;
 pub use keys::Keys;
-pub use model::{Model, Served};
+pub use model::{Lease, Model, Served};
 pub use models::{Listed, Models, Status, Unavailable, Waiting};
 pub use quotas::Quotas;
 pub use serve::serve;

@@ -12,7 +12,7 @@ use crate::dialect::Dialect;
 use crate::errors::ApiError;
 use crate::fields::Fields;
 use crate::keep_alive::KeepAlive;
-use crate::model::Model;
+use crate::model::{Lease, Model};
 use crate::ollama::untag;
 use crate::posted::Posted;
 use crate::tables::LOAD;
@@ -26,14 +26,15 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// A model that will be there, or why it will not. Dropping it ends the wait.
-pub type Waiting = oneshot::Receiver<Result<Arc<Model>, Unavailable>>;
+pub type Waiting = oneshot::Receiver<Result<Lease, Unavailable>>;
 
 /// Who keeps models in memory.
 pub trait Models: Send + Sync {
     /// All models there are, in memory or not.
     fn list(&self) -> Vec<Listed>;
 
-    /// Those in memory, also while they finish what they have.
+    /// Those in memory, also while they finish what they have. To have one of these is not to use
+    /// it: its engine may end meanwhile.
     fn ready(&self) -> Vec<Arc<Model>>;
 
     /// Waits for a model, by one of its names, for an agent; for an operator where there is none.
@@ -269,7 +270,7 @@ pub async fn lease(
     path: &str,
     body: &[u8],
     header_agent: Option<&str>,
-) -> Result<Option<Arc<Model>>, ApiError> {
+) -> Result<Option<Lease>, ApiError> {
     let Ok(wanted) = serde_json::from_slice::<Wanted<'_>>(body) else { return Ok(None) };
     let agent = wanted.agent_id.as_deref().or(header_agent).unwrap_or_default();
     let Ok(mut name) = name_for(app, agent, wanted.model.as_deref()) else { return Ok(None) };
@@ -281,9 +282,9 @@ pub async fn lease(
     Ok(Some(arrival(waiting).await?))
 }
 
-async fn arrival(waiting: Waiting) -> Result<Arc<Model>, ApiError> {
+async fn arrival(waiting: Waiting) -> Result<Lease, ApiError> {
     match waiting.await {
-        Ok(model) => Ok(model?),
+        Ok(lease) => Ok(lease?),
         Err(_) => {
             let message = "the server is shutting down and loads no model";
             let status = StatusCode::SERVICE_UNAVAILABLE;

@@ -141,6 +141,17 @@ fn a_smaller_limit_holds_at_once() {
     assert_eq!(actions, [Action::Unload(ModelId(0), Reason::Room)]);
 }
 
+#[test]
+fn a_model_whose_engine_failed_is_loaded_again_a_pinned_one_at_once() {
+    let mut manager = with_loaded(&[40, 40], 100, &[0, 1]);
+    manager.handle(SECOND, Event::Pin(ModelId(0)));
+    let load = |model| Action::Load(ModelId(model), 40);
+    assert_eq!(manager.handle(SECOND, Event::Died(ModelId(0))), [load(0)]);
+    assert_eq!(manager.handle(SECOND, Event::Died(ModelId(1))), []);
+    assert_eq!(manager.handle(SECOND, ask(1, 1, "a")), [load(1)]);
+    assert_eq!(manager.counters().evictions[Reason::Died as usize], 2);
+}
+
 /// What a shell would have in flight, and when it ends.
 struct Schedule {
     rng: StdRng,

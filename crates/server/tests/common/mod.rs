@@ -17,8 +17,8 @@ use sterna_engine::{
     Request, RequestId, SessionError, Sink, State, Stats, TokenLogprob,
 };
 use sterna_server::{
-    Agents, Backend, CacheStats, KeepAlive, LOAD_BOUNDS, Listed, Model, Models, Options, Served,
-    Status, Unavailable, Waiting, router,
+    Agents, Backend, CacheStats, KeepAlive, LOAD_BOUNDS, Lease, Listed, Model, Models, Options,
+    Served, Status, Unavailable, Waiting, router,
 };
 use tokio::sync::oneshot;
 use tower::ServiceExt;
@@ -215,7 +215,7 @@ pub fn served(name: &str, template: Option<&str>, engine: Arc<Fake>) -> Served {
 }
 
 /// Where somebody hears what became of the model that he waits for.
-pub type Answer = oneshot::Sender<Result<Arc<Model>, Unavailable>>;
+pub type Answer = oneshot::Sender<Result<Lease, Unavailable>>;
 
 /// Models that are there, as a script says.
 pub struct Scripted {
@@ -245,7 +245,7 @@ impl Scripted {
     pub fn arrive(&self, result: Result<(), Unavailable>) {
         let (model, waiting) = self.away.lock().unwrap().remove(0);
         for sender in waiting {
-            drop(sender.send(result.clone().map(|()| model.clone())));
+            drop(sender.send(result.clone().map(|()| Lease::new(&model))));
         }
     }
 }
@@ -286,7 +286,7 @@ impl Models for Scripted {
         let (sender, waiting) = oneshot::channel();
         let is_it = |model: &Arc<Model>| model.names().any(|known| known == name);
         if let Some(model) = self.models.iter().find(|model| is_it(model)) {
-            drop(sender.send(Ok(model.clone())));
+            drop(sender.send(Ok(Lease::new(model))));
             return Some(waiting);
         }
         let mut away = self.away.lock().unwrap();

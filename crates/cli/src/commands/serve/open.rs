@@ -20,7 +20,7 @@ use sterna_model::artifact::PLAN_KEY;
 use sterna_runtime::settings::PAGE_LEN;
 use sterna_runtime::{Memory, Program, Runner, Settings};
 use sterna_server::Served;
-use tracing::warn;
+use tracing::{error, warn};
 
 /// How models are opened.
 pub struct Loader {
@@ -82,6 +82,7 @@ impl Load for Loader {
 
 /// An engine that runs.
 struct Engine {
+    model: String,
     handle: Handle,
     thread: JoinHandle<()>,
 }
@@ -92,7 +93,7 @@ impl Engine {
         // Dropped, so that the thread sees that nobody can ask any more.
         drop(self.handle);
         if self.thread.join().is_err() {
-            tracing::error!("an engine's thread panicked");
+            error!("the engine of model `{}` panicked, which is a mistake of ours", self.model);
         }
     }
 }
@@ -100,6 +101,10 @@ impl Engine {
 impl Running for Engine {
     fn n_open(&self) -> usize {
         self.handle.n_open()
+    }
+
+    fn is_alive(&self) -> bool {
+        !self.thread.is_finished()
     }
 
     fn drain(&self) {
@@ -144,7 +149,7 @@ fn open(item: &Item, loader: &Loader) -> anyhow::Result<(Served, Engine, u64)> {
         tokenizer,
     };
     let taken = program.memory().total() as u64;
-    Ok((served, Engine { handle, thread }, taken))
+    Ok((served, Engine { model: item.name.clone(), handle, thread }, taken))
 }
 
 /// When a file was made, in seconds since 1970.
