@@ -1,8 +1,9 @@
 //! Which models are in memory: from events to actions, without a clock, a thread or a file.
 //!
 //! In: requests for models, the ends of loads and unloads, readings of memory, the time. Out: what
-//! to load, what to unload, whom to answer. What is held never exceeds the budget: a model's bytes
-//! count from the moment that its load begins until its unload has ended. Whoever waits is served
+//! to load, what to unload, whom to answer. What is held never grows beyond the budget: a model's
+//! bytes count from the moment that its load begins until its unload has ended; where the budget
+//! falls, models go until it is kept. Whoever waits is served
 //! in order of arrival, by model: nobody overtakes, so nobody starves. Who makes room is the lowest
 //! by [`crate::score`]; pinned models never do, and what many use right now only for somebody who
 //! has waited a minute.
@@ -164,7 +165,14 @@ impl Manager {
                     self.unload(model, Reason::Asked, &mut actions);
                 }
             }
-            Event::Limit(bytes) => self.set_limit(now, bytes, &mut actions),
+            Event::Limit(bytes) => {
+                self.limits.bytes = bytes;
+                self.trial.set_limit(bytes);
+            }
+        }
+        // What was on its way when the limit fell, or was pinned, may be too much.
+        if self.staying() > self.limits.bytes {
+            self.shrink(now, self.limits.bytes, Reason::Room, false, &mut actions);
         }
         self.admit(now, &mut actions);
         self.counters.peak_bytes = self.counters.peak_bytes.max(self.held());
@@ -384,12 +392,6 @@ impl Manager {
         }
     }
 
-    fn set_limit(&mut self, now: Duration, bytes: u64, actions: &mut Vec<Action>) {
-        self.limits.bytes = bytes;
-        self.trial.set_limit(bytes);
-        self.shrink(now, bytes, Reason::Room, false, actions);
-    }
-
     /// Lets models go until so many bytes are left.
     fn shrink(
         &mut self,
@@ -400,9 +402,7 @@ impl Manager {
         actions: &mut Vec<Action>,
     ) {
         for victim in self.by_score(now, spares_hot) {
-            let leaving = self.entries.iter().filter(|entry| entry.state == State::Leaving);
-            let leaving: u64 = leaving.map(Entry::held).sum();
-            if self.held() - leaving <= target {
+            if self.staying() <= target {
                 return;
             }
             self.unload(victim, reason, actions);
@@ -430,6 +430,12 @@ impl Manager {
     /// Bytes of all models that are in memory, on the way there, or leaving.
     pub fn held(&self) -> u64 {
         self.entries.iter().map(Entry::held).sum()
+    }
+
+    /// Those of them that are not leaving.
+    fn staying(&self) -> u64 {
+        let stays = self.entries.iter().filter(|entry| entry.state != State::Leaving);
+        stays.map(Entry::held).sum()
     }
 
     /// The models.
