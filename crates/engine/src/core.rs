@@ -176,7 +176,7 @@ impl Core {
         let mut listener = Listener::new(now, id, request, true);
         if same.n_new() > 0 {
             (listener.first_token, listener.last_token) = (Some(now), Some(now));
-            self.counters.ttft.add(0.0);
+            self.counters.ttft.add(request.waited.as_secs_f64());
         }
         same.listeners.push(listener);
         Some(same.said.iter().map(|output| (id, output.clone())).collect())
@@ -192,12 +192,12 @@ impl Core {
     ) -> Vec<Said> {
         self.agents.of(&request.agent).new_tokens += kept.finished.new_tokens as u64;
         for histogram in [&mut self.counters.ttft, &mut self.counters.e2e] {
-            histogram.add(0.0);
+            histogram.add(request.waited.as_secs_f64());
         }
         self.counters.finished[usize::from(kept.finished.reason == FinishReason::Length)] += 1;
         let finished = Finished {
             cached_tokens: kept.finished.prompt_tokens,
-            queue_seconds: 0.0,
+            queue_seconds: request.waited.as_secs_f64(),
             prefill_seconds: 0.0,
             decode_seconds: 0.0,
             is_coalesced: false,

@@ -22,6 +22,7 @@ pub fn check(
     n_cached: usize,
 ) -> Result<(), EngineError> {
     let Some(deadline) = sequence.request.deadline else { return Ok(()) };
+    let deadline = deadline.saturating_sub(sequence.request.waited);
     let rank = fairness::rank(sequence.class(), Duration::ZERO);
     let is_ahead =
         |s: &&Sequence| fairness::rank(s.class(), now.saturating_sub(s.arrived())) <= rank;

@@ -120,6 +120,7 @@ impl Fleet {
         match waiting.blocking_recv() {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(Unavailable::TooLarge(why) | Unavailable::Failed(why))) => Err(why),
+            Ok(Err(Unavailable::QueueFull(n))) => Err(format!("{n} requests wait for it already")),
             Err(_) => Err("the server is shutting down".into()),
         }
     }
@@ -286,6 +287,7 @@ impl Inside {
         let answer = match refusal {
             Some(Refusal::TooLarge(why)) => Err(Unavailable::TooLarge(why)),
             Some(Refusal::Failed(why)) => Err(Unavailable::Failed(why)),
+            Some(Refusal::QueueFull) => Err(Unavailable::QueueFull(self.manager.limits().waiting)),
             None => {
                 let resident = self.models[model.0].as_ref();
                 Ok(Lease::new(&resident.expect("what is served is in memory").model))

@@ -32,6 +32,8 @@ pub struct Limits {
     pub bytes: u64,
     /// Models in memory.
     pub models: usize,
+    /// Requests that may wait for one of them.
+    pub waiting: usize,
 }
 
 /// What happened.
@@ -94,6 +96,8 @@ pub enum Refusal {
     TooLarge(String),
     /// Loading it failed.
     Failed(String),
+    /// As many wait for it as may.
+    QueueFull,
 }
 
 /// Who has waited so long may displace what many use right now.
@@ -194,9 +198,11 @@ impl Manager {
         }
         if is_in {
             self.serve(now, model, ticket, actions);
-        } else {
+        } else if self.waiting.iter().filter(|w| w.model == model).count() < self.limits.waiting {
             self.waiting.push_back(Waiter { ticket, model, since: now });
             self.admit(now, actions);
+        } else {
+            actions.push(Action::Refuse(ticket, Refusal::QueueFull));
         }
         if let Some(agent) = agent {
             self.look_ahead(now, agent, model, actions);

@@ -137,7 +137,7 @@ fn known(name: &str) -> Known {
 fn fleet(names: &[&str]) -> (Fleet, Arc<Stage>) {
     let stage = Arc::<Stage>::default();
     let known = names.iter().map(|name| known(name)).collect();
-    let limits = Limits { bytes: 100, models: usize::MAX };
+    let limits = Limits { bytes: 100, models: usize::MAX, waiting: 1000 };
     let loader = Box::new(Loader(stage.clone()));
     (Fleet::new(known, loader, limits, Arc::default(), noon, Watch::default()).unwrap(), stage)
 }
@@ -146,7 +146,7 @@ fn fleet(names: &[&str]) -> (Fleet, Arc<Stage>) {
 /// the memory of a machine under `root`.
 fn watchful(n_models: usize, keep_alive: KeepAlive, root: &Path) -> Fleet {
     let models = (0..n_models).map(|i| Known { keep_alive, ..known(&format!("m{i}")) });
-    let limits = Limits { bytes: 600, models: usize::MAX };
+    let limits = Limits { bytes: 600, models: usize::MAX, waiting: 1000 };
     let loader = Box::new(Loader(Arc::default()));
     let beat = Duration::from_millis(2);
     let watch = Watch { root: root.to_owned(), beat, beats_per_reading: 1 };
@@ -249,7 +249,6 @@ fn status(fleet: &Fleet, name: &str) -> Status {
 fn failure(waiting: Waiting) -> String {
     match waiting.blocking_recv().unwrap() {
         Err(Unavailable::Failed(why) | Unavailable::TooLarge(why)) => why,
-        Err(full) => panic!("{full:?}"),
         Err(full) => panic!("{full:?}"),
         Ok(lease) => panic!("{} was loaded", lease.model().served.name),
     }
@@ -383,7 +382,7 @@ fn the_end_is_told_to_who_waits_and_to_the_engines() {
 #[test]
 fn models_and_agents_that_do_not_go_together_are_refused() {
     let new = |models: Vec<Known>, agents: Vec<Agent>| {
-        let limits = Limits { bytes: 100, models: usize::MAX };
+        let limits = Limits { bytes: 100, models: usize::MAX, waiting: 1000 };
         let loader = Box::new(Loader(Arc::default()));
         let agents = Arc::new(Agents::new(agents, Agent::default()));
         Fleet::new(models, loader, limits, agents, noon, Watch::default()).err()

@@ -23,6 +23,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::sync::Arc;
+use sterna_engine::EngineError;
 use tokio::sync::oneshot;
 
 /// A model that will be there, or why it will not. Dropping it ends the wait.
@@ -67,6 +68,8 @@ pub enum Unavailable {
     TooLarge(String),
     /// It could not be loaded.
     Failed(String),
+    /// So many wait for it already.
+    QueueFull(usize),
 }
 
 /// Where a model is.
@@ -231,6 +234,7 @@ impl From<Unavailable> for ApiError {
         let (code, message) = match unavailable {
             Unavailable::TooLarge(message) => ("model_too_large", message),
             Unavailable::Failed(message) => ("model_load_failed", message),
+            Unavailable::QueueFull(waiting) => return EngineError::QueueFull { waiting }.into(),
         };
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message).about("model")
     }
@@ -278,8 +282,13 @@ pub async fn lease(
         untag(app, &mut name);
     }
     let Some(waiting) = app.models.want(&name, Some(agent)) else { return Ok(None) };
-    Notes::current().note().model = Some(name);
-    Ok(Some(arrival(waiting).await?))
+    let asked = (app.options.now)();
+    let lease = arrival(waiting).await?;
+    let waited = (app.options.now)().duration_since(asked).unwrap_or_default();
+    let notes = Notes::current();
+    let mut noted = notes.note();
+    (noted.model, noted.waited) = (Some(name), waited);
+    Ok(Some(lease))
 }
 
 async fn arrival(waiting: Waiting) -> Result<Lease, ApiError> {

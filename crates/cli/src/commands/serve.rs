@@ -31,6 +31,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use sterna_fleet::{Fleet, KeepAlive};
+use sterna_measure::clock::RealClock;
 use sterna_server::{Incoming, Keys, Models, Options, Status, Tls, Traces};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -255,7 +256,8 @@ impl Args {
         let mut compute = self.compute.clone();
         compute.hidden = true;
         let (disk, speculate) = (self.disk.clone(), self.speculate.clone());
-        Ok(Loader { compute, sizes, disk, speculate, template: self.template()? })
+        let (template, clock) = (self.template()?, RealClock::new());
+        Ok(Loader { compute, sizes, disk, speculate, template, clock })
     }
 
     /// What may change while it runs.

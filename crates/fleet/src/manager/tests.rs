@@ -12,7 +12,7 @@ fn spec(name: &str, bytes: u64) -> Spec {
 }
 
 fn limits(bytes: u64) -> Limits {
-    Limits { bytes, models: usize::MAX }
+    Limits { bytes, models: usize::MAX, waiting: 1000 }
 }
 
 fn ask(ticket: Ticket, model: usize, agent: &str) -> Event {
@@ -142,6 +142,20 @@ fn a_smaller_limit_holds_at_once() {
 }
 
 #[test]
+fn no_more_wait_for_a_model_than_may() {
+    let limits = Limits { waiting: 2, ..limits(100) };
+    let mut manager = Manager::new(vec![spec("a", 10), spec("b", 10)], limits);
+    let load = |model| Action::Load(ModelId(model), 10);
+    assert_eq!(manager.handle(SECOND, ask(1, 0, "a")), [load(0)]);
+    assert_eq!(manager.handle(SECOND, ask(2, 0, "b")), []);
+    let full = Action::Refuse(3, Refusal::QueueFull);
+    assert_eq!(manager.handle(SECOND, ask(3, 0, "c")), [full]);
+    assert_eq!(manager.handle(SECOND, ask(4, 1, "c")), [load(1)]);
+    manager.handle(SECOND, Event::Gone(1));
+    assert_eq!(manager.handle(SECOND, ask(5, 0, "c")), []);
+}
+
+#[test]
 fn what_was_on_its_way_or_pinned_when_the_limit_fell_goes_too() {
     let mut manager = with_loaded(&[40, 40], 100, &[0]);
     manager.handle(SECOND, Event::Pin(ModelId(0)));
@@ -189,7 +203,8 @@ impl Schedule {
         });
         let specs: Vec<Spec> = specs.collect();
         let models = if rng.random_bool(0.3) { rng.random_range(1..4) } else { usize::MAX };
-        let limits = Limits { bytes: rng.random_range(40..120), models };
+        let waiting = rng.random_range(1..20);
+        let limits = Limits { bytes: rng.random_range(40..120), models, waiting };
         let (due, open, answered) = Default::default();
         let manager = Manager::new(specs, limits);
         Self { rng, manager, now: Duration::from_secs(1_000_000), due, open, answered }

@@ -34,6 +34,8 @@ pub struct Loader {
     pub speculate: SpeculateArgs,
     /// A chat template instead of their own.
     pub template: Option<String>,
+    /// The engines' time, which begins before any request comes.
+    pub clock: RealClock,
 }
 
 impl Loader {
@@ -130,7 +132,9 @@ fn open(item: &Item, loader: &Loader) -> anyhow::Result<(Served, Engine, u64)> {
         speculate: speculate.how(),
         drafter: speculate.drafter(compute, &tokenizer)?,
     };
-    let started = sterna_engine::start_with(runner, tokenizer.clone(), limits, clock(), extras);
+    let time = loader.clock;
+    let clock: sterna_engine::Clock = Box::new(move || time.now());
+    let started = sterna_engine::start_with(runner, tokenizer.clone(), limits, clock, extras);
     let (handle, thread) = started.context("the system starts no thread for the engine")?;
     let spelled = |token: Option<u32>| Some(tokenizer.token(token?)?.to_owned());
     let served = Served {
