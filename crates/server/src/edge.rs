@@ -8,10 +8,9 @@ use crate::body;
 use crate::dialect::Dialect;
 use crate::errors::ApiError;
 use crate::model::Lease;
-use crate::models;
+use crate::{models, routes};
 use axum::body::Bytes;
-use axum::extract::{FromRequest, Request, State};
-use axum::http::header::CONTENT_TYPE;
+use axum::extract::{FromRequest, MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -53,14 +52,14 @@ async fn answer(app: &App, request: Request, next: Next) -> Response {
 /// Who may ask, and once the model that it wants is in memory.
 async fn admit(app: &App, mut request: Request) -> Result<(Request, Option<Lease>), ApiError> {
     identify(app, &mut request)?;
-    if !may_want_a_model(&request) {
+    if !asks_a_model(&request) {
         return Ok((request, None));
     }
     let (parts, body) = request.into_parts();
     let whole = Request::from_parts(parts.clone(), body);
     let body = Bytes::from_request(whole, &()).await?;
     let agent = parts.headers.get(AGENT_HEADER).and_then(|agent| agent.to_str().ok());
-    let lease = models::lease(app, parts.uri.path(), &body, agent).await?;
+    let lease = models::lease(app, parts.uri.path(), body.clone(), agent).await?;
     Ok((Request::from_parts(parts, body.into()), lease))
 }
 
@@ -89,18 +88,10 @@ fn identify(app: &App, request: &mut Request) -> Result<(), ApiError> {
     }
 }
 
-/// Posts here do not ask a model.
-const OF_OPERATORS: [&str; 4] = ["/models/", "/v1/models/", "/v1/cache/", "/api/show"];
-
-/// Whether a request may have a body that names a model to be asked: what operators post names one
-/// too, but to load it or let it go, who wants to see one does not ask it, and uploads are no JSON.
-fn may_want_a_model(request: &Request) -> bool {
-    let path = request.uri().path();
-    let is_about = |prefix: &&str| path.starts_with(*prefix);
-    let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    request.method() == Method::POST
-        && !OF_OPERATORS.iter().any(is_about)
-        && !kind.is_some_and(|kind| kind.starts_with("multipart/"))
+/// Whether a request's route asks a model.
+fn asks_a_model(request: &Request) -> bool {
+    let matched = request.extensions().get::<MatchedPath>();
+    request.method() == Method::POST && matched.is_some_and(|path| routes::asks(path.as_str()))
 }
 
 fn panicked() -> ApiError {

@@ -273,7 +273,12 @@ pub fn models(model: Served, options: &Options) -> Arc<dyn Models> {
 
 impl Models for Scripted {
     fn list(&self) -> Vec<Listed> {
-        let here = self.models.iter().map(|model| listed(model, Status::Loaded));
+        let orders = self.orders.lock().unwrap();
+        let is_pinned = |name: &str| orders.contains(&format!("pin {name} true"));
+        let here = self.models.iter().map(|model| Listed {
+            is_pinned: is_pinned(&model.served.name),
+            ..listed(model, Status::Loaded)
+        });
         let away = self.away.lock().unwrap();
         here.chain(away.iter().map(|(model, _)| listed(model, Status::Unloaded))).collect()
     }
