@@ -18,8 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use sterna_measure::clock::{Clock, RealClock};
 use sterna_server::{
-    Agents, CacheStats, InMemory, KeepAlive, Lease, Listed, Model, Models, Status, Unavailable,
-    Waiting,
+    Agents, CacheStats, Counted, InMemory, KeepAlive, Lease, Listed, Model, Models, Past, Status,
+    Unavailable, Waiting,
 };
 use tokio::sync::oneshot;
 
@@ -51,6 +51,8 @@ struct Inside {
     manager: Manager,
     /// Those in memory, by [`ModelId`].
     models: Vec<Option<Resident>>,
+    /// What those counted that were in memory, by [`ModelId`].
+    before: Vec<Option<Counted>>,
     waiting: BTreeMap<Ticket, (ModelId, Answer)>,
     next_ticket: Ticket,
     is_ending: bool,
@@ -93,6 +95,7 @@ impl Fleet {
         let state = Inside {
             manager: Manager::new(known.iter().map(spec).collect(), limits),
             models: known.iter().map(|_| None).collect(),
+            before: vec![None; known.len()],
             waiting: BTreeMap::new(),
             next_ticket: 0,
             is_ending: false,
@@ -167,7 +170,7 @@ impl Shared {
     /// waited, for whom nothing is done any more.
     fn apply(self: &Arc<Self>, inside: &mut Inside, event: Event) {
         for model in inside.dead() {
-            if let Some(resident) = inside.models[model.0].take() {
+            if let Some(resident) = inside.take(model) {
                 resident.engine.stop();
             }
             self.give(inside, Event::Died(model));
@@ -255,7 +258,7 @@ impl Shared {
                 // The fleet has ended.
                 None => return,
                 Some(resident) if !resident.is_in_use() => {
-                    break inside.models[model.0].take();
+                    break inside.take(model);
                 }
                 Some(_) => {}
             }
@@ -270,6 +273,17 @@ impl Shared {
 }
 
 impl Inside {
+    /// Takes a model out, but keeps what it counted.
+    fn take(&mut self, model: ModelId) -> Option<Resident> {
+        let resident = self.models[model.0].take()?;
+        let mut counted = Counted::of(&resident.model);
+        if let Some(before) = &self.before[model.0] {
+            counted.add(before);
+        }
+        self.before[model.0] = Some(counted);
+        Some(resident)
+    }
+
     /// Models that should answer, and whose engines failed. Those that leave do so anyway, and at
     /// the end all engines end.
     fn dead(&self) -> Vec<ModelId> {
@@ -329,6 +343,18 @@ impl Models for Fleet {
     fn ready(&self) -> Vec<Arc<Model>> {
         let inside = self.shared.lock();
         inside.models.iter().flatten().map(|resident| resident.model.clone()).collect()
+    }
+
+    fn past(&self) -> Vec<Past> {
+        let inside = self.shared.lock();
+        let all = self.shared.known.iter().zip(&inside.models).zip(&inside.before);
+        let past = all.filter(|((_, resident), before)| resident.is_some() || before.is_some());
+        let past = past.map(|((known, resident), before)| Past {
+            name: known.item.name.clone(),
+            model: resident.as_ref().map(|resident| resident.model.clone()),
+            before: before.clone().unwrap_or_default(),
+        });
+        past.collect()
     }
 
     fn want(&self, name: &str, agent: Option<&str>) -> Option<Waiting> {

@@ -29,7 +29,7 @@ impl Backend for Mute {
     fn cancel(&self, _: RequestId) {}
 
     fn stats(&self) -> Stats {
-        Stats::default()
+        Stats { batches: 3, running: 1, ..Stats::default() }
     }
 
     fn fork(&self, _: &str, _: &str, reply: Reply<Result<usize, SessionError>>) {
@@ -302,6 +302,25 @@ fn to_look_at_a_model_or_to_read_what_it_said_does_not_keep_it() {
         std::thread::yield_now();
     }
     assert_eq!((looked.len(), evicted(&watched, "idle")), (1, 1));
+}
+
+#[test]
+fn what_a_model_counted_is_kept_when_it_leaves() {
+    let (fleet, stage) = fleet(&["a", "b"]);
+    let check = |expected: &[&str]| {
+        let all = fleet.past().into_iter().map(|past| (past.counted().stats, past.name));
+        let all = all.map(|(stats, name)| format!("{name} {} {}", stats.batches, stats.running));
+        assert_eq!(all.collect::<Vec<_>>(), expected);
+    };
+    fleet.load_now("a").unwrap();
+    check(&["a 3 1"]);
+    fleet.load_now("b").unwrap();
+    check(&["a 3 0", "b 3 1"]);
+    fleet.load_now("a").unwrap();
+    check(&["a 6 1", "b 3 0"]);
+    *stage.dead.lock().unwrap() = Some("a".into());
+    fleet.load_now("a").unwrap();
+    check(&["a 9 1", "b 3 0"]);
 }
 
 #[test]

@@ -14,6 +14,7 @@ use crate::fields::Fields;
 use crate::keep_alive::KeepAlive;
 use crate::model::{Lease, Model};
 use crate::ollama::{self, untag};
+use crate::past::Past;
 use crate::posted::{LARGE_BODY, Posted, aside};
 use crate::tables::LOAD;
 use axum::Json;
@@ -37,6 +38,9 @@ pub trait Models: Send + Sync {
     /// Those in memory, also while they finish what they have. To have one of these is not to use
     /// it: its engine may end meanwhile.
     fn ready(&self) -> Vec<Arc<Model>>;
+
+    /// Those that are or were in memory, with what they counted.
+    fn past(&self) -> Vec<Past>;
 
     /// Waits for a model, by one of its names, for an agent; for an operator where there is none.
     /// `None` where there is no such model.

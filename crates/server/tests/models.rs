@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use sterna_engine::Class;
-use sterna_server::{Agent, Agents, Options, Quotas, Unavailable, router};
+use sterna_server::{Agent, Agents, Counted, Options, Quotas, Unavailable, router};
 
 const COMPLETIONS: &str = "/v1/completions";
 
@@ -219,6 +219,35 @@ async fn the_cache_is_shown_under_both_names_and_to_prometheus() {
     ] {
         assert!(metrics.contains(line), "{line} in {metrics}");
     }
+}
+
+#[tokio::test]
+async fn what_models_counted_before_they_left_memory_is_still_counted() {
+    let (client, models) = client(Vec::new());
+    let counted = |new_tokens| {
+        let mut counted = Counted::default();
+        (counted.stats.new_tokens, counted.stats.waiting) = (new_tokens, 9);
+        counted.stats.finished[0] = 1;
+        counted.stats.e2e.add(0.5);
+        counted
+    };
+    let before = [("here".to_owned(), counted(5)), ("org/away".to_owned(), counted(7))];
+    models.before.lock().unwrap().extend(before);
+    let (_, metrics) = client.get("/metrics", &[]).await;
+    for line in [
+        "vllm:generation_tokens_total{model_name=\"here\",engine=\"0\"} 5\n",
+        "vllm:generation_tokens_total{model_name=\"org/away\",engine=\"0\"} 7\n",
+        "vllm:e2e_request_latency_seconds_count{model_name=\"org/away\",engine=\"0\"} 1\n",
+        "vllm:num_requests_waiting{model_name=\"here\",engine=\"0\"} 2\n",
+    ] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
+    assert!(!metrics.contains("vllm:num_requests_waiting{model_name=\"org/away\""));
+    let get = async |path| serde_json::from_str::<Value>(&client.get(path, &[]).await.1).unwrap();
+    let stats = get("/api/v1/stats").await;
+    assert_eq!(stats["models"].as_array().unwrap().len(), 1);
+    assert_eq!(stats["models"][0]["stats"]["new_tokens"], 5);
+    assert_eq!(get("/api/v1/batch/metrics").await["total_requests"], 1 + 1 + 2 + 1);
 }
 
 #[tokio::test]

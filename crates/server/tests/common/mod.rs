@@ -17,8 +17,8 @@ use sterna_engine::{
     Request, RequestId, SessionError, Sink, State, Stats, TokenLogprob,
 };
 use sterna_server::{
-    Agents, Backend, CacheStats, KeepAlive, LOAD_BOUNDS, Lease, Listed, Model, Models, Options,
-    Served, Status, Unavailable, Waiting, router,
+    Agents, Backend, CacheStats, Counted, KeepAlive, LOAD_BOUNDS, Lease, Listed, Model, Models,
+    Options, Past, Served, Status, Unavailable, Waiting, router,
 };
 use tokio::sync::oneshot;
 use tower::ServiceExt;
@@ -226,6 +226,8 @@ pub struct Scripted {
     pub orders: Mutex<Vec<String>>,
     /// Whether the server ends.
     pub is_ending: AtomicBool,
+    /// What models counted before.
+    pub before: Mutex<Vec<(String, Counted)>>,
 }
 
 impl Scripted {
@@ -238,6 +240,7 @@ impl Scripted {
             away: Mutex::new(away.collect()),
             orders: Mutex::default(),
             is_ending: AtomicBool::new(false),
+            before: Mutex::default(),
         })
     }
 
@@ -285,6 +288,22 @@ impl Models for Scripted {
 
     fn ready(&self) -> Vec<Arc<Model>> {
         self.models.clone()
+    }
+
+    fn past(&self) -> Vec<Past> {
+        let before = self.before.lock().unwrap();
+        let of = |name: &str| before.iter().find(|(of, _)| of == name).map(|(_, c)| c.clone());
+        let here = self.models.iter().map(|model| Past {
+            name: model.served.name.clone(),
+            model: Some(model.clone()),
+            before: of(&model.served.name).unwrap_or_default(),
+        });
+        let away = self.away.lock().unwrap();
+        let gone = away.iter().filter_map(|(model, _)| {
+            let (name, model) = (model.served.name.clone(), None);
+            Some(Past { before: of(&name)?, name, model })
+        });
+        here.chain(gone).collect()
     }
 
     fn want(&self, name: &str, _agent: Option<&str>) -> Option<Waiting> {
