@@ -400,12 +400,14 @@ fn the_end_is_told_to_who_waits_and_to_the_engines() {
 
 #[test]
 fn models_and_agents_that_do_not_go_together_are_refused() {
-    let new = |models: Vec<Known>, agents: Vec<Agent>| {
+    let anybody = |model: Option<&str>| Agent { model: model.map(Into::into), ..Agent::default() };
+    let with = |models: Vec<Known>, agents: Vec<Agent>, anybody: Agent| {
         let limits = Limits { bytes: 100, models: usize::MAX, waiting: 1000 };
         let loader = Box::new(Loader(Arc::default()));
-        let agents = Arc::new(Agents::new(agents, Agent::default()));
+        let agents = Arc::new(Agents::new(agents, anybody));
         Fleet::new(models, loader, limits, agents, noon, Watch::default()).err()
     };
+    let new = |models, agents| with(models, agents, anybody(None));
     assert_eq!(new(Vec::new(), Vec::new()), Some(SetupError::NoModel));
     let twice = Known { aliases: vec!["a".into()], ..known("b") };
     assert_eq!(new(vec![known("a"), twice], Vec::new()), Some(SetupError::SameName("a".into())));
@@ -414,4 +416,7 @@ fn models_and_agents_that_do_not_go_together_are_refused() {
     let expected = "agent `x` is given model `llana`, which is not here; did you mean `llama`?";
     assert_eq!(wrong, expected);
     assert_eq!(new(vec![known("llana")], vec![agent]), None);
+    let wrong = with(vec![known("llama")], Vec::new(), anybody(Some("llana"))).unwrap();
+    let expected = "[anonymous] is given model `llana`, which is not here; did you mean `llama`?";
+    assert_eq!(wrong.to_string(), expected);
 }
