@@ -132,7 +132,7 @@ impl Manager {
             counters: Counters::default(),
             is_pressed: false,
             predictor: Predictor::default(),
-            trial: Trial::new(limits.bytes),
+            trial: Trial::new(limits),
         }
     }
 
@@ -161,7 +161,10 @@ impl Manager {
             Event::Died(model) => self.died(now, model, &mut actions),
             Event::Memory(reading) => self.relieve(now, reading, &mut actions),
             Event::Tick(in_use) => self.tick(now, &in_use, &mut actions),
-            Event::Keep(model, time) => self.entries[model.0].spec.keep_alive = time,
+            Event::Keep(model, time) => {
+                self.entries[model.0].spec.keep_alive = time;
+                self.trial.keep(model, time);
+            }
             Event::Pin(model) => self.entries[model.0].spec.is_pinned = true,
             Event::Unpin(model) => self.entries[model.0].spec.is_pinned = false,
             Event::Unload(model) => {
