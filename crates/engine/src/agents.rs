@@ -54,6 +54,27 @@ impl Agents {
     }
 }
 
+/// The agents of an engine, and with their counts what `before` counted for them.
+pub(crate) fn merged(now: &[AgentStats], before: &[AgentStats]) -> Vec<AgentStats> {
+    let mut agents = Agents::default();
+    // Who was counted by name before stays so.
+    for agent in before {
+        let sum = agents.of(&agent.name);
+        sum.requests += agent.requests;
+        sum.prompt_tokens += agent.prompt_tokens;
+        sum.new_tokens += agent.new_tokens;
+    }
+    for agent in now {
+        let sum = agents.of(&agent.name);
+        sum.open += agent.open;
+        sum.running += agent.running;
+        sum.requests += agent.requests;
+        sum.prompt_tokens += agent.prompt_tokens;
+        sum.new_tokens += agent.new_tokens;
+    }
+    agents.by_name.into_values().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

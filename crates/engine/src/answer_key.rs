@@ -33,6 +33,7 @@ impl AnswerKey {
             share: _,
             cache_salt,
             public_tokens: _,
+            waited: _,
             deadline: _,
             expected_tokens: _,
             session: _,

@@ -191,7 +191,7 @@ impl Core {
         let mut listener = Listener::new(now, id, request, true);
         if same.n_new() > 0 {
             (listener.first_token, listener.last_token) = (Some(now), Some(now));
-            self.counters.ttft.add(0.0);
+            self.counters.ttft.add(request.waited.as_secs_f64());
         }
         same.listeners.push(listener);
         if let Some(session) = request.session.as_ref().filter(|&s| !same.sessions.contains(s)) {
@@ -215,14 +215,15 @@ impl Core {
         let (kept, age) = self.answers.find(now, key, &request.cache)?;
         self.keep_session(request, &kept.said);
         self.agents.of(&request.agent).new_tokens += kept.finished.new_tokens as u64;
+        let waited = request.waited.as_secs_f64();
         if kept.finished.new_tokens > 0 {
-            self.counters.ttft.add(0.0);
+            self.counters.ttft.add(waited);
         }
-        self.counters.e2e.add(0.0);
+        self.counters.e2e.add(waited);
         self.counters.finished[usize::from(kept.finished.reason == FinishReason::Length)] += 1;
         let finished = Finished {
             cached_tokens: kept.finished.prompt_tokens,
-            queue_seconds: 0.0,
+            queue_seconds: request.waited.as_secs_f64(),
             prefill_seconds: 0.0,
             decode_seconds: 0.0,
             is_coalesced: false,

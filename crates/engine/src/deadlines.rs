@@ -30,6 +30,7 @@ pub fn check(
     sequence: &Sequence,
 ) -> Result<(), EngineError> {
     let Some(deadline) = sequence.request.deadline else { return Ok(()) };
+    let deadline = deadline.saturating_sub(sequence.request.waited);
     let rank = fairness::rank(sequence.class(), Duration::ZERO);
     let is_ahead =
         |s: &&Sequence| fairness::rank(s.class(), now.saturating_sub(s.arrived())) <= rank;

@@ -34,8 +34,9 @@ pub(crate) struct Shared {
     embeds: bool,
     /// Requests that were submitted and have not ended.
     pub open: AtomicUsize,
-    /// Held while a request is sent, so that each that is accepted comes before the end.
-    pub is_draining: Mutex<bool>,
+    /// Why nothing is taken any more. Held while a request is sent, so that each that is accepted
+    /// comes before the end.
+    pub closed: Mutex<Option<EngineError>>,
     pub stats: Mutex<Stats>,
     /// Counted by the disk's thread, also while the engine's own waits.
     disk: Option<Arc<Counters>>,
@@ -49,7 +50,7 @@ impl Shared {
             embeds,
             disk,
             open: AtomicUsize::new(0),
-            is_draining: Mutex::new(false),
+            closed: Mutex::default(),
             stats: Mutex::new(Stats {
                 pages: limits.n_pages,
                 max_running: limits.max_running,
@@ -82,7 +83,8 @@ impl Handle {
     /// the sink.
     ///
     /// # Errors
-    /// When it is not a request that can be served, the queue is full, or the engine is ending.
+    /// When it is not a request that can be served, the queue is full, or the engine is ending or
+    /// has failed.
     pub fn submit(&self, request: Request, sink: Sink) -> Result<RequestId, EngineError> {
         let shared = &self.shared;
         shared.limits.check(&request)?;
@@ -90,9 +92,9 @@ impl Handle {
             let why = "this model has no linear head, before which its embeddings would be";
             return Err(EngineError::Invalid(why.into()));
         }
-        let is_draining = shared.is_draining.lock().unwrap_or_else(PoisonError::into_inner);
-        if *is_draining {
-            return Err(EngineError::Draining);
+        let closed = shared.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(why) = &*closed {
+            return Err(why.clone());
         }
         let most = shared.limits.most_open();
         let one_more = |open: usize| (open < most).then_some(open + 1);
@@ -137,9 +139,8 @@ impl Handle {
 
     /// Takes no new requests from now on; those in flight are finished.
     pub fn drain(&self) {
-        let mut is_draining =
-            self.shared.is_draining.lock().unwrap_or_else(PoisonError::into_inner);
-        *is_draining = true;
+        let mut closed = self.shared.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        closed.get_or_insert(EngineError::Draining);
         self.tell(Command::Drain);
     }
 

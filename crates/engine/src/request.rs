@@ -90,6 +90,9 @@ pub struct Request {
     pub public_tokens: usize,
     /// How the response cache is used for it.
     pub cache: CacheControl,
+    /// For how long it has been on its way to the engine: its deadline and its times count from
+    /// before that.
+    pub waited: Duration,
     /// After so long an answer is of no use any more.
     pub deadline: Option<Duration>,
     /// How many tokens the client expects, where it says so.
@@ -140,6 +143,7 @@ impl Default for Request {
             cache_salt: None,
             public_tokens: 0,
             cache: CacheControl::default(),
+            waited: Duration::ZERO,
             deadline: None,
             expected_tokens: None,
             session: None,

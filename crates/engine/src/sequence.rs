@@ -44,14 +44,15 @@ pub struct Listener {
 impl Listener {
     /// Who waits for a request's answer.
     pub fn new(now: Duration, id: RequestId, request: &Request, is_late: bool) -> Self {
+        let arrived = now.saturating_sub(request.waited);
         Self {
             id,
             agent: request.agent.clone(),
-            arrived: now,
+            arrived,
             class: request.class,
             first_token: None,
             last_token: None,
-            deadline: request.deadline.map(|deadline| now + deadline),
+            deadline: request.deadline.map(|deadline| arrived + deadline),
             has_prediction: !request.prediction.is_empty(),
             is_late,
         }

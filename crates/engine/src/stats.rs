@@ -1,6 +1,6 @@
 //! Counters and gauges of an engine.
 
-use crate::agents::AgentStats;
+use crate::agents::{AgentStats, merged};
 use crate::answers::AnswerStats;
 use crate::guess::Source;
 use crate::request::{Class, Finished};
@@ -60,6 +60,13 @@ impl Histogram {
     pub fn add(&mut self, value: f64) {
         self.counts[self.bounds.partition_point(|&bound| bound < value)] += 1;
         self.sum += value;
+    }
+
+    /// Counts all values of another one, of the same bounds.
+    pub fn merge(&mut self, other: &Self) {
+        assert!(self.bounds == other.bounds, "only histograms of the same bounds are one");
+        self.counts.iter_mut().zip(&other.counts).for_each(|(sum, n)| *sum += n);
+        self.sum += other.sum;
     }
 
     /// Each bound with the number of values up to it; the last bound is infinity.
@@ -211,6 +218,70 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// Adds what was counted before this engine began; what it has now stays as it is.
+    pub fn add(&mut self, before: &Self) {
+        let mut before = before.clone();
+        for (sum, n) in self.counts_mut().into_iter().zip(before.counts_mut()) {
+            *sum += *n;
+        }
+        for (sum, more) in self.spreads_mut().into_iter().zip(before.spreads_mut()) {
+            sum.merge(more);
+        }
+        self.agents = merged(&self.agents, &before.agents);
+    }
+
+    /// All that only grows.
+    fn counts_mut(&mut self) -> Vec<&mut u64> {
+        let (answers, disk, spec) = (&mut self.answers, &mut self.disk, &mut self.spec);
+        let lists: [&mut [u64]; 6] = [
+            &mut self.finished,
+            &mut self.deadlines,
+            &mut spec.guesses,
+            &mut spec.drafted,
+            &mut spec.accepted,
+            &mut spec.accepted_at,
+        ];
+        let single = [
+            &mut self.prompt_tokens,
+            &mut self.cached_tokens,
+            &mut self.disk_tokens,
+            &mut self.prefilled_tokens,
+            &mut self.new_tokens,
+            &mut self.coalesced,
+            &mut self.preemptions,
+            &mut self.batches,
+            &mut self.rows,
+            &mut answers.hits,
+            &mut answers.misses,
+            &mut answers.evictions,
+            &mut disk.read_bytes,
+            &mut disk.written_bytes,
+            &mut disk.evicted_bytes,
+            &mut disk.dropped_writes,
+            &mut disk.refused_files,
+        ];
+        lists.into_iter().flatten().chain(single).collect()
+    }
+
+    /// All distributions.
+    fn spreads_mut(&mut self) -> Vec<&mut Histogram> {
+        let single = [
+            &mut self.ttft,
+            &mut self.itl,
+            &mut self.e2e,
+            &mut self.queue,
+            &mut self.prefill,
+            &mut self.decode,
+            &mut self.inference,
+            &mut self.per_token,
+            &mut self.prompt_len,
+            &mut self.answer_len,
+            &mut self.max_tokens,
+            &mut self.batch_rows,
+        ];
+        self.queue_by_class.iter_mut().chain(single).collect()
+    }
+
     /// Counts a request that came to its end, stop or length.
     pub(crate) fn count(&mut self, class: Class, max_tokens: usize, end: &Finished) {
         let Finished { queue_seconds, prefill_seconds, decode_seconds, .. } = *end;
@@ -298,6 +369,30 @@ mod tests {
         [0.002, 0.3, 0.31, 9_000.0].into_iter().for_each(|seconds| histogram.add(seconds));
         let shown: Vec<(f64, u64)> = histogram.cumulative_at(&[0.3, 0.5]).collect();
         assert_eq!(shown, [(0.3, 2), (0.5, 3), (f64::INFINITY, 4)]);
+    }
+
+    #[test]
+    fn what_was_counted_before_is_added_and_what_was_there_is_not() {
+        let agent = |name: &str, open, requests| AgentStats {
+            name: name.into(),
+            open,
+            requests,
+            ..AgentStats::default()
+        };
+        let mut before = Stats { running: 3, pages: 9, batches: 5, ..Stats::default() };
+        (before.finished, before.spec.accepted_at[1]) = ([1, 2, 3, 4], 6);
+        (before.answers.hits, before.answers.entries) = (7, 8);
+        before.queue_by_class[2].add(0.5);
+        before.agents = vec![agent("a", 3, 4), agent("b", 0, 1)];
+        let mut now = Stats { running: 1, pages: 4, batches: 2, ..Stats::default() };
+        now.queue_by_class[2].add(0.25);
+        now.agents = vec![agent("b", 1, 2)];
+        now.add(&before);
+        assert_eq!((now.running, now.pages, now.batches), (1, 4, 7));
+        assert_eq!((now.finished, now.spec.accepted_at[1]), ([1, 2, 3, 4], 6));
+        assert_eq!((now.answers.hits, now.answers.entries), (7, 0));
+        assert_eq!((now.queue_by_class[2].count(), now.queue_by_class[2].sum()), (2, 0.75));
+        assert_eq!(now.agents, [agent("a", 0, 4), agent("b", 1, 3)]);
     }
 
     #[test]

@@ -239,7 +239,8 @@ impl Worker {
 /// When the thread ends early, by a panic, nobody waits for ever.
 impl Drop for Worker {
     fn drop(&mut self) {
-        *self.shared.is_draining.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        let why = if std::thread::panicking() { bug() } else { EngineError::Draining };
+        self.shared.closed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
         for sink in self.sinks.values_mut() {
             tell(sink, Output::Failed(bug()));
         }

@@ -5,7 +5,7 @@ mod common;
 use common::{Answer, Machine, ask, hear, requests};
 use std::path::Path;
 use std::sync::mpsc::channel;
-use sterna_engine::{Class, FinishReason, Request, Speculate, Stop, When};
+use sterna_engine::{Class, EngineError, FinishReason, Request, Speculate, Stop, When};
 use sterna_runtime::{KvEncoding, Runner, SamplerSettings, Settings};
 
 // proves A15: 64 mixed requests, each asked twice at once, so that they coalesce, on so few pages
@@ -59,6 +59,20 @@ fn company_pages_preemption_and_guesses_change_no_token() {
             assert!(lookup > 0 && model > 0, "{:?}", stats.spec);
         }
     }
+}
+
+#[test]
+fn an_engine_that_panicked_says_so_instead_of_ending() {
+    let engine = Machine::new(64).engine(1);
+    engine.flush(Box::new(|_| panic!("as the test says")));
+    let request = Request { prompt: vec![1], ..Request::default() };
+    let why = loop {
+        match engine.submit(request.clone(), Box::new(|_| true)) {
+            Ok(_) | Err(EngineError::QueueFull { .. }) => std::thread::yield_now(),
+            Err(why) => break why,
+        }
+    };
+    assert!(matches!(&why, EngineError::Internal(why) if why.contains("panicked")), "{why}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! In: models on disk, and who loads them ([`Load`]). Out: [`sterna_server::Models`]. One lock
 //! guards the manager and the models in memory; loads and unloads run on threads of their own, and
-//! a model that leaves is waited for until nobody has it any more. [`Watch`] looks at the time and
+//! a model that leaves is waited for until its engine has answered. [`Watch`] looks at the time and
 //! at the machine's memory.
 
 mod watch;
@@ -18,7 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use sterna_measure::clock::{Clock, RealClock};
 use sterna_server::{
-    Agents, CacheStats, InMemory, KeepAlive, Listed, Model, Models, Status, Unavailable, Waiting,
+    Agents, CacheStats, Counted, InMemory, KeepAlive, Lease, Listed, Model, Models, Past, Status,
+    Unavailable, Waiting,
 };
 use tokio::sync::oneshot;
 
@@ -44,12 +45,14 @@ struct Shared {
 }
 
 /// Where who waits hears what became of it.
-type Answer = oneshot::Sender<Result<Arc<Model>, Unavailable>>;
+type Answer = oneshot::Sender<Result<Lease, Unavailable>>;
 
 struct Inside {
     manager: Manager,
     /// Those in memory, by [`ModelId`].
     models: Vec<Option<Resident>>,
+    /// What those counted that were in memory, by [`ModelId`].
+    before: Vec<Option<Counted>>,
     waiting: BTreeMap<Ticket, (ModelId, Answer)>,
     next_ticket: Ticket,
     is_ending: bool,
@@ -58,6 +61,15 @@ struct Inside {
 struct Resident {
     model: Arc<Model>,
     engine: Box<dyn Running>,
+}
+
+impl Resident {
+    /// Whether somebody is about to ask it, or it has not answered. Who still reads what it said
+    /// does not use it, however slowly.
+    fn is_in_use(&self) -> bool {
+        // In this order: what is asked under a lease is open before the lease ends.
+        self.engine.is_alive() && (self.model.n_leases() > 0 || self.engine.n_open() > 0)
+    }
 }
 
 impl Fleet {
@@ -83,6 +95,7 @@ impl Fleet {
         let state = Inside {
             manager: Manager::new(known.iter().map(spec).collect(), limits),
             models: known.iter().map(|_| None).collect(),
+            before: vec![None; known.len()],
             waiting: BTreeMap::new(),
             next_ticket: 0,
             is_ending: false,
@@ -110,6 +123,7 @@ impl Fleet {
         match waiting.blocking_recv() {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(Unavailable::TooLarge(why) | Unavailable::Failed(why))) => Err(why),
+            Ok(Err(Unavailable::QueueFull(n))) => Err(format!("{n} requests wait for it already")),
             Err(_) => Err("the server is shutting down".into()),
         }
     }
@@ -131,10 +145,7 @@ impl Fleet {
         self.drain();
         let models: Vec<Resident> =
             self.shared.lock().models.iter_mut().filter_map(Option::take).collect();
-        for Resident { model, engine } in models {
-            drop(model);
-            engine.stop();
-        }
+        models.into_iter().for_each(|resident| resident.engine.stop());
     }
 
     fn id(&self, name: &str) -> Option<ModelId> {
@@ -155,8 +166,15 @@ impl Shared {
         self.started + self.clock.now()
     }
 
-    /// Gives the manager an event, after those who went away meanwhile: nothing is done for them.
+    /// Gives the manager an event, after what went away meanwhile: engines that failed, and who
+    /// waited, for whom nothing is done any more.
     fn apply(self: &Arc<Self>, inside: &mut Inside, event: Event) {
+        for model in inside.dead() {
+            if let Some(resident) = inside.take(model) {
+                resident.engine.stop();
+            }
+            self.give(inside, Event::Died(model));
+        }
         let gone = inside.waiting.iter().filter(|(_, (_, sender))| sender.is_closed());
         for ticket in gone.map(|(&ticket, _)| ticket).collect::<Vec<_>>() {
             inside.waiting.remove(&ticket);
@@ -226,46 +244,67 @@ impl Shared {
         let mut inside = self.lock();
         if inside.is_ending {
             drop(inside);
-            drop(resident.model);
             return resident.engine.stop();
         }
         inside.models[model.0] = Some(resident);
         self.apply(&mut inside, Event::Loaded(model, seconds));
     }
 
-    /// Waits until nobody has a model, and frees its memory; on a thread of its own.
+    /// Waits until a model has answered, and frees its memory; on a thread of its own.
     fn unload(self: Arc<Self>, model: ModelId) {
         let resident = loop {
             let mut inside = self.lock();
             match &inside.models[model.0] {
                 // The fleet has ended.
                 None => return,
-                Some(resident) if !resident.model.is_in_use() => {
-                    break inside.models[model.0].take();
+                Some(resident) if !resident.is_in_use() => {
+                    break inside.take(model);
                 }
                 Some(_) => {}
             }
             drop(inside);
             std::thread::sleep(DRAIN_POLL);
         };
-        if let Some(Resident { model, engine }) = resident {
-            drop(model);
-            engine.stop();
+        if let Some(resident) = resident {
+            resident.engine.stop();
         }
         self.apply(&mut self.lock(), Event::Unloaded(model));
     }
 }
 
 impl Inside {
+    /// Takes a model out, but keeps what it counted.
+    fn take(&mut self, model: ModelId) -> Option<Resident> {
+        let resident = self.models[model.0].take()?;
+        let mut counted = Counted::of(&resident.model);
+        if let Some(before) = &self.before[model.0] {
+            counted.add(before);
+        }
+        self.before[model.0] = Some(counted);
+        Some(resident)
+    }
+
+    /// Models that should answer, and whose engines failed. Those that leave do so anyway, and at
+    /// the end all engines end.
+    fn dead(&self) -> Vec<ModelId> {
+        let residents = self.models.iter().zip(self.manager.entries()).enumerate();
+        let dead = residents.filter(|(_, (resident, entry))| {
+            let is_dead = resident.as_ref().is_some_and(|resident| !resident.engine.is_alive());
+            is_dead && entry.state == State::In && !self.is_ending
+        });
+        dead.map(|(i, _)| ModelId(i)).collect()
+    }
+
     /// Answers who waits, with the model or why it cannot be had.
     fn answer(&mut self, ticket: Ticket, refusal: Option<Refusal>) {
         let Some((model, sender)) = self.waiting.remove(&ticket) else { return };
         let answer = match refusal {
             Some(Refusal::TooLarge(why)) => Err(Unavailable::TooLarge(why)),
             Some(Refusal::Failed(why)) => Err(Unavailable::Failed(why)),
+            Some(Refusal::QueueFull) => Err(Unavailable::QueueFull(self.manager.limits().waiting)),
             None => {
                 let resident = self.models[model.0].as_ref();
-                Ok(resident.expect("what is served is in memory").model.clone())
+                Ok(Lease::new(&resident.expect("what is served is in memory").model))
             }
         };
         // Who has gone needs no answer.
@@ -306,6 +345,18 @@ impl Models for Fleet {
         inside.models.iter().flatten().map(|resident| resident.model.clone()).collect()
     }
 
+    fn past(&self) -> Vec<Past> {
+        let inside = self.shared.lock();
+        let all = self.shared.known.iter().zip(&inside.models).zip(&inside.before);
+        let past = all.filter(|((_, resident), before)| resident.is_some() || before.is_some());
+        let past = past.map(|((known, resident), before)| Past {
+            name: known.item.name.clone(),
+            model: resident.as_ref().map(|resident| resident.model.clone()),
+            before: before.clone().unwrap_or_default(),
+        });
+        past.collect()
+    }
+
     fn want(&self, name: &str, agent: Option<&str>) -> Option<Waiting> {
         let model = self.id(name)?;
         let (sender, waiting) = oneshot::channel();
@@ -325,7 +376,7 @@ impl Models for Fleet {
     fn unload(&self, name: &str) -> bool {
         let Some(model) = self.id(name) else { return false };
         let mut inside = self.shared.lock();
-        let is_in = inside.manager.entries()[model.0].state == State::In;
+        let is_in = inside.manager.entries()[model.0].is_evictable();
         self.shared.apply(&mut inside, Event::Unload(model));
         is_in
     }

@@ -61,10 +61,13 @@ pub trait Running: Send {
     /// Requests that have not ended.
     fn n_open(&self) -> usize;
 
+    /// Whether it can answer; one that failed never will again.
+    fn is_alive(&self) -> bool;
+
     /// Takes no new requests from now on.
     fn drain(&self);
 
-    /// Finishes what it has, and frees its memory; returns when that is done.
+    /// Finishes what it has, if it can, and frees its memory; returns when that is done.
     fn stop(self: Box<Self>);
 }
 
@@ -90,14 +93,14 @@ pub enum SetupError {
     #[error("there is no model to serve; name a file, or a folder of models with --models-dir")]
     NoModel,
     /// A name twice.
-    #[error("two models are called `{0}`; give one of them another name or alias")]
+    #[error("two models are called `{0}`; rename a file, or give another --alias")]
     SameName(String),
     /// An agent with a model that there is not.
-    #[error("agent `{agent}` is given model `{model}`, which is not here; {fix}")]
+    #[error("{who} is given model `{model}`, which is not here; {fix}")]
     NoSuchModel {
-        /// The agent.
-        agent: String,
-        /// Its model.
+        /// The agent, or everybody else.
+        who: String,
+        /// The model.
         model: String,
         /// What to do.
         fix: String,
@@ -117,7 +120,8 @@ pub fn check(known: &[Known], agents: &Agents) -> Result<(), SetupError> {
     if let Some(name) = names().find(|name| !seen.insert(name.as_str())) {
         return Err(SetupError::SameName(name.clone()));
     }
-    for agent in agents.all() {
+    let named = agents.all().map(|agent| (format!("agent `{}`", agent.name), agent));
+    for (who, agent) in named.chain([("[anonymous]".to_owned(), agents.anybody())]) {
         let Some(model) = agent.model.as_ref().filter(|model| !seen.contains(model.as_str()))
         else {
             continue;
@@ -127,8 +131,7 @@ pub fn check(known: &[Known], agents: &Agents) -> Result<(), SetupError> {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("there are {}", known().collect::<Vec<_>>().join(", ")),
         };
-        let (agent, model) = (agent.name.clone(), model.clone());
-        return Err(SetupError::NoSuchModel { agent, model, fix });
+        return Err(SetupError::NoSuchModel { who, model: model.clone(), fix });
     }
     Ok(())
 }

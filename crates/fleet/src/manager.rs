@@ -1,8 +1,9 @@
 //! Which models are in memory: from events to actions, without a clock, a thread or a file.
 //!
 //! In: requests for models, the ends of loads and unloads, readings of memory, the time. Out: what
-//! to load, what to unload, whom to answer. What is held never exceeds the budget: a model's bytes
-//! count from the moment that its load begins until its unload has ended. Whoever waits is served
+//! to load, what to unload, whom to answer. What is held never grows beyond the budget: a model's
+//! bytes count from the moment that its load begins until its unload has ended; where the budget
+//! falls, models go until it is kept. Whoever waits is served
 //! in order of arrival, by model: nobody overtakes, so nobody starves. Who makes room is the lowest
 //! by [`crate::score`]; pinned models never do, and what many use right now only for somebody who
 //! has waited a minute.
@@ -31,6 +32,8 @@ pub struct Limits {
     pub bytes: u64,
     /// Models in memory.
     pub models: usize,
+    /// Requests that may wait for one of them.
+    pub waiting: usize,
 }
 
 /// What happened.
@@ -55,6 +58,8 @@ pub enum Event {
     LoadFailed(ModelId, String),
     /// A model's last answer is given and its memory is free.
     Unloaded(ModelId),
+    /// A model's engine failed, and its memory is free.
+    Died(ModelId),
     /// The state of the machine's memory.
     Memory(Reading),
     /// Time passed; these models are answering somebody.
@@ -91,6 +96,8 @@ pub enum Refusal {
     TooLarge(String),
     /// Loading it failed.
     Failed(String),
+    /// As many wait for it as may.
+    QueueFull,
 }
 
 /// Who has waited so long may displace what many use right now.
@@ -125,7 +132,7 @@ impl Manager {
             counters: Counters::default(),
             is_pressed: false,
             predictor: Predictor::default(),
-            trial: Trial::new(limits.bytes),
+            trial: Trial::new(limits),
         }
     }
 
@@ -151,17 +158,28 @@ impl Manager {
                 assert!(entry.state == State::Leaving, "it was told to go");
                 entry.state = State::Out;
             }
+            Event::Died(model) => self.died(now, model, &mut actions),
             Event::Memory(reading) => self.relieve(now, reading, &mut actions),
             Event::Tick(in_use) => self.tick(now, &in_use, &mut actions),
-            Event::Keep(model, time) => self.entries[model.0].spec.keep_alive = time,
+            Event::Keep(model, time) => {
+                self.entries[model.0].spec.keep_alive = time;
+                self.trial.keep(model, time);
+            }
             Event::Pin(model) => self.entries[model.0].spec.is_pinned = true,
             Event::Unpin(model) => self.entries[model.0].spec.is_pinned = false,
             Event::Unload(model) => {
-                if self.entries[model.0].state == State::In {
+                if self.entries[model.0].is_evictable() {
                     self.unload(model, Reason::Asked, &mut actions);
                 }
             }
-            Event::Limit(bytes) => self.set_limit(now, bytes, &mut actions),
+            Event::Limit(bytes) => {
+                self.limits.bytes = bytes;
+                self.trial.set_limit(bytes);
+            }
+        }
+        // What was on its way when the limit fell, or was pinned, may be too much.
+        if self.staying() > self.limits.bytes {
+            self.shrink(now, self.limits.bytes, Reason::Room, false, &mut actions);
         }
         self.admit(now, &mut actions);
         self.counters.peak_bytes = self.counters.peak_bytes.max(self.held());
@@ -183,9 +201,11 @@ impl Manager {
         }
         if is_in {
             self.serve(now, model, ticket, actions);
-        } else {
+        } else if self.waiting.iter().filter(|w| w.model == model).count() < self.limits.waiting {
             self.waiting.push_back(Waiter { ticket, model, since: now });
             self.admit(now, actions);
+        } else {
+            actions.push(Action::Refuse(ticket, Refusal::QueueFull));
         }
         if let Some(agent) = agent {
             self.look_ahead(now, agent, model, actions);
@@ -347,15 +367,28 @@ impl Manager {
     }
 
     fn unload(&mut self, model: ModelId, reason: Reason, actions: &mut Vec<Action>) {
+        self.leave(model, State::Leaving, reason);
+        actions.push(Action::Unload(model, reason));
+    }
+
+    fn leave(&mut self, model: ModelId, to: State, reason: Reason) {
         let entry = &mut self.entries[model.0];
         assert!(entry.state == State::In, "only what is in memory can go");
         if std::mem::take(&mut entry.is_guess) {
             self.counters.wasted_bytes += entry.spec.bytes;
         }
-        entry.state = State::Leaving;
+        entry.state = to;
         entry.forget(entry.last_used);
         self.counters.evictions[reason as usize] += 1;
-        actions.push(Action::Unload(model, reason));
+    }
+
+    /// A model whose engine failed is loaded again when it is asked for; a pinned one at once.
+    fn died(&mut self, now: Duration, model: ModelId, actions: &mut Vec<Action>) {
+        self.leave(model, State::Out, Reason::Died);
+        let spec = &self.entries[model.0].spec;
+        if spec.is_pinned && !self.lacks(spec.bytes, &[]) {
+            self.load(now, model, actions);
+        }
     }
 
     /// Lets a fifth of what is held go when the machine's memory runs out. What is leaving already
@@ -368,12 +401,6 @@ impl Manager {
         }
     }
 
-    fn set_limit(&mut self, now: Duration, bytes: u64, actions: &mut Vec<Action>) {
-        self.limits.bytes = bytes;
-        self.trial.set_limit(bytes);
-        self.shrink(now, bytes, Reason::Room, false, actions);
-    }
-
     /// Lets models go until so many bytes are left.
     fn shrink(
         &mut self,
@@ -384,9 +411,7 @@ impl Manager {
         actions: &mut Vec<Action>,
     ) {
         for victim in self.by_score(now, spares_hot) {
-            let leaving = self.entries.iter().filter(|entry| entry.state == State::Leaving);
-            let leaving: u64 = leaving.map(Entry::held).sum();
-            if self.held() - leaving <= target {
+            if self.staying() <= target {
                 return;
             }
             self.unload(victim, reason, actions);
@@ -414,6 +439,12 @@ impl Manager {
     /// Bytes of all models that are in memory, on the way there, or leaving.
     pub fn held(&self) -> u64 {
         self.entries.iter().map(Entry::held).sum()
+    }
+
+    /// Those of them that are not leaving.
+    fn staying(&self) -> u64 {
+        let stays = self.entries.iter().filter(|entry| entry.state != State::Leaving);
+        stays.map(Entry::held).sum()
     }
 
     /// The models.

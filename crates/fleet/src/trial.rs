@@ -7,6 +7,7 @@
 //! for before it left costs as much. The interval is `sterna_measure`'s bootstrap.
 
 use crate::entry::{KeepAlive, ModelId, Spec};
+use crate::manager::Limits;
 use std::collections::VecDeque;
 use std::time::Duration;
 use sterna_measure::stats::{Bootstrap, Interval};
@@ -37,11 +38,11 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// Caches of so many bytes.
-    pub fn new(limit: u64) -> Self {
+    /// Caches within these limits.
+    pub fn new(limits: Limits) -> Self {
         Self {
-            ahead: Shadow::new(limit),
-            plain: Shadow::new(limit),
+            ahead: Shadow::new(limits),
+            plain: Shadow::new(limits),
             gains: VecDeque::new(),
             n_requests: 0,
             hits: [0; 2],
@@ -49,9 +50,15 @@ impl Trial {
         }
     }
 
-    /// Changes the size of both.
-    pub fn set_limit(&mut self, limit: u64) {
-        (self.ahead.limit, self.plain.limit) = (limit, limit);
+    /// Changes the bytes of both.
+    pub fn set_limit(&mut self, bytes: u64) {
+        (self.ahead.limits.bytes, self.plain.limits.bytes) = (bytes, bytes);
+    }
+
+    /// Changes how long a model stays in both.
+    pub fn keep(&mut self, model: ModelId, keep_alive: KeepAlive) {
+        let all = self.ahead.held.iter_mut().chain(&mut self.plain.held);
+        all.filter(|held| held.model == model).for_each(|held| held.keep_alive = keep_alive);
     }
 
     /// A request, and what a load takes.
@@ -96,7 +103,7 @@ impl Trial {
 /// An imagined cache: least recently used goes first.
 #[derive(Debug)]
 struct Shadow {
-    limit: u64,
+    limits: Limits,
     /// The least recently used first.
     held: Vec<Held>,
     /// Guesses that left without having been asked for.
@@ -116,8 +123,8 @@ struct Held {
 }
 
 impl Shadow {
-    fn new(limit: u64) -> Self {
-        Self { limit, held: Vec::new(), n_wasted: 0.0 }
+    fn new(limits: Limits) -> Self {
+        Self { limits, held: Vec::new(), n_wasted: 0.0 }
     }
 
     fn request(&mut self, now: Duration, model: ModelId, spec: &Spec, load: Duration) -> bool {
@@ -129,7 +136,7 @@ impl Shadow {
             self.held.push(held);
             return is_hit;
         }
-        while !self.held.is_empty() && self.bytes().saturating_add(spec.bytes) > self.limit {
+        while !self.held.is_empty() && !self.fits(spec) {
             let gone = self.held.remove(0);
             self.n_wasted += f64::from(u8::from(gone.is_guess));
         }
@@ -140,7 +147,7 @@ impl Shadow {
     fn guess(&mut self, now: Duration, model: ModelId, spec: &Spec, load: Duration) {
         self.expire(now);
         let is_held = self.held.iter().any(|held| held.model == model);
-        if !is_held && has_room(self.bytes(), spec.bytes, self.limit) {
+        if !is_held && self.fits(spec) && has_room(self.bytes(), spec.bytes, self.limits.bytes) {
             self.insert(now, model, spec, load, true);
         }
     }
@@ -169,6 +176,11 @@ impl Shadow {
         });
     }
 
+    fn fits(&self, spec: &Spec) -> bool {
+        self.bytes().saturating_add(spec.bytes) <= self.limits.bytes
+            && self.held.len() < self.limits.models
+    }
+
     fn bytes(&self) -> u64 {
         self.held.iter().map(|held| held.bytes).sum()
     }
@@ -188,9 +200,13 @@ mod tests {
         Spec { name: "m".into(), bytes: 10, is_pinned: false, keep_alive }
     }
 
+    fn limits(bytes: u64, models: usize) -> Limits {
+        Limits { bytes, models, waiting: 9 }
+    }
+
     #[test]
     fn a_guess_that_is_not_ready_yet_is_no_hit() {
-        let mut trial = Trial::new(100);
+        let mut trial = Trial::new(limits(100, 9));
         let second = Duration::from_secs(1);
         trial.guess(second, ModelId(0), &spec(), 5 * second);
         trial.request(2 * second, ModelId(0), &spec(), 5 * second);
@@ -200,8 +216,24 @@ mod tests {
     }
 
     #[test]
+    fn the_caches_hold_no_more_models_than_may_be_and_no_longer() {
+        let mut trial = Trial::new(limits(1000, 2));
+        let second = Duration::from_secs(1);
+        for (model, n) in [(0, 1), (1, 2), (2, 3), (0, 4)] {
+            trial.request(n * second, ModelId(model), &spec(), Duration::ZERO);
+        }
+        // Two are there, and no room for a guess.
+        trial.guess(5 * second, ModelId(1), &spec(), Duration::ZERO);
+        trial.request(6 * second, ModelId(1), &spec(), Duration::ZERO);
+        assert_eq!(trial.hits(), [0, 0]);
+        trial.keep(ModelId(1), KeepAlive::For(second));
+        trial.request(8 * second, ModelId(1), &spec(), Duration::ZERO);
+        assert_eq!(trial.hits(), [0, 0]);
+    }
+
+    #[test]
     fn guesses_take_free_room_only() {
-        let mut trial = Trial::new(25);
+        let mut trial = Trial::new(limits(25, 9));
         let now = Duration::ZERO;
         trial.request(now, ModelId(0), &spec(), now);
         trial.guess(now, ModelId(1), &spec(), now);

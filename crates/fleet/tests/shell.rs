@@ -4,6 +4,7 @@
 mod vocabulary;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use sterna_engine::{EngineError, Flushed, Reply, Request, RequestId, SessionError, Sink, Stats};
@@ -28,7 +29,7 @@ impl Backend for Mute {
     fn cancel(&self, _: RequestId) {}
 
     fn stats(&self) -> Stats {
-        Stats::default()
+        Stats { batches: 3, running: 1, ..Stats::default() }
     }
 
     fn fork(&self, _: &str, _: &str, reply: Reply<Result<usize, SessionError>>) {
@@ -44,32 +45,56 @@ impl Backend for Mute {
     }
 }
 
-/// What was loaded and what ended, in order.
-type Log = Arc<Mutex<Vec<String>>>;
+/// What the engines of a fleet do, and did.
+#[derive(Default)]
+struct Stage {
+    /// What was loaded and what ended, in order.
+    log: Mutex<Vec<String>>,
+    /// Requests that each engine has.
+    n_open: AtomicUsize,
+    /// The engine that failed.
+    dead: Mutex<Option<String>>,
+}
 
-struct Engine(String, Log);
+impl Stage {
+    fn note(&self, line: String) {
+        self.log.lock().unwrap().push(line);
+    }
+
+    fn has(&self, line: &str) -> bool {
+        self.log.lock().unwrap().iter().any(|there| there == line)
+    }
+}
+
+struct Engine(String, Arc<Stage>);
 
 impl Running for Engine {
     fn n_open(&self) -> usize {
-        2
+        self.1.n_open.load(Ordering::Relaxed)
+    }
+
+    fn is_alive(&self) -> bool {
+        self.1.dead.lock().unwrap().as_ref() != Some(&self.0)
     }
 
     fn drain(&self) {
-        self.1.lock().unwrap().push(format!("drain {}", self.0));
+        self.1.note(format!("drain {}", self.0));
     }
 
     fn stop(self: Box<Self>) {
-        self.1.lock().unwrap().push(format!("stop {}", self.0));
+        self.1.note(format!("stop {}", self.0));
     }
 }
 
 /// Loads by name: `torn` fails, `odd` has a template that is none, `grown` takes 70.
-struct Loader(Log);
+struct Loader(Arc<Stage>);
 
 impl Load for Loader {
     fn load(&self, item: &Item, within: u64) -> Result<Loaded, LoadError> {
         let name = item.name.clone();
-        self.0.lock().unwrap().push(format!("load {name} in {within}"));
+        self.0.note(format!("load {name} in {within}"));
+        // A new engine lives.
+        self.0.dead.lock().unwrap().take_if(|dead| *dead == name);
         match name.as_str() {
             "torn" => return Err(LoadError::Failed("it is torn".into())),
             "grown" if within < 70 => return Err(LoadError::Larger(70)),
@@ -109,20 +134,20 @@ fn known(name: &str) -> Known {
 }
 
 /// A fleet of models of 60 bytes each, with room for 100.
-fn fleet(names: &[&str]) -> (Fleet, Log) {
-    let log = Log::default();
+fn fleet(names: &[&str]) -> (Fleet, Arc<Stage>) {
+    let stage = Arc::<Stage>::default();
     let known = names.iter().map(|name| known(name)).collect();
-    let limits = Limits { bytes: 100, models: usize::MAX };
-    let loader = Box::new(Loader(log.clone()));
-    (Fleet::new(known, loader, limits, Arc::default(), noon, Watch::default()).unwrap(), log)
+    let limits = Limits { bytes: 100, models: usize::MAX, waiting: 1000 };
+    let loader = Box::new(Loader(stage.clone()));
+    (Fleet::new(known, loader, limits, Arc::default(), noon, Watch::default()).unwrap(), stage)
 }
 
 /// A fleet of models of 60 bytes each, with room for ten, that looks every 2 ms at the time and at
 /// the memory of a machine under `root`.
 fn watchful(n_models: usize, keep_alive: KeepAlive, root: &Path) -> Fleet {
     let models = (0..n_models).map(|i| Known { keep_alive, ..known(&format!("m{i}")) });
-    let limits = Limits { bytes: 600, models: usize::MAX };
-    let loader = Box::new(Loader(Log::default()));
+    let limits = Limits { bytes: 600, models: usize::MAX, waiting: 1000 };
+    let loader = Box::new(Loader(Arc::default()));
     let beat = Duration::from_millis(2);
     let watch = Watch { root: root.to_owned(), beat, beats_per_reading: 1 };
     Fleet::new(models.collect(), loader, limits, Arc::default(), noon, watch).unwrap()
@@ -224,17 +249,18 @@ fn status(fleet: &Fleet, name: &str) -> Status {
 fn failure(waiting: Waiting) -> String {
     match waiting.blocking_recv().unwrap() {
         Err(Unavailable::Failed(why) | Unavailable::TooLarge(why)) => why,
-        Ok(model) => panic!("{} was loaded", model.served.name),
+        Err(full) => panic!("{full:?}"),
+        Ok(lease) => panic!("{} was loaded", lease.model().served.name),
     }
 }
 
 #[test]
 fn a_model_that_answers_somebody_leaves_when_it_has() {
-    let (fleet, log) = fleet(&["a", "b"]);
+    let (fleet, stage) = fleet(&["a", "b"]);
     let [first, second] = [want(&fleet, "a"), want(&fleet, "a")];
     let held = first.blocking_recv().unwrap().ok().unwrap();
-    assert_eq!(held.served.name, "a");
-    assert!(Arc::ptr_eq(&held, &second.blocking_recv().unwrap().ok().unwrap()));
+    assert_eq!(held.model().served.name, "a");
+    assert!(Arc::ptr_eq(held.model(), second.blocking_recv().unwrap().ok().unwrap().model()));
     let mut other = want(&fleet, "b");
     assert_eq!(status(&fleet, "a"), Status::Unloading);
     // It is still there for who has it, and not for who comes.
@@ -242,9 +268,16 @@ fn a_model_that_answers_somebody_leaves_when_it_has() {
     assert!(fleet.ready().iter().any(|model| model.served.name == "a"));
     assert!(other.try_recv().is_err() && late.try_recv().is_err());
     drop(late);
+    // It was asked while it was held.
+    stage.n_open.store(1, Ordering::Relaxed);
     drop(held);
-    assert_eq!(other.blocking_recv().unwrap().ok().unwrap().served.name, "b");
-    assert_eq!(*log.lock().unwrap(), ["load a in 60", "stop a", "load b in 60"]);
+    std::thread::sleep(Duration::from_millis(20));
+    assert!(other.try_recv().is_err());
+    stage.n_open.store(0, Ordering::Relaxed);
+    let other = other.blocking_recv().unwrap().ok().unwrap();
+    assert_eq!(other.model().served.name, "b");
+    let log = ["load a in 60", "stop a", "load b in 60"];
+    assert_eq!(*stage.log.lock().unwrap(), log);
     let stats = fleet.stats();
     assert_eq!((stats.used_bytes, stats.limit_bytes), (60, Some(100)));
     // Whether the second found it there already is up to the thread that loads.
@@ -253,8 +286,71 @@ fn a_model_that_answers_somebody_leaves_when_it_has() {
 }
 
 #[test]
+fn to_look_at_a_model_or_to_read_what_it_said_does_not_keep_it() {
+    let (fleet, _) = fleet(&["a", "b"]);
+    fleet.load_now("a").unwrap();
+    let read = fleet.ready();
+    let lease = want(&fleet, "b").blocking_recv().unwrap().ok().unwrap();
+    assert_eq!((read[0].served.name.as_str(), status(&fleet, "a")), ("a", Status::Unloaded));
+    drop(lease);
+    // Nor is it a use.
+    let root = tempfile::tempdir().unwrap();
+    let watched = watchful(1, KeepAlive::For(Duration::from_millis(10)), root.path());
+    watched.load_now("m0").unwrap();
+    let looked = watched.ready();
+    while status(&watched, "m0") != Status::Unloaded {
+        std::thread::yield_now();
+    }
+    assert_eq!((looked.len(), evicted(&watched, "idle")), (1, 1));
+}
+
+#[test]
+fn what_a_model_counted_is_kept_when_it_leaves() {
+    let (fleet, stage) = fleet(&["a", "b"]);
+    let check = |expected: &[&str]| {
+        let all = fleet.past().into_iter().map(|past| (past.counted().stats, past.name));
+        let all = all.map(|(stats, name)| format!("{name} {} {}", stats.batches, stats.running));
+        assert_eq!(all.collect::<Vec<_>>(), expected);
+    };
+    fleet.load_now("a").unwrap();
+    check(&["a 3 1"]);
+    fleet.load_now("b").unwrap();
+    check(&["a 3 0", "b 3 1"]);
+    fleet.load_now("a").unwrap();
+    check(&["a 6 1", "b 3 0"]);
+    *stage.dead.lock().unwrap() = Some("a".into());
+    fleet.load_now("a").unwrap();
+    check(&["a 9 1", "b 3 0"]);
+}
+
+#[test]
+fn an_engine_that_failed_is_noticed_and_there_again_for_who_asks() {
+    let (fleet, stage) = fleet(&["a", "b"]);
+    fleet.load_now("a").unwrap();
+    let held = want(&fleet, "a").blocking_recv().unwrap();
+    // What it had is open for ever, and somebody is about to ask it.
+    stage.n_open.store(1, Ordering::Relaxed);
+    *stage.dead.lock().unwrap() = Some("a".into());
+    assert!(want(&fleet, "a").blocking_recv().unwrap().is_ok());
+    assert_eq!(*stage.log.lock().unwrap(), ["load a in 60", "stop a", "load a in 60"]);
+    assert_eq!(evicted(&fleet, "died"), 1);
+    drop(held);
+    // One that is pinned does not wait to be asked for.
+    fleet.pin("a", true);
+    *stage.dead.lock().unwrap() = Some("a".into());
+    while evicted(&fleet, "died") < 2 || status(&fleet, "a") != Status::Loaded {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // It does not keep others waiting that need its room.
+    fleet.pin("a", false);
+    let leaving = want(&fleet, "b");
+    *stage.dead.lock().unwrap() = Some("a".into());
+    assert!(leaving.blocking_recv().unwrap().is_ok());
+}
+
+#[test]
 fn a_load_that_fails_answers_all_who_wait_with_the_reason() {
-    let (fleet, log) = fleet(&["torn", "odd", "buggy", "grown"]);
+    let (fleet, stage) = fleet(&["torn", "odd", "buggy", "grown"]);
     assert_eq!(failure(want(&fleet, "torn")), "it is torn");
     let why = failure(want(&fleet, "odd"));
     assert!(why.starts_with("model `odd`: its chat template is not valid: "), "{why}");
@@ -265,7 +361,7 @@ fn a_load_that_fails_answers_all_who_wait_with_the_reason() {
     // What takes more than its header said is admitted anew with what it takes.
     assert!(want(&fleet, "grown").blocking_recv().unwrap().is_ok());
     assert_eq!(fleet.stats().used_bytes, 70);
-    let log = log.lock().unwrap();
+    let log = stage.log.lock().unwrap();
     assert_eq!(log[log.len() - 2..], ["load grown in 60", "load grown in 70"]);
 }
 
@@ -285,31 +381,33 @@ fn what_is_pinned_stays() {
 
 #[test]
 fn the_end_is_told_to_who_waits_and_to_the_engines() {
-    let (fleet, log) = fleet(&["a", "b"]);
+    let (fleet, stage) = fleet(&["a", "b"]);
     fleet.load_now("a").unwrap();
-    let held = fleet.ready();
+    let held = want(&fleet, "a").blocking_recv().unwrap();
     let waiting = want(&fleet, "b");
+    stage.n_open.store(2, Ordering::Relaxed);
     assert_eq!(fleet.drain(), 2);
     assert!(waiting.blocking_recv().is_err());
     assert!(want(&fleet, "a").blocking_recv().is_err());
     drop(held);
     fleet.end();
-    let is_there = |line: &str| log.lock().unwrap().iter().any(|there| there == line);
-    assert!(is_there("drain a"));
-    // Either by the end or by the thread that waited until nobody had it.
-    while !is_there("stop a") {
+    assert!(stage.has("drain a"));
+    // Either by the end or by the thread that waited until it had answered.
+    while !stage.has("stop a") {
         std::thread::yield_now();
     }
 }
 
 #[test]
 fn models_and_agents_that_do_not_go_together_are_refused() {
-    let new = |models: Vec<Known>, agents: Vec<Agent>| {
-        let limits = Limits { bytes: 100, models: usize::MAX };
-        let loader = Box::new(Loader(Log::default()));
-        let agents = Arc::new(Agents::new(agents, Agent::default()));
+    let anybody = |model: Option<&str>| Agent { model: model.map(Into::into), ..Agent::default() };
+    let with = |models: Vec<Known>, agents: Vec<Agent>, anybody: Agent| {
+        let limits = Limits { bytes: 100, models: usize::MAX, waiting: 1000 };
+        let loader = Box::new(Loader(Arc::default()));
+        let agents = Arc::new(Agents::new(agents, anybody));
         Fleet::new(models, loader, limits, agents, noon, Watch::default()).err()
     };
+    let new = |models, agents| with(models, agents, anybody(None));
     assert_eq!(new(Vec::new(), Vec::new()), Some(SetupError::NoModel));
     let twice = Known { aliases: vec!["a".into()], ..known("b") };
     assert_eq!(new(vec![known("a"), twice], Vec::new()), Some(SetupError::SameName("a".into())));
@@ -318,4 +416,7 @@ fn models_and_agents_that_do_not_go_together_are_refused() {
     let expected = "agent `x` is given model `llana`, which is not here; did you mean `llama`?";
     assert_eq!(wrong, expected);
     assert_eq!(new(vec![known("llana")], vec![agent]), None);
+    let wrong = with(vec![known("llama")], Vec::new(), anybody(Some("llana"))).unwrap();
+    let expected = "[anonymous] is given model `llana`, which is not here; did you mean `llama`?";
+    assert_eq!(wrong.to_string(), expected);
 }

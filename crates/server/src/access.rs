@@ -71,6 +71,8 @@ pub struct Noted {
     pub agent: Option<String>,
     /// How urgent it was.
     pub class: Option<&'static str>,
+    /// How long it waited for its model to be there.
+    pub waited: Duration,
     /// The model that answered.
     pub model: Option<String>,
     /// Tokens and times of a generation that came to its end.

@@ -95,6 +95,11 @@ impl Agents {
         self.known.values().map(|(agent, _)| agent)
     }
 
+    /// The policy of everybody else.
+    pub fn anybody(&self) -> &Agent {
+        &self.anybody
+    }
+
     /// What an operator said about an agent of this name.
     pub fn get(&self, name: &str) -> &Agent {
         self.known.get(name).map_or(&self.anybody, |(agent, _)| agent)

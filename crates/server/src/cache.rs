@@ -7,6 +7,7 @@ use crate::app::App;
 use crate::asked::{parameters, with_warnings};
 use crate::errors::ApiError;
 use crate::fields::Fields;
+use crate::models::{Listed, Status};
 use crate::posted::Posted;
 use crate::process;
 use crate::tables::CACHE_LIMIT;
@@ -129,12 +130,22 @@ fn object_of(stats: &CacheStats, saved_bytes: Option<u64>) -> Value {
 
 /// `POST /v1/cache/limit`: what models may take from now on.
 pub async fn set_limit(posted: Posted) -> Result<Json<Value>, ApiError> {
-    let (body, warnings) = parameters(&posted, CACHE_LIMIT)?;
+    let (body, mut warnings) = parameters(&posted, CACHE_LIMIT)?;
     let Some(mb) = Fields(&body).integer("max_memory_mb", 1, 1 << 40)? else {
         let message = "max_memory_mb is missing; it is the megabytes that models may take";
         return Err(ApiError::invalid("max_memory_mb", message));
     };
-    posted.app.models.set_limit((mb as u64) << 20);
+    let limit = (mb as u64) << 20;
+    posted.app.models.set_limit(limit);
+    let models = posted.app.models.list();
+    let stay = models.iter().filter(|m| m.is_pinned && m.status != Status::Unloaded);
+    let pinned: u64 = stay.map(Listed::bytes).sum();
+    if pinned > limit {
+        warnings.push(format!(
+            "pinned models hold {pinned} bytes, which is more than {limit} and stays so; \
+             DELETE /v1/models/MODEL/pin lets one go"
+        ));
+    }
     Ok(Json(with_warnings(json!({ "max_memory_mb": mb }), warnings)))
 }
 

@@ -7,11 +7,10 @@ use crate::app::{App, Options};
 use crate::body;
 use crate::dialect::Dialect;
 use crate::errors::ApiError;
-use crate::model::Model;
-use crate::models;
+use crate::model::Lease;
+use crate::{models, routes};
 use axum::body::Bytes;
-use axum::extract::{FromRequest, Request, State};
-use axum::http::header::CONTENT_TYPE;
+use axum::extract::{FromRequest, MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -40,8 +39,8 @@ async fn answer(app: &App, request: Request, next: Next) -> Response {
     let request = request.map(|body| body::within(body, within));
     match admit(app, request).await {
         Err(error) => error.into_response(),
-        // The model stays in memory until the handler has it, or has given its answer.
-        Ok((request, _model)) => {
+        // The model stays in memory until the handler has asked it, or has given its answer.
+        Ok((request, _lease)) => {
             // A handler shares nothing that a panic could leave half-changed: what it submitted is
             // cancelled while the stack unwinds.
             let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;
@@ -51,17 +50,17 @@ async fn answer(app: &App, request: Request, next: Next) -> Response {
 }
 
 /// Who may ask, and once the model that it wants is in memory.
-async fn admit(app: &App, mut request: Request) -> Result<(Request, Option<Arc<Model>>), ApiError> {
+async fn admit(app: &App, mut request: Request) -> Result<(Request, Option<Lease>), ApiError> {
     identify(app, &mut request)?;
-    if !may_want_a_model(&request) {
+    if !asks_a_model(&request) {
         return Ok((request, None));
     }
     let (parts, body) = request.into_parts();
     let whole = Request::from_parts(parts.clone(), body);
     let body = Bytes::from_request(whole, &()).await?;
     let agent = parts.headers.get(AGENT_HEADER).and_then(|agent| agent.to_str().ok());
-    let model = models::lease(app, parts.uri.path(), &body, agent).await?;
-    Ok((Request::from_parts(parts, body.into()), model))
+    let lease = models::lease(app, parts.uri.path(), body.clone(), agent).await?;
+    Ok((Request::from_parts(parts, body.into()), lease))
 }
 
 /// Checks the key, and writes down which agent asks where the key says so: keys of agents open too.
@@ -89,18 +88,10 @@ fn identify(app: &App, request: &mut Request) -> Result<(), ApiError> {
     }
 }
 
-/// Posts here do not ask a model.
-const OF_OPERATORS: [&str; 4] = ["/models/", "/v1/models/", "/v1/cache/", "/api/show"];
-
-/// Whether a request may have a body that names a model to be asked: what operators post names one
-/// too, but to load it or let it go, who wants to see one does not ask it, and uploads are no JSON.
-fn may_want_a_model(request: &Request) -> bool {
-    let path = request.uri().path();
-    let is_about = |prefix: &&str| path.starts_with(*prefix);
-    let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    request.method() == Method::POST
-        && !OF_OPERATORS.iter().any(is_about)
-        && !kind.is_some_and(|kind| kind.starts_with("multipart/"))
+/// Whether a request's route asks a model.
+fn asks_a_model(request: &Request) -> bool {
+    let matched = request.extensions().get::<MatchedPath>();
+    request.method() == Method::POST && matched.is_some_and(|path| routes::asks(path.as_str()))
 }
 
 fn panicked() -> ApiError {

@@ -18,13 +18,12 @@ pub struct Lengths {
 }
 
 /// The same, counted by many.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Groups(Mutex<Lengths>);
 
-impl Default for Groups {
+impl Default for Lengths {
     fn default() -> Self {
-        let (n, longest) = (Histogram::new(N_BOUNDS), Histogram::new(LEN_BOUNDS));
-        Self(Mutex::new(Lengths { n, longest }))
+        Self { n: Histogram::new(N_BOUNDS), longest: Histogram::new(LEN_BOUNDS) }
     }
 }
 

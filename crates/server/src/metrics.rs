@@ -10,7 +10,7 @@ mod vllm;
 use crate::app::App;
 use crate::cache::CacheStats;
 use crate::groups::Lengths;
-use crate::model::Model;
+use crate::past::{Counted, Past};
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -22,6 +22,8 @@ use sterna_engine::{AgentStats, Histogram, Stats};
 /// What a model has to show.
 struct Seen {
     name: String,
+    /// Whether it is in memory: of others there is what they counted, and nothing that they have.
+    is_here: bool,
     stats: Stats,
     groups: Lengths,
     memory: Vec<(&'static str, u64)>,
@@ -59,8 +61,11 @@ const fn family(name: &'static str, kind: &'static str, of: Of, help: &'static s
     Family { name, kind, help, of }
 }
 
+/// What a model has now.
+const GAUGE: &str = "gauge";
+
 const fn gauge(name: &'static str, value: fn(&Seen) -> f64, help: &'static str) -> Family {
-    family(name, "gauge", Of::Number(value), help)
+    family(name, GAUGE, Of::Number(value), help)
 }
 
 const fn counter(name: &'static str, value: fn(&Seen) -> f64, help: &'static str) -> Family {
@@ -96,17 +101,16 @@ fn pages_in_use(stats: &Stats) -> usize {
 
 /// Shows them.
 pub async fn show(State(app): State<Arc<App>>) -> Response {
-    let seen: Vec<Seen> = app.models.ready().iter().map(|model| seen(&app, model)).collect();
+    let seen: Vec<Seen> = app.models.past().into_iter().map(|past| seen(&app, past)).collect();
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], render(&app, &seen)).into_response()
 }
 
-fn seen(app: &App, model: &Model) -> Seen {
-    let served = &model.served;
-    let stats = served.engine.stats();
+fn seen(app: &App, past: Past) -> Seen {
+    let Counted { stats, groups } = past.counted();
     let agents = app.named.of(&stats.agents, app.options.metrics_agents);
-    let (name, memory, groups) = (served.name.clone(), served.memory.clone(), model.groups.all());
-    Seen { name, stats, groups, memory, agents }
+    let memory = past.model.as_ref().map(|model| model.served.memory.clone()).unwrap_or_default();
+    Seen { name: past.name, is_here: past.model.is_some(), stats, groups, memory, agents }
 }
 
 /// Agents that metrics show by name: the first ones that were seen. Which they are never changes,
@@ -168,7 +172,7 @@ fn render(app: &App, models: &[Seen]) -> String {
 fn samples(family: &Family, app: &App, cache: &CacheStats, models: &[Seen]) -> String {
     let mut out = String::new();
     let name = family.name;
-    for model in models {
+    for model in models.iter().filter(|model| model.is_here || family.kind != GAUGE) {
         // vLLM counts the engines of a server; here each model has one.
         let engine = name.starts_with("vllm:").then(|| ("engine", "0".to_owned()));
         let of_model = [("model_name", model.name.clone())].into_iter().chain(engine);

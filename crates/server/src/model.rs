@@ -6,6 +6,7 @@ use crate::controls::Controls;
 use crate::groups::Groups;
 use crate::metered::Metered;
 use crate::template::ChatTemplate;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 use sterna_engine::{Grammars, Pooling};
@@ -49,6 +50,8 @@ pub struct Model {
     pub(crate) template: Option<ChatTemplate>,
     /// What its answers were like.
     pub(crate) groups: Groups,
+    /// Leases that are held.
+    n_leases: AtomicUsize,
     controls: OnceLock<Controls>,
     grammars: OnceLock<Result<Grammars, String>>,
 }
@@ -66,13 +69,13 @@ impl Model {
         let source = served.chat_template.as_deref();
         let template = source.map(|source| ChatTemplate::new(source, now)).transpose()?;
         served.engine = Arc::new(Metered { engine: served.engine, agents, now });
-        let (groups, controls, grammars) = Default::default();
-        Ok(Self { served, template, groups, controls, grammars })
+        let (groups, n_leases, controls, grammars) = Default::default();
+        Ok(Self { served, template, groups, n_leases, controls, grammars })
     }
 
-    /// Whether somebody else than its keeper has it, or an answer of it is not over.
-    pub fn is_in_use(self: &Arc<Self>) -> bool {
-        Arc::strong_count(self) > 1 || Arc::strong_count(&self.served.engine) > 1
+    /// How many are about to ask its engine: what it was asked it counts itself.
+    pub fn n_leases(&self) -> usize {
+        self.n_leases.load(Ordering::Acquire)
     }
 
     /// The control tokens; found when first asked for, since that goes over the whole vocabulary.
@@ -97,5 +100,28 @@ impl Model {
     /// Its name and its aliases.
     pub fn names(&self) -> impl Iterator<Item = &String> {
         std::iter::once(&self.served.name).chain(&self.served.aliases)
+    }
+}
+
+/// A model for a request: it stays in memory while this is held. Who only looks at a model, or reads
+/// what it has said, has no lease.
+pub struct Lease(Arc<Model>);
+
+impl Lease {
+    /// Whoever keeps the model gives it out.
+    pub fn new(model: &Arc<Model>) -> Self {
+        model.n_leases.fetch_add(1, Ordering::AcqRel);
+        Self(model.clone())
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.0
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.n_leases.fetch_sub(1, Ordering::AcqRel);
     }
 }

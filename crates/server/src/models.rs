@@ -12,29 +12,35 @@ use crate::dialect::Dialect;
 use crate::errors::ApiError;
 use crate::fields::Fields;
 use crate::keep_alive::KeepAlive;
-use crate::model::Model;
-use crate::ollama::untag;
-use crate::posted::Posted;
+use crate::model::{Lease, Model};
+use crate::ollama::{self, untag};
+use crate::past::Past;
+use crate::posted::{LARGE_BODY, Posted, aside};
 use crate::tables::LOAD;
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::borrow::Cow;
 use std::sync::Arc;
+use sterna_engine::EngineError;
 use tokio::sync::oneshot;
 
 /// A model that will be there, or why it will not. Dropping it ends the wait.
-pub type Waiting = oneshot::Receiver<Result<Arc<Model>, Unavailable>>;
+pub type Waiting = oneshot::Receiver<Result<Lease, Unavailable>>;
 
 /// Who keeps models in memory.
 pub trait Models: Send + Sync {
     /// All models there are, in memory or not.
     fn list(&self) -> Vec<Listed>;
 
-    /// Those in memory, also while they finish what they have.
+    /// Those in memory, also while they finish what they have. To have one of these is not to use
+    /// it: its engine may end meanwhile.
     fn ready(&self) -> Vec<Arc<Model>>;
+
+    /// Those that are or were in memory, with what they counted.
+    fn past(&self) -> Vec<Past>;
 
     /// Waits for a model, by one of its names, for an agent; for an operator where there is none.
     /// `None` where there is no such model.
@@ -66,6 +72,8 @@ pub enum Unavailable {
     TooLarge(String),
     /// It could not be loaded.
     Failed(String),
+    /// So many wait for it already.
+    QueueFull(usize),
 }
 
 /// Where a model is.
@@ -230,6 +238,7 @@ impl From<Unavailable> for ApiError {
         let (code, message) = match unavailable {
             Unavailable::TooLarge(message) => ("model_too_large", message),
             Unavailable::Failed(message) => ("model_load_failed", message),
+            Unavailable::QueueFull(waiting) => return EngineError::QueueFull { waiting }.into(),
         };
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message).about("model")
     }
@@ -252,38 +261,54 @@ pub fn keep(app: &App, model: &Model, value: &Value) -> Result<Option<String>, A
 
 /// Of a body, what says which model it wants.
 #[derive(Default, Deserialize)]
-struct Wanted<'a> {
-    #[serde(borrow)]
-    model: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    agent_id: Option<Cow<'a, str>>,
+struct Wanted {
+    model: Option<String>,
+    agent_id: Option<String>,
+    keep_alive: Option<Value>,
+}
+
+impl Wanted {
+    /// `None` where a body wants no model: it says so in no way that there is, or lets it go.
+    fn of(path: &str, body: &[u8]) -> Option<Self> {
+        let wanted: Self = serde_json::from_slice(body).ok()?;
+        let time = wanted.keep_alive.as_ref().and_then(|time| KeepAlive::of_json(time).ok());
+        let lets_go = time.is_some_and(KeepAlive::is_zero) && ollama::asks_nothing(path, body);
+        (!lets_go).then_some(wanted)
+    }
 }
 
 /// The model that a body wants, once it is in memory; it stays there while it is held. `None` where
-/// the body names none that there is: its handler says what is wrong with it.
+/// the body names none that there is, so that its handler says what is wrong with it, or needs
+/// none.
 ///
 /// # Errors
 /// When the model cannot be had.
 pub async fn lease(
     app: &App,
     path: &str,
-    body: &[u8],
+    body: Bytes,
     header_agent: Option<&str>,
-) -> Result<Option<Arc<Model>>, ApiError> {
-    let Ok(wanted) = serde_json::from_slice::<Wanted<'_>>(body) else { return Ok(None) };
+) -> Result<Option<Lease>, ApiError> {
+    let (is_long, at) = (body.len() >= LARGE_BODY, path.to_owned());
+    let wanted = aside(is_long, move || Wanted::of(&at, &body)).await;
+    let Some(wanted) = wanted else { return Ok(None) };
     let agent = wanted.agent_id.as_deref().or(header_agent).unwrap_or_default();
     let Ok(mut name) = name_for(app, agent, wanted.model.as_deref()) else { return Ok(None) };
     if Dialect::of(path) == Dialect::Ollama {
         untag(app, &mut name);
     }
     let Some(waiting) = app.models.want(&name, Some(agent)) else { return Ok(None) };
-    Notes::current().note().model = Some(name);
-    Ok(Some(arrival(waiting).await?))
+    let notes = Notes::current();
+    notes.note().model = Some(name);
+    let asked = (app.options.now)();
+    let lease = arrival(waiting).await?;
+    notes.note().waited = (app.options.now)().duration_since(asked).unwrap_or_default();
+    Ok(Some(lease))
 }
 
-async fn arrival(waiting: Waiting) -> Result<Arc<Model>, ApiError> {
+async fn arrival(waiting: Waiting) -> Result<Lease, ApiError> {
     match waiting.await {
-        Ok(model) => Ok(model?),
+        Ok(lease) => Ok(lease?),
         Err(_) => {
             let message = "the server is shutting down and loads no model";
             let status = StatusCode::SERVICE_UNAVAILABLE;

@@ -12,11 +12,13 @@ pub use embed::{embed, embeddings};
 pub use models::{ps, show, tags, untag, version};
 
 use crate::app::App;
-use crate::asked::{Asked, object};
+use crate::asked::{Asked, asks_strictness, object};
 use crate::chat::{self, Planned};
 use crate::errors::ApiError;
 use crate::fields::{Fields, wrong};
+use crate::generation::agent;
 use crate::keep_alive::KeepAlive;
+use crate::models::{Status, listed, name_for};
 use crate::params::{Table, check};
 use crate::posted::Posted;
 use crate::running::Running;
@@ -64,25 +66,73 @@ fn body_of(posted: &Posted) -> Result<Map<String, Value>, ApiError> {
     Ok(body)
 }
 
+/// Whether a body of these routes has nothing to answer.
+pub fn asks_nothing(path: &str, body: &[u8]) -> bool {
+    let forms = [("/api/chat", Form::Chat), ("/api/generate", Form::Generate)];
+    let form = forms.into_iter().find(|&(of, _)| of == path).map(|(_, form)| form);
+    form.is_some_and(|form| object(body).is_ok_and(|body| is_empty(form, &body)))
+}
+
+fn is_empty(form: Form, body: &Map<String, Value>) -> bool {
+    let content = match form {
+        Form::Chat => "messages",
+        Form::Generate => "prompt",
+    };
+    match body.get(content) {
+        None | Some(Value::Null) => true,
+        Some(Value::String(text)) => text.is_empty(),
+        Some(Value::Array(messages)) => messages.is_empty(),
+        Some(_) => false,
+    }
+}
+
+/// The answer to a body that lets a model go which is not there: it need not be loaded for that.
+fn gone(
+    posted: &Posted,
+    body: &Map<String, Value>,
+    form: Form,
+    table: Table,
+) -> Result<Option<Value>, ApiError> {
+    let Posted { app, headers, .. } = posted;
+    let time = body.get("keep_alive").and_then(|time| KeepAlive::of_json(time).ok());
+    if !time.is_some_and(KeepAlive::is_zero) || !is_empty(form, body) {
+        return Ok(None);
+    }
+    let fields = Fields(body);
+    let name = name_for(app, &agent(fields, headers)?, fields.text("model")?)?;
+    let model = listed(app, &name)?;
+    if model.status == Status::Loaded {
+        return Ok(None);
+    }
+    let is_strict = app.options.strict || asks_strictness(headers);
+    let warnings = check("", body, table, is_strict)?;
+    Ok(Some(voice::nothing(app, form, &model.name, "unload", warnings)))
+}
+
 fn prepare(posted: &Posted, form: Form) -> Result<Prepared, ApiError> {
     let Posted { app, headers, .. } = posted;
     let table = match form {
         Form::Chat => OLLAMA_CHAT,
         Form::Generate => OLLAMA_GENERATE,
     };
-    let mut asked = Asked::of(posted, body_of(posted)?, table)?;
+    let body = body_of(posted)?;
+    if let Some(said) = gone(posted, &body, form, table)? {
+        return Ok(Prepared::Loaded(said));
+    }
+    let mut asked = Asked::of(posted, body, table)?;
     let content = match form {
         Form::Chat => chat_content(&mut asked)?,
         Form::Generate => generate_content(asked.fields())?,
     };
     let window = translate(app, &mut asked, table, content.clone())?;
-    let voice = OllamaVoice::new(app.clone(), form, &asked);
     let is_empty = matches!(&content, Content::Messages(messages) if messages.is_empty());
     if is_empty || matches!(&content, Content::Raw(text) if text.is_empty()) {
         let keep_alive = asked.fields().get("keep_alive").and_then(|v| KeepAlive::of_json(v).ok());
         let reason = if keep_alive.is_some_and(KeepAlive::is_zero) { "unload" } else { "load" };
-        return Ok(Prepared::Loaded(voice.nothing(reason, asked.warnings)));
+        let name = &asked.model.served.name;
+        return Ok(Prepared::Loaded(voice::nothing(app, form, name, reason, asked.warnings)));
     }
+    let voice = OllamaVoice::new(app.clone(), form, &asked);
     let planned = plan(app, &mut asked, headers, &content, window);
     let Planned { generation, requests, reading } =
         planned.map_err(|error| asked.in_their_words(error))?;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 /// Bodies of at least so many bytes are worked on beside the threads that serve connections:
 /// tokenizing them takes milliseconds.
-const LARGE_BODY: usize = 16 << 10;
+pub const LARGE_BODY: usize = 16 << 10;
 
 /// What somebody posted.
 pub struct Posted {
@@ -43,15 +43,7 @@ impl Posted {
         T: Send + 'static,
         F: FnOnce(&Self) -> Result<T, ApiError> + Send + 'static,
     {
-        if !is_long(&self.body) {
-            return work(&self);
-        }
-        let notes = Notes::current();
-        let work = move || notes.within_thread(move || work(&self));
-        match tokio::task::spawn_blocking(work).await {
-            Ok(done) => done,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
+        aside(is_long(&self.body), move || work(&self)).await
     }
 
     /// The same, where a body may be left out because nothing need be said.
@@ -63,10 +55,26 @@ impl Posted {
     }
 }
 
+/// Does a request's work, on another thread where it is long.
+pub async fn aside<T, F>(is_long: bool, work: F) -> T
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    if !is_long {
+        return work();
+    }
+    let notes = Notes::current();
+    match tokio::task::spawn_blocking(move || notes.within_thread(work)).await {
+        Ok(done) => done,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
 /// Whether work on a body takes long: compiling a grammar or schema takes milliseconds, however
 /// short it is.
 fn is_long(body: &[u8]) -> bool {
-    const SLOW: [&str; 7] = [
+    const SLOW: [&str; 8] = [
         "\"tools\"",
         "\"format\"",
         "response_format",
@@ -74,6 +82,8 @@ fn is_long(body: &[u8]) -> bool {
         "guided_",
         "grammar",
         "schema",
+        // What was said before is read again.
+        "previous_response_id",
     ];
     if body.len() >= LARGE_BODY {
         return true;
@@ -91,6 +101,7 @@ mod tests {
         assert!(!is_long(br#"{"prompt": "a", "max_tokens": 3}"#));
         assert!(is_long(br#"{"format": {"type": "object"}}"#));
         assert!(is_long(br#"{"tools": []}"#));
+        assert!(is_long(br#"{"input": "a", "previous_response_id": "resp_1"}"#));
         assert!(is_long(br#"{"output_config": {"format": {"schema": {}}}}"#));
         assert!(is_long(&[b' '; LARGE_BODY]));
         assert!(!is_long(&[0xff; 16]));

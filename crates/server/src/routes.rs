@@ -26,6 +26,8 @@ pub struct Route {
     pub takes: Table,
     /// Those that there must be.
     pub needs: &'static [&'static str],
+    /// Whether its body names a model that it asks, which is loaded first.
+    pub asks: bool,
 }
 
 type Handler = fn() -> MethodRouter<Arc<App>>;
@@ -36,7 +38,7 @@ const fn route(
     handler: Handler,
     does: &'static str,
 ) -> Route {
-    Route { method, path, handler, does, takes: &[], needs: &[] }
+    Route { method, path, handler, does, takes: &[], needs: &[], asks: false }
 }
 
 const fn taking(takes: Table, needs: &'static [&'static str], route: Route) -> Route {
@@ -54,6 +56,17 @@ const fn create(
     taking(takes, needs, route("post", path, handler, does))
 }
 
+/// A route that takes a body and asks the model that it names.
+const fn ask(
+    path: &'static str,
+    handler: Handler,
+    does: &'static str,
+    takes: Table,
+    needs: &'static [&'static str],
+) -> Route {
+    Route { asks: true, ..create(path, handler, does, takes, needs) }
+}
+
 /// A route that shows something.
 const fn show(path: &'static str, handler: Handler, does: &'static str) -> Route {
     route("get", path, handler, does)
@@ -63,29 +76,23 @@ const fn show(path: &'static str, handler: Handler, does: &'static str) -> Route
 pub const ROUTES: &[&[Route]] = &[OPENAI, ANTHROPIC, OLLAMA, TOKENS, MODELS, OPERATIONS, PAGES];
 
 const OPENAI: &[Route] = &[
-    create(
+    ask(
         "/v1/completions",
         || post(completions::create),
         "Continue prompts",
         t::COMPLETIONS,
         &["prompt"],
     ),
-    create(
+    ask(
         "/v1/chat/completions",
         || post(chat::create),
         "Answer a conversation",
         t::CHAT,
         &["messages"],
     ),
-    create("/v1/embeddings", || post(embeddings::create), "Embed texts", t::EMBEDDINGS, &["input"]),
-    create(
-        "/v1/responses",
-        || post(responses::create),
-        "Answer an input",
-        t::RESPONSES,
-        &["input"],
-    ),
-    create(
+    ask("/v1/embeddings", || post(embeddings::create), "Embed texts", t::EMBEDDINGS, &["input"]),
+    ask("/v1/responses", || post(responses::create), "Answer an input", t::RESPONSES, &["input"]),
+    ask(
         "/v1/responses/input_tokens",
         || post(responses::input_tokens),
         "Count the tokens of an input",
@@ -99,7 +106,7 @@ const OPENAI: &[Route] = &[
     ),
     route("delete", "/v1/responses/{id}", || delete(responses::delete), "Forget a response"),
     route("post", "/v1/responses/{id}/cancel", || post(responses::cancel), "End a response"),
-    create(
+    ask(
         "/v1/sessions/{id}/fork",
         || post(sessions::fork),
         "Share a session's keys and values with another",
@@ -123,14 +130,14 @@ const OPENAI: &[Route] = &[
 ];
 
 const ANTHROPIC: &[Route] = &[
-    create(
+    ask(
         "/v1/messages",
         || post(messages::create),
         "Answer messages, as Anthropic's API",
         t::MESSAGES,
         &["messages", "max_tokens"],
     ),
-    create(
+    ask(
         "/v1/messages/count_tokens",
         || post(messages::count_tokens),
         "Count the tokens of messages",
@@ -140,28 +147,22 @@ const ANTHROPIC: &[Route] = &[
 ];
 
 const OLLAMA: &[Route] = &[
-    create(
+    ask(
         "/api/chat",
         || post(ollama::chat),
         "Answer a conversation, as Ollama's API",
         t::OLLAMA_CHAT,
         &[],
     ),
-    create(
+    ask(
         "/api/generate",
         || post(ollama::generate),
         "Answer a prompt, as Ollama's API",
         t::OLLAMA_GENERATE,
         &[],
     ),
-    create(
-        "/api/embed",
-        || post(ollama::embed),
-        "Embed texts, as Ollama's API",
-        t::OLLAMA_EMBED,
-        &[],
-    ),
-    create(
+    ask("/api/embed", || post(ollama::embed), "Embed texts, as Ollama's API", t::OLLAMA_EMBED, &[]),
+    ask(
         "/api/embeddings",
         || post(ollama::embeddings),
         "Embed a text, as Ollama's older API",
@@ -175,15 +176,15 @@ const OLLAMA: &[Route] = &[
 ];
 
 const TOKENS: &[Route] = &[
-    create("/tokenize", || post(tokens::tokenize), "Tokens of a text", t::TOKENIZE, &["content"]),
-    create(
+    ask("/tokenize", || post(tokens::tokenize), "Tokens of a text", t::TOKENIZE, &["content"]),
+    ask(
         "/detokenize",
         || post(tokens::detokenize),
         "The text of tokens",
         t::DETOKENIZE,
         &["tokens"],
     ),
-    create(
+    ask(
         "/apply-template",
         || post(chat::apply_template),
         "The prompt of a conversation",
@@ -256,4 +257,9 @@ const PAGES: &[Route] = &[
 /// All of them, in order.
 pub fn all() -> impl Iterator<Item = &'static Route> {
     ROUTES.iter().copied().flatten()
+}
+
+/// Whether a `POST` to a path, as axum has it, asks a model.
+pub fn asks(path: &str) -> bool {
+    all().any(|route| route.asks && route.path == path)
 }

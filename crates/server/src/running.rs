@@ -46,6 +46,7 @@ impl Running {
         let (sender, outputs) = mpsc::channel(MOST_WAITING);
         let (open, is_behind) = (Vec::with_capacity(requests.len()), Arc::default());
         let (model, notes, ended) = (model.clone(), Notes::current(), vec![None; requests.len()]);
+        let waited = notes.note().waited;
         let mut running = Self { model, notes, n, ended, open, outputs, is_behind, first: None };
         for (index, request) in requests.into_iter().enumerate() {
             let (sender, is_behind) = (sender.clone(), running.is_behind.clone());
@@ -57,6 +58,7 @@ impl Running {
                     false
                 }
             });
+            let request = Request { waited, ..request };
             let id = running.model.served.engine.submit(request, sink)?;
             running.open.push(Some(id));
         }

@@ -17,18 +17,18 @@ pub const SOURCES: [&str; 3] = ["prediction", "lookup", "draft_model"];
 
 /// Counters and gauges of every model, and of the process.
 pub async fn show(State(app): State<Arc<App>>) -> Json<Value> {
-    let ready = app.models.ready();
-    let models = ready.iter().map(|model| {
-        let served = &model.served;
+    let past = app.models.past();
+    let models = past.iter().filter_map(|past| {
+        let served = &past.model.as_ref()?.served;
         let memory: Map<String, Value> =
             served.memory.iter().map(|(kind, bytes)| ((*kind).to_owned(), json!(bytes))).collect();
-        json!({
+        Some(json!({
             "name": served.name,
             "describe": served.describe,
             "context_length": served.context_len,
             "memory": memory,
-            "stats": stats(&served.engine.stats(), &app.options.agents),
-        })
+            "stats": stats(&past.counted().stats, &app.options.agents),
+        }))
     });
     let models = models.collect::<Vec<_>>();
     Json(json!({

@@ -1,6 +1,6 @@
 //! `GET /api/v1/batch/metrics`: the few numbers of batching, of all models together.
 //!
-//! In: the engines' statistics, and what the system says of this process. Out: an object. What is
+//! In: the statistics of all engines that there are and were, and what the system says of this process. Out: an object. What is
 //! not known is `null`, `unknown` says why, and `notes` how the others are meant.
 
 use crate::app::App;
@@ -25,8 +25,7 @@ const NOTES: [&str; 4] = [
 
 /// Shows them.
 pub async fn show(State(app): State<Arc<App>>) -> Json<Value> {
-    let ready = app.models.ready();
-    let stats: Vec<Stats> = ready.iter().map(|model| model.served.engine.stats()).collect();
+    let stats: Vec<Stats> = app.models.past().iter().map(|past| past.counted().stats).collect();
     let process = Process {
         cpu: app.busy.share(app.uptime()),
         memory: process::pss_bytes()

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use sterna_engine::Class;
-use sterna_server::{Agent, Agents, Options, Quotas, Unavailable, router};
+use sterna_server::{Agent, Agents, Counted, Options, Quotas, Unavailable, router};
 
 const COMPLETIONS: &str = "/v1/completions";
 
@@ -71,6 +71,61 @@ async fn a_client_that_goes_away_waits_no_longer() {
     let gone = tokio::time::timeout(Duration::from_millis(20), request).await;
     assert!(gone.is_err());
     assert!(models.away.lock().unwrap()[0].1[0].is_closed());
+}
+
+#[tokio::test]
+async fn who_asks_no_model_loads_none() {
+    let (client, models) = client(Vec::new());
+    for (path, body, status) in [
+        ("/api/generate", json!({ "model": "org/away", "keep_alive": 0 }), 200),
+        ("/api/chat", json!({ "model": "org/away", "keep_alive": "0s", "messages": [] }), 200),
+        ("/v1/no/such/route", json!({ "model": "org/away", "prompt": "a" }), 404),
+        ("/v1/responses/resp_1/cancel", json!({ "model": "org/away" }), 404),
+        ("/v1/cache/flush", json!({ "model": "org/away" }), 200),
+        ("/api/show", json!({ "model": "org/away" }), 200),
+    ] {
+        let (got, _, answer) = client.post_with(path, &[], body).await;
+        assert_eq!(got.as_u16(), status, "{path}: {answer}");
+        assert!(models.away.lock().unwrap()[0].1.is_empty(), "{path} waits for a model");
+        assert!(status != 200 || answer["done_reason"].as_str().unwrap_or("unload") == "unload");
+    }
+    // With something to answer it is loaded, however soon it may go again.
+    let body = json!({ "model": "org/away", "keep_alive": 0, "prompt": "a" });
+    let request = client.post_with("/api/generate", &[], body);
+    assert!(tokio::time::timeout(Duration::from_millis(20), request).await.is_err());
+    assert_eq!(models.away.lock().unwrap()[0].1.len(), 1);
+}
+
+#[tokio::test]
+async fn a_limit_that_pinned_models_exceed_says_so() {
+    let fake = fake(|request| say(request, "hi"));
+    let mut large = served("large", None, fake.clone());
+    large.memory = vec![("weights", 3 << 20)];
+    let models = Scripted::new(vec![large], Vec::new(), &Arc::default());
+    let client = Client { router: router(models, Options::default()).unwrap(), fake };
+    client.send(Method::POST, "/v1/models/large/pin", &[], String::new()).await;
+    for (mb, warned) in [(4, false), (2, true)] {
+        let answer = client.post("/v1/cache/limit", json!({ "max_memory_mb": mb })).await;
+        let warning = answer["warnings"][0].as_str().unwrap_or_default();
+        assert_eq!(warning.contains("hold 3145728 bytes"), warned, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_queue_that_is_full_is_said_at_once() {
+    let (client, models) = client(Vec::new());
+    let body = json!({ "prompt": "a", "model": "org/away" });
+    let full = async {
+        settle(&models, 1).await;
+        models.arrive(Err(Unavailable::QueueFull(7)));
+    };
+    let ((status, headers, error), ()) =
+        tokio::join!(client.post_with(COMPLETIONS, &[], body), full);
+    assert_eq!(
+        (status, &error["error"]["code"]),
+        (StatusCode::SERVICE_UNAVAILABLE, &json!("queue_full"))
+    );
+    assert_eq!(headers["retry-after"], "1");
 }
 
 #[tokio::test]
@@ -164,6 +219,35 @@ async fn the_cache_is_shown_under_both_names_and_to_prometheus() {
     ] {
         assert!(metrics.contains(line), "{line} in {metrics}");
     }
+}
+
+#[tokio::test]
+async fn what_models_counted_before_they_left_memory_is_still_counted() {
+    let (client, models) = client(Vec::new());
+    let counted = |new_tokens| {
+        let mut counted = Counted::default();
+        (counted.stats.new_tokens, counted.stats.waiting) = (new_tokens, 9);
+        counted.stats.finished[0] = 1;
+        counted.stats.e2e.add(0.5);
+        counted
+    };
+    let before = [("here".to_owned(), counted(5)), ("org/away".to_owned(), counted(7))];
+    models.before.lock().unwrap().extend(before);
+    let (_, metrics) = client.get("/metrics", &[]).await;
+    for line in [
+        "vllm:generation_tokens_total{model_name=\"here\",engine=\"0\"} 5\n",
+        "vllm:generation_tokens_total{model_name=\"org/away\",engine=\"0\"} 7\n",
+        "vllm:e2e_request_latency_seconds_count{model_name=\"org/away\",engine=\"0\"} 1\n",
+        "vllm:num_requests_waiting{model_name=\"here\",engine=\"0\"} 2\n",
+    ] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
+    assert!(!metrics.contains("vllm:num_requests_waiting{model_name=\"org/away\""));
+    let get = async |path| serde_json::from_str::<Value>(&client.get(path, &[]).await.1).unwrap();
+    let stats = get("/api/v1/stats").await;
+    assert_eq!(stats["models"].as_array().unwrap().len(), 1);
+    assert_eq!(stats["models"][0]["stats"]["new_tokens"], 5);
+    assert_eq!(get("/api/v1/batch/metrics").await["total_requests"], 1 + 1 + 2 + 1);
 }
 
 #[tokio::test]

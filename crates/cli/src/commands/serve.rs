@@ -19,7 +19,7 @@ mod speculate;
 
 use crate::compute::ComputeArgs;
 use crate::interrupt::Signals;
-use crate::show::bad_input;
+use crate::show::{self, bad_input};
 use anyhow::Context;
 use clap::builder::TypedValueParser;
 use disk::DiskArgs;
@@ -31,7 +31,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use sterna_fleet::{Fleet, KeepAlive};
-use sterna_server::{Incoming, Keys, Models, Options, Status, Tls};
+use sterna_measure::clock::RealClock;
+use sterna_server::{Incoming, Keys, Listed, Models, Options, Status, Tls};
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
@@ -254,7 +255,8 @@ impl Args {
         let mut compute = self.compute.clone();
         compute.hidden = true;
         let (disk, speculate) = (self.disk.clone(), self.speculate.clone());
-        Ok(Loader { compute, sizes, disk, speculate, template: self.template()? })
+        let (template, clock) = (self.template()?, RealClock::new());
+        Ok(Loader { compute, sizes, disk, speculate, template, clock })
     }
 
     /// What may change while it runs.
@@ -301,6 +303,7 @@ fn announce(
         let why = model.failure.as_deref().unwrap_or_default();
         warn!("model `{}` cannot be served: {why}", model.name);
     }
+    warn_of_large(fleet, &models);
     let n_away = models.iter().filter(|m| m.status == Status::Unloaded && m.failure.is_none());
     match n_away.count() {
         0 => {}
@@ -317,6 +320,21 @@ fn announce(
     // On standard output, for programs that start this one and have to know the port.
     println!("listening at {}://{address}", if is_secure { "https" } else { "http" });
     Ok(())
+}
+
+/// Says which models cannot be loaded, whatever else goes.
+fn warn_of_large(fleet: &Fleet, models: &[Listed]) {
+    let Some(limit) = fleet.stats().limit_bytes else { return };
+    let pinned: u64 = models.iter().filter(|model| model.is_pinned).map(Listed::bytes).sum();
+    let left = limit.saturating_sub(pinned);
+    for model in models.iter().filter(|model| !model.is_pinned && model.bytes() > left) {
+        let (name, bytes) = (&model.name, show::bytes(model.bytes()));
+        let (limit, pinned) = (show::bytes(limit), show::bytes(pinned));
+        warn!(
+            "model `{name}` takes {bytes} and does not fit: models may take {limit}, of which those \
+             that stay have {pinned}; raise --max-memory, or lower --kv-size or --ctx-size"
+        );
+    }
 }
 
 /// Waits for Ctrl-C or SIGTERM, and lets the engines finish what they have; a second one ends at

@@ -92,6 +92,18 @@ fn models_of_a_folder_take_turns_in_memory_for_one() {
 }
 
 #[test]
+fn models_that_can_never_be_loaded_are_named_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = ["--models-dir", MODELS, "--kv-size", "1MB", "--max-memory", "1MB"];
+    let server = Server::of(folder.path(), &flags);
+    let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
+    for model in [LARGE, SMALL] {
+        assert!(log.contains(&format!("model `{model}` takes ")), "{log}");
+        assert_eq!(asked(&server, model).1["error"]["code"], "model_too_large");
+    }
+}
+
+#[test]
 fn no_name_leads_out_of_the_folder() {
     let folder = tempfile::tempdir().unwrap();
     let inside = folder.path().join("in");

@@ -117,6 +117,19 @@ fn a_prompt_that_is_cached_or_shared_meets_a_deadline_in_which_it_could_not_be_r
 }
 
 #[test]
+fn times_count_from_before_a_request_came_to_the_engine() {
+    let (mut core, mut device) = machine();
+    let (now, waited) = (Duration::from_secs(10), Duration::from_secs(2));
+    let early = Request { waited, ..plain(vec![1, 2, 3], 4, "agent", Class::Default) };
+    let late = Request { deadline: Some(waited), ..early.clone() };
+    let (answered, failed) = replay(&mut core, &mut device, vec![(now, early), (now, late)]);
+    assert_eq!(failed, [EngineError::DeadlineMissed]);
+    assert_eq!(answered.keys().collect::<Vec<_>>(), [&RequestId(0)]);
+    let stats = core.stats();
+    assert!(stats.queue.sum() == 2.0 && stats.ttft.sum() > 2.0, "{stats:?}");
+}
+
+#[test]
 fn a_deadline_that_passes_ends_a_request_and_not_those_who_listen_longer() {
     let mut rng = StdRng::seed_from_u64(12);
     let (mut core, mut device) = machine();

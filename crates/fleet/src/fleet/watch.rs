@@ -1,7 +1,7 @@
 //! The thread that looks at the time and at the machine's memory, so that models go that nobody
 //! uses or that there is no room for any more.
 
-use super::Shared;
+use super::{Resident, Shared};
 use crate::entry::ModelId;
 use crate::manager::Event;
 use crate::pressure::Reading;
@@ -35,7 +35,7 @@ impl Watch {
             let Some(shared) = shared.upgrade() else { return };
             let mut inside = shared.lock();
             let in_use = inside.models.iter().enumerate().filter_map(|(i, resident)| {
-                resident.as_ref().is_some_and(|r| r.model.is_in_use()).then_some(ModelId(i))
+                resident.as_ref().is_some_and(Resident::is_in_use).then_some(ModelId(i))
             });
             let in_use = in_use.collect();
             shared.apply(&mut inside, Event::Tick(in_use));

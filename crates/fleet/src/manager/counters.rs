@@ -16,11 +16,13 @@ pub enum Reason {
     Idle,
     /// An operator wanted it.
     Asked,
+    /// Its engine failed.
+    Died,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Room, Self::Pressure, Self::Idle, Self::Asked];
+    pub const ALL: [Self; 5] = [Self::Room, Self::Pressure, Self::Idle, Self::Asked, Self::Died];
 
     /// Its name in metrics.
     pub fn name(self) -> &'static str {
@@ -29,6 +31,7 @@ impl Reason {
             Self::Pressure => "pressure",
             Self::Idle => "idle",
             Self::Asked => "asked",
+            Self::Died => "died",
         }
     }
 }
@@ -44,7 +47,7 @@ pub struct Counters {
     /// Requests that did not.
     pub misses: u64,
     /// Models that left, by [`Reason`].
-    pub evictions: [u64; 4],
+    pub evictions: [u64; Reason::ALL.len()],
     /// The most bytes that models held.
     pub peak_bytes: u64,
     /// Bytes that were loaded ahead and then asked for.
@@ -62,7 +65,7 @@ impl Default for Counters {
         Self {
             hits: 0,
             misses: 0,
-            evictions: [0; 4],
+            evictions: [0; Reason::ALL.len()],
             peak_bytes: 0,
             useful_bytes: 0,
             wasted_bytes: 0,

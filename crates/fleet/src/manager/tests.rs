@@ -12,7 +12,7 @@ fn spec(name: &str, bytes: u64) -> Spec {
 }
 
 fn limits(bytes: u64) -> Limits {
-    Limits { bytes, models: usize::MAX }
+    Limits { bytes, models: usize::MAX, waiting: 1000 }
 }
 
 fn ask(ticket: Ticket, model: usize, agent: &str) -> Event {
@@ -141,6 +141,45 @@ fn a_smaller_limit_holds_at_once() {
     assert_eq!(actions, [Action::Unload(ModelId(0), Reason::Room)]);
 }
 
+#[test]
+fn no_more_wait_for_a_model_than_may() {
+    let limits = Limits { waiting: 2, ..limits(100) };
+    let mut manager = Manager::new(vec![spec("a", 10), spec("b", 10)], limits);
+    let load = |model| Action::Load(ModelId(model), 10);
+    assert_eq!(manager.handle(SECOND, ask(1, 0, "a")), [load(0)]);
+    assert_eq!(manager.handle(SECOND, ask(2, 0, "b")), []);
+    let full = Action::Refuse(3, Refusal::QueueFull);
+    assert_eq!(manager.handle(SECOND, ask(3, 0, "c")), [full]);
+    assert_eq!(manager.handle(SECOND, ask(4, 1, "c")), [load(1)]);
+    manager.handle(SECOND, Event::Gone(1));
+    assert_eq!(manager.handle(SECOND, ask(5, 0, "c")), []);
+}
+
+#[test]
+fn what_was_on_its_way_or_pinned_when_the_limit_fell_goes_too() {
+    let mut manager = with_loaded(&[40, 40], 100, &[0]);
+    manager.handle(SECOND, Event::Pin(ModelId(0)));
+    manager.handle(SECOND, ask(1, 1, "a"));
+    assert_eq!(manager.handle(SECOND, Event::Limit(60)), []);
+    // Who waited for it is answered first.
+    let unload = |model| Action::Unload(ModelId(model), Reason::Room);
+    let actions = manager.handle(SECOND, Event::Loaded(ModelId(1), 0.1));
+    assert_eq!(actions, [Action::Serve(1), unload(1)]);
+    manager.handle(SECOND, Event::Limit(30));
+    assert_eq!(manager.handle(SECOND, Event::Unpin(ModelId(0))), [unload(0)]);
+}
+
+#[test]
+fn a_model_whose_engine_failed_is_loaded_again_a_pinned_one_at_once() {
+    let mut manager = with_loaded(&[40, 40], 100, &[0, 1]);
+    manager.handle(SECOND, Event::Pin(ModelId(0)));
+    let load = |model| Action::Load(ModelId(model), 40);
+    assert_eq!(manager.handle(SECOND, Event::Died(ModelId(0))), [load(0)]);
+    assert_eq!(manager.handle(SECOND, Event::Died(ModelId(1))), []);
+    assert_eq!(manager.handle(SECOND, ask(1, 1, "a")), [load(1)]);
+    assert_eq!(manager.counters().evictions[Reason::Died as usize], 2);
+}
+
 /// What a shell would have in flight, and when it ends.
 struct Schedule {
     rng: StdRng,
@@ -164,7 +203,8 @@ impl Schedule {
         });
         let specs: Vec<Spec> = specs.collect();
         let models = if rng.random_bool(0.3) { rng.random_range(1..4) } else { usize::MAX };
-        let limits = Limits { bytes: rng.random_range(40..120), models };
+        let waiting = rng.random_range(1..20);
+        let limits = Limits { bytes: rng.random_range(40..120), models, waiting };
         let (due, open, answered) = Default::default();
         let manager = Manager::new(specs, limits);
         Self { rng, manager, now: Duration::from_secs(1_000_000), due, open, answered }
@@ -172,6 +212,7 @@ impl Schedule {
 
     fn give(&mut self, event: Event) {
         let scores = self.scores(&event);
+        let held_before = self.manager.held();
         let actions = self.manager.handle(self.now, event);
         let gone = actions.iter().filter_map(|action| match action {
             Action::Unload(model, reason) => Some((*model, *reason)),
@@ -185,23 +226,36 @@ impl Schedule {
             self.obey(action);
         }
         let limits = self.manager.limits();
-        assert!(self.manager.held() <= limits.bytes, "over the budget");
+        // Only a budget that falls leaves more than it allows, which grows no further, and goes.
+        assert!(self.manager.held() <= limits.bytes.max(held_before), "over the budget");
+        let stay = || self.manager.entries().iter().filter(|e| e.state != State::Leaving);
+        let n_bytes: u64 = stay().map(Entry::held).sum();
+        assert!(n_bytes <= limits.bytes || !stay().any(Entry::is_evictable), "over the budget");
         let n_held = self.manager.entries().iter().filter(|e| e.state != State::Out).count();
         assert!(n_held <= limits.models, "too many models");
     }
 
     /// Scores by the formula, written out anew, of those that could go at this event.
     fn scores(&self, event: &Event) -> BTreeMap<ModelId, f64> {
-        let max = self.manager.limits().bytes as f64;
-        let entries = self.manager.entries().iter().enumerate();
-        let could_go = entries.filter(|(_, e)| e.state == State::In && !e.spec.is_pinned);
-        could_go
+        let max = match event {
+            Event::Limit(bytes) => *bytes as f64,
+            _ => self.manager.limits().bytes as f64,
+        };
+        let could_go = |&(i, e): &(usize, &Entry)| match event {
+            Event::Loaded(model, _) if model.0 == i => !e.spec.is_pinned,
+            Event::Unpin(model) if model.0 == i => e.state == State::In,
+            _ => e.is_evictable(),
+        };
+        let entries = self.manager.entries().iter().enumerate().filter(could_go);
+        entries
             .map(|(i, e)| {
                 let mut e = e.clone();
                 match event {
-                    Event::Request { model, agent, .. } if model.0 == i => {
-                        e.used(self.now, agent.as_deref().unwrap());
-                    }
+                    Event::Request { model, agent, .. } if model.0 == i => match agent {
+                        Some(agent) => e.used(self.now, agent),
+                        None => e.last_used = self.now,
+                    },
+                    Event::Loaded(model, _) if model.0 == i => e.last_used = self.now,
                     Event::Tick(in_use) if in_use.contains(&ModelId(i)) => e.last_used = self.now,
                     _ => {}
                 }
@@ -275,25 +329,44 @@ impl Schedule {
         self.give(Event::Tick(in_use));
     }
 
+    /// What may come between a request for a model and the next one.
+    fn meddle(&mut self, ticket: Ticket, model: ModelId) {
+        match self.rng.random_range(0..40) {
+            0 => self.give(Event::Pin(model)),
+            1..4 => self.give(Event::Unpin(model)),
+            4 => {
+                let used = Some(self.rng.random_range(0.8..1.0));
+                self.give(Event::Memory(Reading { used, stalled: None }));
+            }
+            5 => {
+                self.open.remove(&ticket);
+                self.give(Event::Gone(ticket));
+            }
+            6 => {
+                let bytes = self.rng.random_range(30..120);
+                self.give(Event::Limit(bytes));
+            }
+            7 => {
+                let time = SECOND * self.rng.random_range(0..30);
+                self.give(Event::Keep(model, KeepAlive::For(time)));
+            }
+            8 => self.give(Event::Unload(model)),
+            9 if self.manager.entries()[model.0].state == State::In => {
+                self.give(Event::Died(model));
+            }
+            _ => {}
+        }
+    }
+
     fn run(&mut self) {
         let n_models = self.manager.entries().len();
         for ticket in 0..200 {
             let (model, agent) = (self.rng.random_range(0..n_models), self.rng.random_range(0..6));
             self.open.insert(ticket, ModelId(model));
-            self.give(ask(ticket, model, &format!("agent-{agent}")));
-            match self.rng.random_range(0..40) {
-                0 => self.give(Event::Pin(ModelId(model))),
-                1..4 => self.give(Event::Unpin(ModelId(model))),
-                4 => {
-                    let used = Some(self.rng.random_range(0.8..1.0));
-                    self.give(Event::Memory(Reading { used, stalled: None }));
-                }
-                5 => {
-                    self.open.remove(&ticket);
-                    self.give(Event::Gone(ticket));
-                }
-                _ => {}
-            }
+            // One of them is an operator.
+            let agent = (agent > 0).then(|| format!("agent-{agent}"));
+            self.give(Event::Request { ticket, model: ModelId(model), agent });
+            self.meddle(ticket, ModelId(model));
             for _ in 0..self.rng.random_range(0..6) {
                 self.beat();
             }

@@ -2,7 +2,7 @@
 
 use crate::answer::Piece;
 use crate::app::App;
-use crate::asked::Asked;
+use crate::asked::{Asked, with_warnings};
 use crate::calls::Call;
 use crate::date::strftime;
 use crate::dialect::Dialect;
@@ -48,6 +48,24 @@ struct Said {
     calls: Vec<Value>,
 }
 
+/// The answer to a request for nothing.
+pub fn nothing(app: &App, form: Form, model: &str, reason: &str, warnings: Vec<String>) -> Value {
+    let mut nothing = begun(app, form, model, String::new());
+    nothing["done"] = true.into();
+    nothing["done_reason"] = reason.into();
+    with_warnings(nothing, warnings)
+}
+
+/// What every object begins with.
+fn begun(app: &App, form: Form, model: &str, text: String) -> Value {
+    let mut object = json!({ "model": model, "created_at": rfc3339(app) });
+    match form {
+        Form::Chat => object["message"] = json!({ "role": "assistant", "content": text }),
+        Form::Generate => object["response"] = text.into(),
+    }
+    object
+}
+
 impl OllamaVoice {
     /// Of a request.
     pub fn new(app: Arc<App>, form: Form, asked: &Asked) -> Self {
@@ -71,24 +89,11 @@ impl OllamaVoice {
         Self { warnings, has_logprobs, ..self }
     }
 
-    /// The answer to a request for nothing.
-    pub fn nothing(self, reason: &str, warnings: Vec<String>) -> Value {
-        let mut nothing = self.says(warnings, false).object(Said::default(), true);
-        nothing["done_reason"] = reason.into();
-        nothing
-    }
-
     fn object(&self, said: Said, is_done: bool) -> Value {
-        let mut object = json!({ "model": self.model, "created_at": rfc3339(&self.app) });
         let Said { text, thoughts, calls } = said;
-        match self.form {
-            Form::Chat => {
-                object["message"] = json!({ "role": "assistant", "content": text });
-                if !calls.is_empty() {
-                    object["message"]["tool_calls"] = calls.into();
-                }
-            }
-            Form::Generate => object["response"] = text.into(),
+        let mut object = begun(&self.app, self.form, &self.model, text);
+        if !calls.is_empty() && self.form == Form::Chat {
+            object["message"]["tool_calls"] = calls.into();
         }
         if !thoughts.is_empty() {
             let place = match self.form {

@@ -17,8 +17,8 @@ use sterna_engine::{
     Reply, Request, RequestId, SessionError, Sink, State, Stats, TokenLogprob,
 };
 use sterna_server::{
-    Agents, Backend, CacheStats, KeepAlive, LOAD_BOUNDS, Listed, Model, Models, Options, Served,
-    Status, Unavailable, Waiting, router,
+    Agents, Backend, CacheStats, Counted, KeepAlive, LOAD_BOUNDS, Lease, Listed, Model, Models,
+    Options, Past, Served, Status, Unavailable, Waiting, router,
 };
 use tokio::sync::oneshot;
 use tower::ServiceExt;
@@ -215,7 +215,7 @@ pub fn served(name: &str, template: Option<&str>, engine: Arc<Fake>) -> Served {
 }
 
 /// Where somebody hears what became of the model that he waits for.
-pub type Answer = oneshot::Sender<Result<Arc<Model>, Unavailable>>;
+pub type Answer = oneshot::Sender<Result<Lease, Unavailable>>;
 
 /// Models that are there, as a script says.
 pub struct Scripted {
@@ -226,6 +226,8 @@ pub struct Scripted {
     pub orders: Mutex<Vec<String>>,
     /// Whether the server ends.
     pub is_ending: AtomicBool,
+    /// What models counted before.
+    pub before: Mutex<Vec<(String, Counted)>>,
 }
 
 impl Scripted {
@@ -238,6 +240,7 @@ impl Scripted {
             away: Mutex::new(away.collect()),
             orders: Mutex::default(),
             is_ending: AtomicBool::new(false),
+            before: Mutex::default(),
         })
     }
 
@@ -245,7 +248,7 @@ impl Scripted {
     pub fn arrive(&self, result: Result<(), Unavailable>) {
         let (model, waiting) = self.away.lock().unwrap().remove(0);
         for sender in waiting {
-            drop(sender.send(result.clone().map(|()| model.clone())));
+            drop(sender.send(result.clone().map(|()| Lease::new(&model))));
         }
     }
 }
@@ -273,7 +276,12 @@ pub fn models(model: Served, options: &Options) -> Arc<dyn Models> {
 
 impl Models for Scripted {
     fn list(&self) -> Vec<Listed> {
-        let here = self.models.iter().map(|model| listed(model, Status::Loaded));
+        let orders = self.orders.lock().unwrap();
+        let is_pinned = |name: &str| orders.contains(&format!("pin {name} true"));
+        let here = self.models.iter().map(|model| Listed {
+            is_pinned: is_pinned(&model.served.name),
+            ..listed(model, Status::Loaded)
+        });
         let away = self.away.lock().unwrap();
         here.chain(away.iter().map(|(model, _)| listed(model, Status::Unloaded))).collect()
     }
@@ -282,11 +290,27 @@ impl Models for Scripted {
         self.models.clone()
     }
 
+    fn past(&self) -> Vec<Past> {
+        let before = self.before.lock().unwrap();
+        let of = |name: &str| before.iter().find(|(of, _)| of == name).map(|(_, c)| c.clone());
+        let here = self.models.iter().map(|model| Past {
+            name: model.served.name.clone(),
+            model: Some(model.clone()),
+            before: of(&model.served.name).unwrap_or_default(),
+        });
+        let away = self.away.lock().unwrap();
+        let gone = away.iter().filter_map(|(model, _)| {
+            let (name, model) = (model.served.name.clone(), None);
+            Some(Past { before: of(&name)?, name, model })
+        });
+        here.chain(gone).collect()
+    }
+
     fn want(&self, name: &str, _agent: Option<&str>) -> Option<Waiting> {
         let (sender, waiting) = oneshot::channel();
         let is_it = |model: &Arc<Model>| model.names().any(|known| known == name);
         if let Some(model) = self.models.iter().find(|model| is_it(model)) {
-            drop(sender.send(Ok(model.clone())));
+            drop(sender.send(Ok(Lease::new(model))));
             return Some(waiting);
         }
         let mut away = self.away.lock().unwrap();

@@ -66,7 +66,8 @@ fn limits(args: &Args) -> anyhow::Result<Limits> {
         None if args.models_dir.is_some() => machine(),
         None => u64::MAX,
     };
-    Ok(Limits { bytes, models: args.models_max.unwrap_or(usize::MAX) })
+    let models = args.models_max.unwrap_or(usize::MAX);
+    Ok(Limits { bytes, models, waiting: args.sizes.max_queue.max(1) })
 }
 
 /// The models that are named: pinned where all of them fit.

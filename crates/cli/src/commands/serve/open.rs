@@ -19,7 +19,7 @@ use sterna_model::artifact::PLAN_KEY;
 use sterna_runtime::settings::PAGE_LEN;
 use sterna_runtime::{Memory, Program, Runner, Settings};
 use sterna_server::Served;
-use tracing::warn;
+use tracing::{error, warn};
 
 /// How models are opened.
 pub struct Loader {
@@ -33,6 +33,8 @@ pub struct Loader {
     pub speculate: SpeculateArgs,
     /// A chat template instead of their own.
     pub template: Option<String>,
+    /// The engines' time, which begins before any request comes.
+    pub clock: RealClock,
 }
 
 impl Loader {
@@ -78,6 +80,7 @@ impl Load for Loader {
 
 /// An engine that runs.
 struct Engine {
+    model: String,
     handle: Handle,
     thread: JoinHandle<()>,
 }
@@ -88,7 +91,7 @@ impl Engine {
         // Dropped, so that the thread sees that nobody can ask any more.
         drop(self.handle);
         if self.thread.join().is_err() {
-            tracing::error!("an engine's thread panicked");
+            error!("the engine of model `{}` panicked, which is a mistake of ours", self.model);
         }
     }
 }
@@ -96,6 +99,10 @@ impl Engine {
 impl Running for Engine {
     fn n_open(&self) -> usize {
         self.handle.n_open()
+    }
+
+    fn is_alive(&self) -> bool {
+        !self.thread.is_finished()
     }
 
     fn drain(&self) {
@@ -124,7 +131,9 @@ fn open(item: &Item, loader: &Loader) -> anyhow::Result<(Served, Engine)> {
         speculate: speculate.how(),
         drafter: draft.map(drafter).transpose()?,
     };
-    let started = sterna_engine::start_with(runner, tokenizer.clone(), limits, clock(), extras);
+    let time = loader.clock;
+    let clock: sterna_engine::Clock = Box::new(move || time.now());
+    let started = sterna_engine::start_with(runner, tokenizer.clone(), limits, clock, extras);
     let (handle, thread) = started.context("the system starts no thread for the engine")?;
     let spelled = |token: Option<u32>| Some(tokenizer.token(token?)?.to_owned());
     let served = Served {
@@ -142,7 +151,7 @@ fn open(item: &Item, loader: &Loader) -> anyhow::Result<(Served, Engine)> {
         memory,
         tokenizer,
     };
-    Ok((served, Engine { handle, thread }))
+    Ok((served, Engine { model: item.name.clone(), handle, thread }))
 }
 
 /// When a file was made, in seconds since 1970.

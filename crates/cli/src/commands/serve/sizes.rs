@@ -15,7 +15,7 @@ pub struct SizeArgs {
     #[arg(long, visible_aliases = ["np", "max-num-seqs"], default_value_t = 128, value_name = "N",
           value_parser = at_least_one())]
     pub(super) parallel: usize,
-    /// Requests that may wait; further ones get 503.
+    /// Requests that may wait, for a model and for its load; further ones get 503.
     #[arg(long, default_value_t = 1000, value_name = "N")]
     pub(super) max_queue: usize,
     /// Memory for keys and values of each model, of sequences and of prefixes that are kept
