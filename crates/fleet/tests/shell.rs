@@ -22,7 +22,7 @@ fn noon() -> SystemTime {
 struct Mute;
 
 impl Backend for Mute {
-    fn submit(&self, _: Request, _: Sink) -> Result<RequestId, EngineError> {
+    fn submit(&self, _: Vec<(Request, Sink)>) -> Result<Vec<RequestId>, EngineError> {
         Err(EngineError::Draining)
     }
 

@@ -6,11 +6,12 @@ use sterna_engine::{
 
 /// An engine as the server sees it; [`Handle`] is the one that computes.
 pub trait Backend: Send + Sync {
-    /// Queues a request; its pieces come through the sink.
+    /// Queues requests that one client sends together: all of them, or none. The pieces of each
+    /// come through its sink.
     ///
     /// # Errors
-    /// When it is not a request that can be served, the queue is full, or the engine is ending.
-    fn submit(&self, request: Request, sink: Sink) -> Result<RequestId, EngineError>;
+    /// When one cannot be served, the queue is full, or the engine is ending.
+    fn submit(&self, requests: Vec<(Request, Sink)>) -> Result<Vec<RequestId>, EngineError>;
 
     /// Ends a request whose client went away; nothing happens when it is over.
     fn cancel(&self, id: RequestId);
@@ -29,8 +30,18 @@ pub trait Backend: Send + Sync {
 }
 
 impl Backend for Handle {
-    fn submit(&self, request: Request, sink: Sink) -> Result<RequestId, EngineError> {
-        Self::submit(self, request, sink)
+    fn submit(&self, requests: Vec<(Request, Sink)>) -> Result<Vec<RequestId>, EngineError> {
+        let mut ids = Vec::with_capacity(requests.len());
+        for (request, sink) in requests {
+            match Self::submit(self, request, sink) {
+                Ok(id) => ids.push(id),
+                Err(why) => {
+                    ids.into_iter().for_each(|id| Self::cancel(self, id));
+                    return Err(why);
+                }
+            }
+        }
+        Ok(ids)
     }
 
     fn cancel(&self, id: RequestId) {

@@ -20,32 +20,59 @@ pub struct Metered {
 }
 
 /// A request in flight, which ends when it is dropped: at the latest with its sink.
-struct Open(Arc<Mutex<Meter>>);
+struct Open {
+    meter: Arc<Mutex<Meter>>,
+    prompt_tokens: usize,
+}
+
+impl Open {
+    /// The sink, before which its pieces are counted.
+    fn counting(self, mut sink: Sink) -> Sink {
+        let mut open = Some(self);
+        Box::new(move |output| {
+            match (&output, &open) {
+                (Output::Token { .. }, Some(open)) => locked(&open.meter, Meter::token),
+                // Before the client hears of it: its next request may come at once.
+                (Output::Finished(_), _) => open = None,
+                (Output::Failed(why), _) => {
+                    if let (EngineError::TooLate { .. }, Some(open)) = (why, &open) {
+                        locked(&open.meter, |meter| meter.give_back(1, open.prompt_tokens));
+                    }
+                    open = None;
+                }
+                _ => {}
+            }
+            sink(output)
+        })
+    }
+}
 
 impl Drop for Open {
     fn drop(&mut self) {
-        locked(&self.0, Meter::end);
+        locked(&self.meter, Meter::end);
     }
 }
 
 impl Backend for Metered {
-    fn submit(&self, request: Request, mut sink: Sink) -> Result<RequestId, EngineError> {
-        let Some(meter) = self.agents.meter(&request.agent) else {
-            return self.engine.submit(request, sink);
+    fn submit(&self, requests: Vec<(Request, Sink)>) -> Result<Vec<RequestId>, EngineError> {
+        // They are of one client.
+        let agent = requests.first().map(|(request, _)| request.agent.as_str());
+        let Some(meter) = agent.and_then(|agent| self.agents.meter(agent)) else {
+            return self.engine.submit(requests);
         };
         let now = (self.now)().duration_since(UNIX_EPOCH).unwrap_or_default();
-        locked(meter, |meter| meter.begin(now, request.prompt.len()))?;
-        let mut open = Some(Open(meter.clone()));
-        let counting = move |output: Output| {
-            match (&output, &open) {
-                (Output::Token { .. }, Some(open)) => locked(&open.0, Meter::token),
-                // Before the client hears of it: its next request may come at once.
-                (Output::Finished(_) | Output::Failed(_), _) => open = None,
-                _ => {}
-            }
-            sink(output)
-        };
-        self.engine.submit(request, Box::new(counting))
+        let n = requests.len();
+        let prompt_tokens = requests.iter().map(|(request, _)| request.prompt.len()).sum();
+        locked(meter, |meter| meter.begin(now, n, prompt_tokens))?;
+        let counted = requests.into_iter().map(|(request, sink)| {
+            let open = Open { meter: meter.clone(), prompt_tokens: request.prompt.len() };
+            (request, open.counting(sink))
+        });
+        let taken = self.engine.submit(counted.collect());
+        if taken.is_err() {
+            locked(meter, |meter| meter.give_back(n, prompt_tokens));
+        }
+        taken
     }
 
     fn cancel(&self, id: RequestId) {

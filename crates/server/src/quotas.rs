@@ -19,6 +19,27 @@ pub struct Quotas {
     pub concurrent_requests: Option<u32>,
 }
 
+impl Quotas {
+    /// Checks that so many requests can come through at all, so many of them at once.
+    ///
+    /// # Errors
+    /// When they cannot, however long their client waits.
+    pub fn check(&self, agent: &str, n: usize, at_once: usize) -> Result<(), EngineError> {
+        for (most, n, what) in [
+            (self.requests_per_minute, n, "requests per minute"),
+            (self.concurrent_requests, at_once, "requests at once"),
+        ] {
+            if let Some(most) = most.filter(|&most| n > most as usize) {
+                return Err(EngineError::Invalid(format!(
+                    "this asks for {n} answers, each of which is a request, and agent `{agent}` \
+                     has {most} {what}; ask for fewer"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A limit that an agent may reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quota {
@@ -56,7 +77,7 @@ pub struct Meter {
     quotas: Quotas,
     requests: Bucket,
     tokens: Bucket,
-    n_open: u32,
+    n_open: usize,
     refused: [u64; 3],
 }
 
@@ -73,12 +94,20 @@ impl Meter {
         }
     }
 
-    /// Counts a request, which ends with [`Meter::end`].
+    /// Counts requests that come together, each of which ends with [`Meter::end`]; their prompts
+    /// have so many tokens in all.
     ///
     /// # Errors
-    /// When a limit is reached: which, and when to try again. Then nothing is counted.
-    pub fn begin(&mut self, now: Duration, prompt_tokens: usize) -> Result<(), EngineError> {
+    /// When a limit is reached: which, and when to try again, if that is of use. Then nothing is
+    /// counted.
+    pub fn begin(
+        &mut self,
+        now: Duration,
+        n: usize,
+        prompt_tokens: usize,
+    ) -> Result<(), EngineError> {
         let agent = &self.agent;
+        self.quotas.check(agent, n, n)?;
         let counts = &mut self.refused;
         let mut refused = |quota: Quota, what: String, seconds: f64| {
             counts[quota as usize] += 1;
@@ -86,10 +115,11 @@ impl Meter {
             let retry_seconds = (seconds.ceil() as u32).max(1);
             Err(EngineError::Refused { why, retry_seconds })
         };
-        if let Some(most) = self.quotas.concurrent_requests.filter(|&most| self.n_open >= most) {
+        let n_open = self.n_open + n;
+        if let Some(most) = self.quotas.concurrent_requests.filter(|&most| n_open > most as usize) {
             return refused(Quota::Concurrent, format!("{most} requests at once"), 1.0);
         }
-        if let Err(seconds) = self.requests.check(now, 1.0) {
+        if let Err(seconds) = self.requests.check(now, n as f64) {
             let most = self.quotas.requests_per_minute.unwrap_or_default();
             return refused(Quota::Requests, format!("{most} requests per minute"), seconds);
         }
@@ -97,10 +127,16 @@ impl Meter {
             let most = self.quotas.tokens_per_minute.unwrap_or_default();
             return refused(Quota::Tokens, format!("{most} tokens per minute"), seconds);
         }
-        self.requests.take(1.0);
+        self.requests.take(n as f64);
         self.tokens.take(prompt_tokens as f64);
-        self.n_open += 1;
+        self.n_open = n_open;
         Ok(())
+    }
+
+    /// Takes back what requests were counted for that the engine refused.
+    pub fn give_back(&mut self, n: usize, prompt_tokens: usize) {
+        self.requests.take(-(n as f64));
+        self.tokens.take(-(prompt_tokens as f64));
     }
 
     /// Requests that were refused, by [`Quota`].
@@ -171,35 +207,63 @@ mod tests {
         let quotas = Quotas { requests_per_minute: Some(6), ..Quotas::default() };
         let mut meter = Meter::new("a", quotas);
         for _ in 0..6 {
-            assert_eq!(retry(meter.begin(at(0), 1)), None);
+            assert_eq!(retry(meter.begin(at(0), 1, 1)), None);
         }
-        assert_eq!(retry(meter.begin(at(0), 1)), Some(10));
-        assert_eq!(retry(meter.begin(at(4), 1)), Some(6));
-        assert_eq!(retry(meter.begin(at(10), 1)), None);
-        assert_eq!(retry(meter.begin(at(10), 1)), Some(10));
+        assert_eq!(retry(meter.begin(at(0), 1, 1)), Some(10));
+        assert_eq!(retry(meter.begin(at(4), 1, 1)), Some(6));
+        assert_eq!(retry(meter.begin(at(10), 1, 1)), None);
+        assert_eq!(retry(meter.begin(at(10), 1, 1)), Some(10));
     }
 
     #[test]
     fn tokens_of_answers_are_owed_by_the_next_request() {
         let quotas = Quotas { tokens_per_minute: Some(60), ..Quotas::default() };
         let mut meter = Meter::new("a", quotas);
-        assert_eq!(retry(meter.begin(at(0), 20)), None);
+        assert_eq!(retry(meter.begin(at(0), 1, 20)), None);
         (0..50).for_each(|_| meter.token());
-        assert_eq!(retry(meter.begin(at(0), 5)), Some(15));
-        assert_eq!(retry(meter.begin(at(15), 5)), None);
+        assert_eq!(retry(meter.begin(at(0), 1, 5)), Some(15));
+        assert_eq!(retry(meter.begin(at(15), 1, 5)), None);
         // A prompt of more than a minute's worth waits for all of it.
-        assert_eq!(retry(meter.begin(at(15), 1000)), Some(60));
-        assert_eq!(retry(meter.begin(at(75), 1000)), None);
+        assert_eq!(retry(meter.begin(at(15), 1, 1000)), Some(60));
+        assert_eq!(retry(meter.begin(at(75), 1, 1000)), None);
     }
 
     #[test]
     fn requests_at_once_end() {
         let quotas = Quotas { concurrent_requests: Some(1), ..Quotas::default() };
         let mut meter = Meter::new("a", quotas);
-        assert_eq!(retry(meter.begin(at(0), 1)), None);
-        let refused = meter.begin(at(0), 1).unwrap_err().to_string();
+        assert_eq!(retry(meter.begin(at(0), 1, 1)), None);
+        let refused = meter.begin(at(0), 1, 1).unwrap_err().to_string();
         assert!(refused.contains("agent `a`") && refused.contains("1 requests at once"));
         meter.end();
-        assert_eq!(retry(meter.begin(at(0), 1)), None);
+        assert_eq!(retry(meter.begin(at(0), 1, 1)), None);
+    }
+
+    #[test]
+    fn requests_that_come_together_are_let_through_together() {
+        let (requests_per_minute, tokens_per_minute) = (Some(6), Some(60));
+        let quotas = Quotas { requests_per_minute, tokens_per_minute, ..Quotas::default() };
+        let mut meter = Meter::new("a", quotas);
+        // Prompts of more than a minute's worth in all.
+        assert_eq!(retry(meter.begin(at(0), 4, 4 * 20)), None);
+        assert_eq!(retry(meter.begin(at(0), 3, 1)), Some(10));
+        assert_eq!(retry(meter.begin(at(0), 2, 1)), Some(21));
+        meter.give_back(4, 80);
+        assert_eq!(retry(meter.begin(at(0), 6, 60)), None);
+    }
+
+    #[test]
+    fn what_can_never_come_through_is_not_to_be_tried_again() {
+        for quotas in [
+            Quotas { requests_per_minute: Some(3), ..Quotas::default() },
+            Quotas { concurrent_requests: Some(3), ..Quotas::default() },
+        ] {
+            let mut meter = Meter::new("a", quotas);
+            let refused = meter.begin(at(0), 4, 1).unwrap_err();
+            assert!(matches!(&refused, EngineError::Invalid(why) if why.contains("has 3 requests")));
+            assert_eq!(retry(meter.begin(at(0), 3, 1)), None);
+        }
+        let quotas = Quotas { concurrent_requests: Some(3), ..Quotas::default() };
+        assert!(quotas.check("a", 100, 3).is_ok());
     }
 }

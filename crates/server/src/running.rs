@@ -44,12 +44,11 @@ impl Running {
         n: usize,
     ) -> Result<Self, EngineError> {
         let (sender, outputs) = mpsc::channel(MOST_WAITING);
-        let (open, is_behind) = (Vec::with_capacity(requests.len()), Arc::default());
-        let (model, notes, ended) = (model.clone(), Notes::current(), vec![None; requests.len()]);
+        let notes = Notes::current();
         let waited = notes.note().waited;
-        let mut running = Self { model, notes, n, ended, open, outputs, is_behind, first: None };
-        for (index, request) in requests.into_iter().enumerate() {
-            let (sender, is_behind) = (sender.clone(), running.is_behind.clone());
+        let is_behind = Arc::new(AtomicBool::new(false));
+        let with_sinks = requests.into_iter().enumerate().map(|(index, request)| {
+            let (sender, is_behind) = (sender.clone(), is_behind.clone());
             // Sending to somebody who is gone, or far behind, fails, which tells the engine so.
             let sink: Sink = Box::new(move |output| match sender.try_send((index, output)) {
                 Ok(()) => true,
@@ -58,11 +57,12 @@ impl Running {
                     false
                 }
             });
-            let request = Request { waited, ..request };
-            let id = running.model.served.engine.submit(request, sink)?;
-            running.open.push(Some(id));
-        }
-        Ok(running)
+            (Request { waited, ..request }, sink)
+        });
+        let ids = model.served.engine.submit(with_sinks.collect())?;
+        let open: Vec<Option<RequestId>> = ids.into_iter().map(Some).collect();
+        let (model, ended) = (model.clone(), vec![None; open.len()]);
+        Ok(Self { model, notes, n, ended, open, outputs, is_behind, first: None })
     }
 
     /// Waits for the first piece.

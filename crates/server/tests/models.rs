@@ -3,21 +3,25 @@
 mod common;
 
 use axum::http::{Method, StatusCode};
-use common::{Client, Scripted, fake, noon, say, served, text};
+use common::{Client, Fake, Script, Scripted, fake, noon, say, served, text};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use sterna_engine::Class;
+use sterna_engine::{Class, EngineError, Output};
 use sterna_server::{Agent, Agents, Counted, Options, Quotas, Unavailable, router};
 
 const COMPLETIONS: &str = "/v1/completions";
 
 /// A server of `here`, and of `away`, which has to be loaded.
 fn client(agents: Vec<Agent>) -> (Client, Arc<Scripted>) {
-    let fake = fake(|request| say(request, "hi"));
+    client_of(fake(|request| say(request, "hi")), agents)
+}
+
+/// The same over another engine.
+fn client_of(fake: Arc<Fake>, agents: Vec<Agent>) -> (Client, Arc<Scripted>) {
     let agents = Arc::new(Agents::new(agents, Agent::default()));
     let of = |name: &str| vec![served(name, None, fake.clone())];
     let models = Scripted::new(of("here"), of("org/away"), &agents);
@@ -338,17 +342,46 @@ async fn a_quota_of_requests_at_once_is_freed_by_their_end() {
     for _ in 0..3 {
         client.post(COMPLETIONS, body.clone()).await;
     }
-    let mut two = body;
+    let (stuck, _) = client_of(fake(|_| Script::Wait), vec![Agent { quotas, ..agent("one") }]);
+    let mut two = body.clone();
     two["n"] = 2.into();
-    let fake = common::fake(|_| common::Script::Wait);
-    let agents = vec![Agent { quotas, ..agent("one") }];
-    let agents = Arc::new(Agents::new(agents, Agent::default()));
-    let models = Scripted::new(vec![served("here", None, fake.clone())], Vec::new(), &agents);
-    let options = Options { agents, now: noon, ..Options::default() };
-    let stuck = Client { router: router(models, options).unwrap(), fake };
     let (status, error) = stuck.refused(COMPLETIONS, two).await;
-    assert_eq!((status, &error["code"]), (429, &json!("rate_limit_exceeded")));
-    assert_eq!(stuck.fake.cancelled.lock().unwrap().len(), 1);
+    // However long its client waits.
+    assert_eq!((status, &error["code"]), (400, &json!("invalid_value")), "{error}");
+    assert!(stuck.fake.requests.lock().unwrap().is_empty());
+    let open = stuck.send(Method::POST, COMPLETIONS, &[], body.to_string());
+    let (_, refused) = tokio::join!(
+        tokio::time::timeout(Duration::from_millis(20), open),
+        stuck.refused(COMPLETIONS, body.clone())
+    );
+    assert_eq!((refused.0, &refused.1["code"]), (429, &json!("rate_limit_exceeded")));
+}
+
+#[tokio::test]
+async fn what_the_engine_refuses_is_not_counted() {
+    let n_asked = AtomicUsize::new(0);
+    let fake = fake(move |request| match n_asked.fetch_add(1, Ordering::Relaxed) {
+        // The second of two choices.
+        0 => say(request, "hi"),
+        1 => Script::Refuse(EngineError::QueueFull { waiting: 1 }),
+        2 => {
+            let (answered_in_ms, deadline_ms, retry_after) = (2, 1, 1);
+            let why = EngineError::TooLate { answered_in_ms, deadline_ms, retry_after };
+            Script::Say(vec![Output::Failed(why)])
+        }
+        _ => say(request, "hi"),
+    });
+    let (requests_per_minute, tokens_per_minute) = (Some(2), Some(9));
+    let quotas = Quotas { requests_per_minute, tokens_per_minute, ..Quotas::default() };
+    let (client, _) = client_of(fake, vec![Agent { quotas, ..agent("few") }]);
+    let body = |n: u32| json!({ "prompt": "abc", "model": "here", "agent_id": "few", "n": n });
+    for (n, code) in [(2, "queue_full"), (1, "deadline_too_early")] {
+        let (_, error) = client.refused(COMPLETIONS, body(n)).await;
+        assert_eq!(error["code"], code);
+    }
+    client.post(COMPLETIONS, body(2)).await;
+    let (_, error) = client.refused(COMPLETIONS, body(1)).await;
+    assert_eq!(error["code"], "rate_limit_exceeded");
 }
 
 #[tokio::test]

@@ -53,8 +53,8 @@ pub struct Fake {
     pub cancelled: Mutex<Vec<RequestId>>,
 }
 
-impl Backend for Fake {
-    fn submit(&self, request: Request, mut sink: Sink) -> Result<RequestId, EngineError> {
+impl Fake {
+    fn take(&self, request: Request, mut sink: Sink) -> Result<RequestId, EngineError> {
         let id = RequestId(self.next_id.fetch_add(1, Ordering::Relaxed));
         match (self.script)(&request) {
             Script::Say(outputs) => {
@@ -74,6 +74,22 @@ impl Backend for Fake {
         }
         self.requests.lock().unwrap().push(request);
         Ok(id)
+    }
+}
+
+impl Backend for Fake {
+    fn submit(&self, requests: Vec<(Request, Sink)>) -> Result<Vec<RequestId>, EngineError> {
+        let mut ids = Vec::new();
+        for (request, sink) in requests {
+            match self.take(request, sink) {
+                Ok(id) => ids.push(id),
+                Err(why) => {
+                    ids.into_iter().for_each(|id| self.cancel(id));
+                    return Err(why);
+                }
+            }
+        }
+        Ok(ids)
     }
 
     fn cancel(&self, id: RequestId) {
