@@ -3,6 +3,7 @@
 //! [`embed`] is what routes of other APIs share: tokens in, vectors out. Inputs go through the
 //! engine's scheduler like any request, beside those that generate.
 
+use crate::access::Notes;
 use crate::asked::Asked;
 use crate::completions::prompts;
 use crate::cost::Cost;
@@ -10,7 +11,6 @@ use crate::errors::ApiError;
 use crate::fields::Fields;
 use crate::generation::{allowed, class, note};
 use crate::hints;
-use crate::model::Model;
 use crate::posted::Posted;
 use crate::running::Running;
 use crate::tables::EMBEDDINGS;
@@ -18,9 +18,10 @@ use axum::Json;
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Number, Value, json};
-use std::sync::Arc;
+use std::time::Duration;
 use sterna_engine::embedding::unit;
 use sterna_engine::{EngineError, Finished, Output, Request};
+use tokio::time::Instant;
 
 /// Inputs at most, as OpenAI has it.
 const MAX_INPUTS: usize = 2048;
@@ -41,30 +42,41 @@ pub struct Embedded {
 /// # Errors
 /// When the model makes no embeddings, or none so long, or the engine does not take an input.
 pub async fn embed(
-    model: &Arc<Model>,
+    asked: &Asked,
     inputs: Vec<Vec<u32>>,
     like: &Request,
     dimensions: Option<usize>,
 ) -> Result<Embedded, ApiError> {
-    let Some(pooling) = model.served.pooling else {
+    let Some(pooling) = asked.model.served.pooling else {
         let message = "this model's file asks for a pooling that is not there; mean and last are";
         return Err(ApiError::unsupported("model", message));
     };
+    let quotas = asked.policy.quotas;
+    let at_once = quotas.concurrent_requests.map_or(AT_ONCE, |most| AT_ONCE.min(most as usize));
+    quotas.check(&asked.agent, inputs.len(), 1)?;
+    let started = Instant::now();
     let (mut vectors, mut finished) = (Vec::with_capacity(inputs.len()), Vec::new());
     let mut inputs = inputs.into_iter();
-    loop {
-        let embed = Some(pooling);
-        let request = |prompt| Request { prompt, max_tokens: 0, embed, ..like.clone() };
-        let requests: Vec<Request> = inputs.by_ref().take(AT_ONCE).map(request).collect();
-        if requests.is_empty() {
-            return Ok(Embedded { vectors, cost: Cost::of(&finished, 1) });
-        }
-        for mut end in all(Running::start(model, requests, 1)?).await? {
+    while inputs.len() > 0 {
+        let (embed, deadline) = (Some(pooling), left(like.deadline, started.elapsed())?);
+        let request = |prompt| Request { prompt, max_tokens: 0, embed, deadline, ..like.clone() };
+        let requests = inputs.by_ref().take(at_once).map(request).collect();
+        for mut end in all(Running::start(&asked.model, requests, 1)?.uncounted()).await? {
             let ended = || EngineError::Internal("it ended without an embedding".into());
             vectors.push(cut(end.embedding.take().ok_or_else(ended)?, dimensions)?);
             finished.push(end);
         }
     }
+    let cost = Cost::of(&finished, 1);
+    Notes::current().note().cost = Some(cost.clone());
+    Ok(Embedded { vectors, cost })
+}
+
+/// What is left of the time until a deadline.
+fn left(deadline: Option<Duration>, passed: Duration) -> Result<Option<Duration>, EngineError> {
+    let Some(deadline) = deadline else { return Ok(None) };
+    let left = deadline.checked_sub(passed).filter(|left| !left.is_zero());
+    left.map(Some).ok_or(EngineError::DeadlineMissed)
 }
 
 /// The ends of all that run.
@@ -103,7 +115,7 @@ struct Wanted {
 /// Embeds the inputs of a body.
 pub async fn create(posted: Posted) -> Result<Response, ApiError> {
     let Wanted { asked, inputs, like, dimensions, is_base64 } = posted.read(prepare).await?;
-    let found = embed(&asked.model, inputs, &like, dimensions).await?;
+    let found = embed(&asked, inputs, &like, dimensions).await?;
     let entry = |(index, vector): (usize, &Vec<f32>)| {
         let embedding = if is_base64 { base64(vector).into() } else { numbers(vector) };
         json!({ "object": "embedding", "index": index, "embedding": embedding })

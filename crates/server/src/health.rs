@@ -58,7 +58,7 @@ async fn one_token(model: &Arc<Model>) -> Result<f64, EngineError> {
     request.agent = "health".into();
     request.sampling.temperature = 0.0;
     request.stop.ignore_eos = true;
-    let mut running = Running::start(model, vec![request], 1)?;
+    let mut running = Running::start(model, vec![request], 1)?.uncounted();
     while let Some((_, output)) = running.next().await {
         match output {
             Output::Finished(end) if end.new_tokens > 0 => {

@@ -22,6 +22,8 @@ pub struct Running {
     notes: Notes,
     /// Choices of each prompt, which are one after another.
     n: usize,
+    /// Whether they are answers, which are counted and noted as such.
+    is_counted: bool,
     /// The ends that have come.
     ended: Vec<Option<Finished>>,
     /// The generations, `None` when they have ended.
@@ -62,7 +64,13 @@ impl Running {
         let ids = model.served.engine.submit(with_sinks.collect())?;
         let open: Vec<Option<RequestId>> = ids.into_iter().map(Some).collect();
         let (model, ended) = (model.clone(), vec![None; open.len()]);
-        Ok(Self { model, notes, n, ended, open, outputs, is_behind, first: None })
+        Ok(Self { model, notes, n, is_counted: true, ended, open, outputs, is_behind, first: None })
+    }
+
+    /// The same of what is no answer of a model's: neither counted nor noted as one.
+    pub fn uncounted(mut self) -> Self {
+        self.is_counted = false;
+        self
     }
 
     /// Waits for the first piece.
@@ -110,7 +118,7 @@ impl Running {
 
     /// When the last has come to its end, counts and notes what all of them were.
     fn count(&self) {
-        if self.open.iter().any(Option::is_some) {
+        if !self.is_counted || self.open.iter().any(Option::is_some) {
             return;
         }
         let Some(ended) = self.ended.iter().cloned().collect::<Option<Vec<Finished>>>() else {

@@ -6,8 +6,10 @@ use axum::http::StatusCode;
 use common::vocabulary::{BOS, bytes};
 use common::{Client, Script, fake, noon, say, served};
 use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
 use sterna_engine::{Class, EngineError, Output, Pooling, Request};
-use sterna_server::{Options, router};
+use sterna_server::{Agent, Agents, Options, Quotas, Traces, router};
 
 const EMBEDDINGS: &str = "/v1/embeddings";
 
@@ -68,6 +70,58 @@ async fn many_inputs_are_embedded_in_turns() {
     assert_eq!(answer["data"][199]["index"], 199);
     let (status, error) = client.refused(EMBEDDINGS, json!({ "input": vec!["a"; 2049] })).await;
     assert_eq!((status, &error["param"]), (400, &json!("input")));
+}
+
+#[tokio::test]
+async fn all_turns_are_one_request_and_no_answer() {
+    let (traces, mut collected) = Traces::new();
+    let options = Options { traces: Some(traces), ..Options::default() };
+    let client = Client::with(options, None, embeds);
+    client.post(EMBEDDINGS, json!({ "input": vec!["a"; 200] })).await;
+    let noted = collected.next(8).await.remove(0).noted;
+    assert_eq!((noted.cost.unwrap().prompt_tokens, noted.finish_reasons.len()), (400, 0));
+    let (_, metrics) = client.get("/metrics", &[]).await;
+    for name in ["vllm:request_params_n", "vllm:request_max_num_generation_tokens"] {
+        let line = format!("{name}_count{{model_name=\"tiny\",engine=\"0\"}} 0\n");
+        assert!(metrics.contains(&line), "{line}{metrics}");
+    }
+}
+
+#[tokio::test]
+async fn a_deadline_is_that_of_all_turns_together() {
+    let took = Duration::from_millis(20);
+    let client = Client::new(move |request| {
+        // A turn of it, which takes its time.
+        if request.prompt[1] == u32::from(b's') {
+            std::thread::sleep(took);
+        }
+        embeds(request)
+    });
+    let body = |ms: u64| {
+        let inputs: Vec<&str> = std::iter::once("s").chain(["a"; 64]).collect();
+        json!({ "input": inputs, "deadline_ms": ms })
+    };
+    client.post(EMBEDDINGS, body(60_000)).await;
+    let all = Duration::from_secs(60);
+    let left = |n: usize| client.fake.requests.lock().unwrap()[n].deadline.unwrap();
+    assert!(left(0) > left(64) && left(64) <= all - took, "{:?} {:?}", left(0), left(64));
+    let (status, error) = client.refused(EMBEDDINGS, body(10)).await;
+    assert_eq!((status, &error["code"]), (504, &json!("deadline_missed")));
+    assert_eq!(client.fake.requests.lock().unwrap().len(), 65 + 64);
+}
+
+#[tokio::test]
+async fn turns_keep_to_an_agents_quotas() {
+    let (requests_per_minute, concurrent_requests) = (Some(9), Some(4));
+    let quotas = Quotas { requests_per_minute, concurrent_requests, ..Quotas::default() };
+    let agents = vec![Agent { name: "few".into(), quotas, ..Agent::default() }];
+    let agents = Arc::new(Agents::new(agents, Agent::default()));
+    let client = Client::with(Options { agents, ..Options::default() }, None, embeds);
+    let body = |n: usize| json!({ "input": vec!["a"; n], "agent_id": "few" });
+    let (status, error) = client.refused(EMBEDDINGS, body(10)).await;
+    assert_eq!((status, &error["code"]), (400, &json!("invalid_value")), "{error}");
+    assert!(client.fake.requests.lock().unwrap().is_empty());
+    assert_eq!(client.post(EMBEDDINGS, body(9)).await["data"].as_array().unwrap().len(), 9);
 }
 
 // proves A16

@@ -49,8 +49,7 @@ struct Wanted {
 async fn answer(posted: Posted, table: Table) -> Result<(Wanted, Embedded), ApiError> {
     let mut wanted = posted.read(move |posted| prepare(posted, table)).await?;
     let inputs = std::mem::take(&mut wanted.inputs);
-    let found =
-        embeddings::embed(&wanted.asked.model, inputs, &wanted.like, wanted.dimensions).await?;
+    let found = embeddings::embed(&wanted.asked, inputs, &wanted.like, wanted.dimensions).await?;
     Ok((wanted, found))
 }
 
