@@ -328,7 +328,7 @@ impl Core {
     /// Counters and gauges.
     pub fn stats(&self) -> Stats {
         let schedule = &self.schedule;
-        let Schedule { queue, running, pool, sessions, disk, n_preempted, n_cached, .. } = schedule;
+        let Schedule { queue, running, pool, sessions, disk, .. } = schedule;
         let speculation = &schedule.speculation;
         Stats {
             waiting: queue.len(),
@@ -336,8 +336,9 @@ impl Core {
             pages: pool.len(),
             pages_used: pool.len() - pool.n_free(),
             pages_cached: pool.n_cached(),
-            preemptions: *n_preempted,
-            cached_tokens: *n_cached,
+            preemptions: schedule.n_preempted,
+            looked_up_tokens: schedule.n_looked_up,
+            cached_tokens: schedule.n_cached,
             disk_tokens: disk.as_ref().map_or(0, |disk| disk.n_tokens),
             answers: self.answers.stats(),
             sessions: sessions.len(),

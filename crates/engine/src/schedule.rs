@@ -54,7 +54,9 @@ pub struct Schedule {
     pub speculation: Speculation,
     /// Times that a sequence gave way.
     pub n_preempted: u64,
-    /// Tokens of prompts that the tree had.
+    /// Tokens of prompts that were looked up in the tree.
+    pub n_looked_up: u64,
+    /// Those of them that it had.
     pub n_cached: u64,
     /// What the last batch lacked, where somebody had to wait for it.
     pub short: Option<Short>,
@@ -77,6 +79,7 @@ impl Schedule {
             pacing: Pacing::new(limits.itl_target, limits.max_rows),
             speculation: Speculation::default(),
             n_preempted: 0,
+            n_looked_up: 0,
             n_cached: 0,
             short: None,
             n_pauses: 0,
@@ -195,6 +198,7 @@ impl Schedule {
             sequence.started = Some(now);
             sequence.held = sequence.request.constraint.as_ref().map(Held::new);
             sequence.n_cached = sequence.n_computed;
+            self.n_looked_up += sequence.request.prompt.len() as u64;
             self.n_cached += sequence.n_cached as u64;
             if let Some(disk) = &mut self.disk {
                 disk.started(&sequence, found.pages.len(), now);

@@ -408,6 +408,7 @@ fn a_prefix_that_many_share_is_computed_once() {
     assert_eq!(stats.finished[1], 32);
     assert!(stats.prefilled_tokens <= 2_000 + 32 * 60, "{}", stats.prefilled_tokens);
     assert_eq!(stats.prefilled_tokens + stats.cached_tokens, 32 * 2_050);
+    assert_eq!(stats.looked_up_tokens, 32 * 2_050);
 }
 
 // proves A17
@@ -468,7 +469,9 @@ fn equal_requests_are_computed_once_and_all_are_answered() {
             }
         }
     }
-    assert_eq!(core.stats().coalesced, 19);
+    let stats = core.stats();
+    assert_eq!((stats.coalesced, stats.looked_up_tokens), (19, request.prompt.len() as u64));
+    assert_eq!(stats.sequences, stats.batches, "one execution");
     for id in 1..20 {
         assert_eq!(answers[&RequestId(id)], expected(&request), "request {id}");
     }

@@ -157,7 +157,10 @@ pub struct Stats {
     pub finished: [u64; 4],
     /// Tokens of prompts that were asked for, cached ones too.
     pub prompt_tokens: u64,
-    /// Tokens of prompts that were found in the prefix tree.
+    /// Tokens of prompts that were looked up in the prefix tree: not of those whose answer was
+    /// there or in work already, nor of those that were refused.
+    pub looked_up_tokens: u64,
+    /// Those of them that were found there.
     pub cached_tokens: u64,
     /// Those of them that came from the disk.
     pub disk_tokens: u64,
@@ -187,6 +190,8 @@ pub struct Stats {
     pub batches: u64,
     /// Rows of all batches.
     pub rows: u64,
+    /// Sequences of all batches, each counted in each batch that it had rows in.
+    pub sequences: u64,
     /// What each agent asked for and got.
     pub agents: Vec<AgentStats>,
     /// Seconds from arrival to the first token.
@@ -316,6 +321,7 @@ impl Default for Stats {
             pages_cached: 0,
             finished: [0; 4],
             prompt_tokens: 0,
+            looked_up_tokens: 0,
             cached_tokens: 0,
             disk_tokens: 0,
             disk: DiskStats::default(),
@@ -331,6 +337,7 @@ impl Default for Stats {
             draft_failure: None,
             batches: 0,
             rows: 0,
+            sequences: 0,
             agents: Vec::new(),
             ttft: Histogram::new(TTFT_BOUNDS),
             itl: Histogram::new(ITL_BOUNDS),

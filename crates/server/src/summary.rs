@@ -12,7 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use sterna_engine::{Histogram, Stats};
 
-const NOTES: [&str; 4] = [
+const NOTES: [&str; 6] = [
+    "average_batch_size is requests per batch; total_batches counts every step of a model",
+    "cache_hit_rate is of tokens: of those of prompts that were looked up in the prefix cache, the \
+     share that was there, 0 to 1",
     "p95_latency_ms and p99_latency_ms are upper bounds: the bound of the histogram's bucket that \
      the percentile is in; null without requests, or beyond the last bound",
     "throughput_rps is requests that ended per second since the server started",
@@ -49,15 +52,16 @@ fn summary(models: &[Stats], uptime: Duration, process: Process) -> Value {
     let waiting = sum(|s| s.waiting as u64);
     let running = sum(|s| s.running as u64);
     let batches = sum(|s| s.batches);
+    let (looked_up, cached) = (sum(|s| s.looked_up_tokens), sum(|s| s.cached_tokens));
     let wait_seconds: f64 = models.iter().map(|s| s.queue.sum()).sum();
     let wait_ms = ratio(wait_seconds * 1e3, sum(|s| s.queue.count()) as f64);
     let latencies: Vec<&Histogram> = models.iter().map(|s| &s.e2e).collect();
     let mut shown = json!({
         "total_requests": finished + waiting + running,
         "total_batches": batches,
-        "average_batch_size": ratio(sum(|s| s.rows) as f64, batches as f64),
+        "average_batch_size": ratio(sum(|s| s.sequences) as f64, batches as f64),
         "average_wait_time_ms": wait_ms,
-        "cache_hit_rate": ratio(sum(|s| s.cached_tokens) as f64, sum(|s| s.prompt_tokens) as f64),
+        "cache_hit_rate": ratio(cached as f64, looked_up as f64),
         "throughput_rps": ratio(finished as f64, uptime.as_secs_f64()),
         "p95_latency_ms": bound_of(&latencies, 0.95).map(|seconds| seconds * 1e3),
         "p99_latency_ms": bound_of(&latencies, 0.99).map(|seconds| seconds * 1e3),
@@ -111,10 +115,13 @@ mod tests {
 
     #[test]
     fn numbers_are_those_of_all_models() {
-        let mut a = Stats { waiting: 2, running: 1, batches: 4, rows: 10, ..Stats::default() };
+        let mut a = Stats { waiting: 2, running: 1, batches: 4, ..Stats::default() };
+        // Prompts have many rows.
+        (a.rows, a.sequences) = (800, 10);
         a.finished = [3, 1, 0, 0];
-        (a.prompt_tokens, a.cached_tokens) = (60, 15);
-        let mut b = Stats { running: 2, prompt_tokens: 40, ..Stats::default() };
+        // Of other prompts there were answers already.
+        (a.prompt_tokens, a.looked_up_tokens, a.cached_tokens) = (900, 60, 15);
+        let mut b = Stats { running: 2, looked_up_tokens: 40, ..Stats::default() };
         for _ in 0..19 {
             a.e2e.add(0.3);
             b.e2e.add(0.04);

@@ -23,6 +23,7 @@ const NOT_HERE: [&str; 2] = ["vllm:num_requests_swapped", "vllm:cpu_cache_usage_
 fn busy() -> Stats {
     let mut stats = Stats { running: 2, waiting: 3, pages: 8, pages_used: 6, ..Stats::default() };
     (stats.pages_cached, stats.finished) = (2, [5, 4, 2, 1]);
+    (stats.prompt_tokens, stats.looked_up_tokens) = (900, 60);
     for seconds in [0.015, 0.3, 9999.0] {
         let class = stats.queue_by_class.iter_mut();
         let all = [&mut stats.ttft, &mut stats.e2e, &mut stats.queue, &mut stats.prefill];
@@ -252,6 +253,9 @@ async fn own_numbers_are_those_of_the_engine_and_of_the_process() {
     assert_eq!(of("sterna_requests_finished_total", &[("reason", "cancelled")]), 2.0);
     assert_eq!(of("vllm:request_success_total", &[("finished_reason", "length")]), 4.0);
     assert_eq!(of("sterna_kv_pages", &[("state", "free")]), 2.0);
+    for name in ["sterna_prefix_lookup_tokens_total", "vllm:prefix_cache_queries_total"] {
+        assert_eq!(of(name, &[]), 60.0, "{name}");
+    }
     assert_eq!(of("sterna_memory_bytes", &[("kind", "weights")]), 1_000.0);
     assert!(found(&samples, "sterna_agent_tokens_total", &[]).is_empty(), "nobody asked for them");
     #[cfg(target_os = "linux")]

@@ -22,6 +22,7 @@ impl Core {
     ) -> Vec<Said> {
         self.counters.batches += 1;
         self.counters.rows += batch.n_rows() as u64;
+        self.counters.sequences += batch.parts.len() as u64;
         self.counters.batch_rows.add(batch.n_rows() as f64);
         if batch.is_mixed() {
             self.schedule.pacing.learn(took);

@@ -13,7 +13,7 @@ use sterna_engine::{Class, State};
 pub const FAMILIES: &[Family] = &[
     counter(
         "sterna_prefix_lookup_tokens_total",
-        |m| m.stats.prompt_tokens as f64,
+        |m| m.stats.looked_up_tokens as f64,
         "Tokens of prompts that were looked up in the prefix tree.",
     ),
     family(

@@ -34,7 +34,7 @@ pub const FAMILIES: &[Family] = &[
     counter("vllm:generation_tokens_total", |m| m.stats.new_tokens as f64, "Tokens generated."),
     counter(
         "vllm:prefix_cache_queries_total",
-        |m| m.stats.prompt_tokens as f64,
+        |m| m.stats.looked_up_tokens as f64,
         "Tokens of prompts that were looked up in the prefix cache.",
     ),
     counter(

@@ -86,7 +86,7 @@ function draw(now) {
   history.push(point);
   while (history.length > SECONDS) history.shift();
   const line = (key) => [...Array(SECONDS - history.length).fill(null), ...history.map((p) => p[key])];
-  const asked = total("prompt_tokens");
+  const asked = total("looked_up_tokens");
   const hits = asked ? 100 * total("cached_tokens") / asked : null;
   // Latencies of the model with most requests; the table has each.
   const busiest = models.reduce((a, b) => a && a.ttft.count >= b.stats.ttft.count ? a : b.stats, null);
@@ -98,7 +98,7 @@ function draw(now) {
     tile("Queue", number(point.waiting), "requests", line("waiting")),
     tile("First token", within(busiest?.ttft.p50), tail(busiest?.ttft)),
     tile("Between tokens", within(busiest?.itl.p50), tail(busiest?.itl)),
-    tile("Prefix cache", hits === null ? "–" : `${number(hits, 1)}%`, "of prompt tokens"),
+    tile("Prefix cache", hits === null ? "–" : `${number(hits, 1)}%`, "of prompt tokens looked up"),
     tile("Coalesced", number(total("coalesced")), "requests answered with another's work"),
   ].join("");
   const held = total("pages_used") - total("pages_cached");

@@ -118,6 +118,7 @@ impl Backend for Fake {
             running: 1,
             max_running: 8,
             prompt_tokens: 30,
+            looked_up_tokens: 20,
             speculation: State::On,
             agents,
             ..Stats::default()
