@@ -54,6 +54,9 @@ pub struct Options {
     pub reasoning_parser: Option<String>,
     /// How long `/health/ready` waits for its token.
     pub ready_timeout: Duration,
+    /// Memory that the process may have, where that is known; of it `/api/v1/batch/metrics` says
+    /// how much is in use.
+    pub memory_limit_bytes: Option<u64>,
     /// The agents that are known, and what they may.
     pub agents: Arc<Agents>,
     /// The time of day.
@@ -76,6 +79,7 @@ impl Default for Options {
             tool_call_parser: None,
             reasoning_parser: None,
             ready_timeout: Duration::from_secs(30),
+            memory_limit_bytes: None,
             agents: Arc::default(),
             now: system_time,
         }

@@ -29,14 +29,6 @@ pub fn resident_bytes() -> Option<u64> {
     kib_line(&read_to_string("/proc/self/status").ok()?, "VmRSS:")
 }
 
-/// Memory that this process may have: the machine's, or its control group's where that is less.
-pub fn memory_limit_bytes() -> Option<u64> {
-    let machine = kib_line(&read_to_string("/proc/meminfo").ok()?, "MemTotal:")?;
-    let group = read_to_string("/sys/fs/cgroup/memory.max").ok();
-    let group = group.and_then(|text| text.trim().parse::<u64>().ok());
-    Some(group.unwrap_or(machine).min(machine))
-}
-
 /// Seconds of all CPUs together that this process was computing.
 pub fn cpu_seconds() -> Option<f64> {
     cpu_seconds_in(&read_to_string("/proc/self/stat").ok()?)
@@ -121,7 +113,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn linux_says_all_of_it() {
-        let known = [pss_bytes(), resident_bytes(), memory_limit_bytes()];
+        let known = [pss_bytes(), resident_bytes()];
         assert!(known.iter().all(|bytes| bytes.is_some_and(|bytes| bytes > 0)), "{known:?}");
         assert!(cpu_seconds().is_some());
     }

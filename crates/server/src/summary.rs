@@ -32,7 +32,7 @@ pub async fn show(State(app): State<Arc<App>>) -> Json<Value> {
     let process = Process {
         cpu: app.busy.share(app.uptime()),
         memory: process::pss_bytes()
-            .zip(process::memory_limit_bytes())
+            .zip(app.options.memory_limit_bytes)
             .map(|(used, most)| used as f64 / most as f64),
     };
     Json(summary(&stats, app.uptime(), process))

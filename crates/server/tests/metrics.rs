@@ -297,6 +297,19 @@ async fn whole_requests_are_counted_by_their_choices() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_memory_in_use_is_a_share_of_what_the_process_may_have() {
+    for (memory_limit_bytes, is_known) in [(Some(1 << 50), true), (None, false)] {
+        let options = Options { memory_limit_bytes, ..Options::default() };
+        let client = Client::with(options, None, |request| say(request, "x"));
+        let (_, answer) = client.get("/api/v1/batch/metrics", &[]).await;
+        let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+        let share = answer["memory_utilization"].as_f64();
+        assert_eq!(share.is_some_and(|share| share > 0.0 && share < 1e-3), is_known, "{answer}");
+    }
+}
+
 // proves S-14
 #[tokio::test]
 async fn batch_metrics_have_every_key() {

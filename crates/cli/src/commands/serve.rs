@@ -32,6 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use sterna_fleet::{Fleet, KeepAlive};
 use sterna_measure::clock::RealClock;
+use sterna_measure::machine::Machine;
 use sterna_server::{Incoming, Keys, Listed, Models, Options, Status, Tls};
 use tokio::net::TcpListener;
 use tracing::{info, warn};
@@ -233,6 +234,7 @@ impl Args {
             body_timeout: self.client_timeout()?,
             tool_call_parser: self.tool_call_parser.clone(),
             reasoning_parser: self.reasoning_parser.clone(),
+            memory_limit_bytes: Machine::detect().usable_memory_bytes(),
             ..Options::default()
         })
     }
