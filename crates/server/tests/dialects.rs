@@ -33,7 +33,6 @@ async fn every_api_tells_thoughts_calls_and_text_apart() {
     }
 }
 
-// proves A15
 #[tokio::test]
 async fn however_an_answer_is_cut_all_apis_say_the_same() {
     let mut state = 20_261_122_u64;

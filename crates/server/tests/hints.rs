@@ -21,7 +21,7 @@ fn chat(more: Value) -> Value {
     body
 }
 
-// proves A16, A19, B31
+// proves A16
 #[tokio::test]
 async fn hints_reach_the_engine() {
     let client = Client::new(|request| say(request, "Hello"));
@@ -47,7 +47,6 @@ async fn hints_reach_the_engine() {
     assert!(request.session.unwrap().ends_with("/one"));
 }
 
-// proves B25
 #[tokio::test]
 async fn a_salted_prompt_is_private_from_where_the_client_says() {
     let public = async |from: Value| {
@@ -91,7 +90,6 @@ async fn who_would_be_too_late_is_told_so_by_the_status_even_in_a_stream() {
     assert_eq!(texts.collect::<String>(), "Hello");
 }
 
-// proves A19
 #[tokio::test]
 async fn an_answer_that_was_kept_says_so_and_how_old_it_is() {
     let client = Client::new(|request| {
@@ -109,7 +107,6 @@ async fn an_answer_that_was_kept_says_so_and_how_old_it_is() {
     assert_eq!(answer["timings"]["cache"], "HIT");
 }
 
-// proves B32
 #[tokio::test]
 async fn sessions_are_forked_and_ended() {
     let client = Client::new(|request| say(request, "Hello"));
