@@ -260,7 +260,9 @@ mod tests {
         ] {
             let mut meter = Meter::new("a", quotas);
             let refused = meter.begin(at(0), 4, 1).unwrap_err();
-            assert!(matches!(&refused, EngineError::Invalid(why) if why.contains("has 3 requests")));
+            assert!(
+                matches!(&refused, EngineError::Invalid(why) if why.contains("has 3 requests"))
+            );
             assert_eq!(retry(meter.begin(at(0), 3, 1)), None);
         }
         let quotas = Quotas { concurrent_requests: Some(3), ..Quotas::default() };

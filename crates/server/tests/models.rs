@@ -362,7 +362,7 @@ async fn what_the_engine_refuses_is_not_counted() {
     let n_asked = AtomicUsize::new(0);
     let fake = fake(move |request| match n_asked.fetch_add(1, Ordering::Relaxed) {
         // The second of two choices.
-        0 => say(request, "hi"),
+        0 => Script::Wait,
         1 => Script::Refuse(EngineError::QueueFull { waiting: 1 }),
         2 => {
             let (answered_in_ms, deadline_ms, retry_after) = (2, 1, 1);
