@@ -37,6 +37,16 @@ impl Piece {
         self.text.is_empty() && self.thoughts.is_empty() && self.calls.is_empty()
     }
 
+    /// Goes on with what came next.
+    fn append(&mut self, next: Self) {
+        self.text += &next.text;
+        self.thoughts += &next.thoughts;
+        self.calls.extend(next.calls);
+        self.prompt.extend(next.prompt);
+        self.tokens.extend(next.tokens);
+        self.reason = next.reason;
+    }
+
     /// OpenAI's name of the reason.
     pub fn finish_reason(&self) -> Option<&'static str> {
         self.reason.map(finish_reason)
@@ -61,10 +71,15 @@ pub trait Shape: Send {
     /// The answer's `object`.
     fn object(&self, is_chunk: bool) -> &'static str;
 
-    /// Takes what belongs together out of what came; `None` where nothing is to be shown yet, which
-    /// is not so at the end.
+    /// Takes what belongs together out of what a token brought, or the end, which has a reason;
+    /// `None` where nothing is to be shown yet, which is not so at the end.
     fn digest(&mut self, _index: usize, piece: Piece) -> Option<Piece> {
         Some(piece)
+    }
+
+    /// Tokens of thoughts so far, where those are told apart.
+    fn n_thought(&self) -> Option<usize> {
+        None
     }
 
     /// A choice, or in a chunk what is new of it.
@@ -142,29 +157,28 @@ impl Answer {
         let mut pieces = vec![Piece::default(); self.running.len()];
         let mut finished = vec![None; pieces.len()];
         while let Some((index, output)) = self.running.next().await {
-            let piece = &mut pieces[index];
-            match output {
-                Output::Prompt(more) => piece.prompt.extend(more),
+            let new = match output {
+                Output::Prompt(prompt) => Some(Piece { prompt, ..Piece::default() }),
                 Output::Token { text, logprob, .. } => {
-                    piece.text += &text;
-                    piece.tokens.extend(logprob);
+                    let tokens = logprob.into_iter().collect();
+                    self.shape.digest(index, Piece { text, tokens, ..Piece::default() })
                 }
                 Output::Finished(end) => {
-                    piece.text += &end.text;
-                    piece.reason = Some(end.reason);
+                    let (text, reason) = (end.text.clone(), Some(end.reason));
                     finished[index] = Some(end);
+                    self.shape.digest(index, Piece { text, reason, ..Piece::default() })
                 }
                 Output::Failed(error) => return Err(error.into()),
-            }
+            };
+            pieces[index].append(new.unwrap_or_default());
         }
         let cost = self.cost(&finished);
         let mut choices = Vec::with_capacity(pieces.len());
-        for (index, piece) in pieces.into_iter().enumerate() {
-            let piece = self.shape.digest(index, piece).unwrap_or_default();
-            choices.push(self.shape.entry(index, &piece, false));
+        for (index, piece) in pieces.iter().enumerate() {
+            choices.push(self.shape.entry(index, piece, false));
         }
         let mut object = self.object(choices, false);
-        object.insert("usage".into(), cost.usage());
+        object.insert("usage".into(), self.usage(&cost));
         object.insert("timings".into(), cost.timings());
         let mut response = Json(Value::Object(object)).into_response();
         cost.show_in(response.headers_mut());
@@ -185,6 +199,15 @@ impl Answer {
             object.insert("warnings".into(), std::mem::take(warnings).into());
         }
         object
+    }
+
+    /// OpenAI's object of what it cost.
+    pub fn usage(&self, cost: &Cost) -> Value {
+        let mut usage = cost.usage();
+        if let Some(n_thought) = self.shape.n_thought() {
+            usage["completion_tokens_details"]["reasoning_tokens"] = n_thought.into();
+        }
+        usage
     }
 
     /// What the choices cost that have ended.

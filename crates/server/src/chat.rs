@@ -42,6 +42,7 @@ fn prepare(posted: &Posted) -> Result<Answer, ApiError> {
     let shape = ChatShape {
         tokenizer: asked.model.served.tokenizer.clone(),
         has_logprobs: generation.request.logprobs.is_some(),
+        tells_thoughts: reading.thoughts.is_some(),
         ids: app.fresh.fork(),
         choices: requests.iter().map(choice).collect(),
     };
@@ -212,6 +213,8 @@ fn max_tokens(fields: Fields<'_>) -> Result<Option<usize>, ApiError> {
 struct ChatShape {
     tokenizer: Arc<Tokenizer>,
     has_logprobs: bool,
+    /// Whether thoughts are told apart.
+    tells_thoughts: bool,
     /// Ids of calls.
     ids: Fresh,
     choices: Vec<Choice>,
@@ -254,7 +257,13 @@ impl Shape for ChatShape {
     }
 
     fn digest(&mut self, index: usize, piece: Piece) -> Option<Piece> {
-        self.choices[index].reader.read(piece)
+        let reader = &mut self.choices[index].reader;
+        if piece.reason.is_some() { reader.read(piece) } else { reader.token(piece) }
+    }
+
+    fn n_thought(&self) -> Option<usize> {
+        let all = self.choices.iter().map(|choice| choice.reader.n_thought());
+        self.tells_thoughts.then(|| all.sum())
     }
 
     fn entry(&mut self, index: usize, piece: &Piece, is_chunk: bool) -> Value {

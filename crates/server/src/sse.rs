@@ -72,12 +72,13 @@ impl Events {
     fn take(&mut self, index: usize, output: Output) {
         match output {
             Output::Prompt(more) => self.prompts[index].extend(more),
-            // The text comes with a later token, when it is certain.
-            Output::Token { text, logprob: None, .. } if text.is_empty() => {}
             Output::Token { text, logprob, .. } => {
                 let tokens = logprob.into_iter().collect();
                 let piece = Piece { text, tokens, ..Piece::default() };
-                if let Some(piece) = self.answer.shape.digest(index, piece) {
+                let piece = self.answer.shape.digest(index, piece);
+                // The text comes with a later token, when it is certain.
+                let says = |piece: &Piece| !(piece.is_empty() && piece.tokens.is_empty());
+                if let Some(piece) = piece.filter(says) {
                     let chunk = self.chunk(index, piece);
                     self.push(chunk);
                 }
@@ -116,7 +117,7 @@ impl Events {
 
     fn close(&mut self) {
         if self.answer.includes_usage {
-            let usage = self.answer.cost(&self.finished).usage();
+            let usage = self.answer.usage(&self.answer.cost(&self.finished));
             let mut chunk = self.answer.object(Vec::new(), true);
             chunk.insert("usage".into(), usage);
             self.push(chunk);

@@ -3,7 +3,7 @@
 mod common;
 
 use axum::http::Method;
-use common::{Client, Script, say, text};
+use common::{Client, Script, bodies, say, text};
 use serde_json::{Value, json};
 use std::time::Duration;
 use sterna_engine::{EngineError, Output, RequestId};
@@ -60,6 +60,22 @@ async fn a_chat_comes_in_chunks() {
         (&chunks[3]["choices"], &chunks[3]["usage"]["completion_tokens"]),
         (&json!([]), &json!(2))
     );
+}
+
+#[tokio::test]
+async fn tokens_of_thoughts_are_counted_streamed_or_not() {
+    // A token is a byte here, and the marks are of the thoughts.
+    let (client, n_thought) = (bodies::client(), "<think>b</think>".len());
+    let details = json!({ "reasoning_tokens": n_thought });
+    let chunks = client.stream(CHAT, chat(json!({ "stream_options": { "include_usage": true } })));
+    let usage = chunks.await.pop().unwrap()["usage"].take();
+    assert_eq!(usage["completion_tokens_details"], details, "{usage}");
+    let answer = client.post(CHAT, chat(json!({ "stream": false, "n": 2 }))).await;
+    let details = json!({ "reasoning_tokens": 2 * n_thought });
+    assert_eq!(answer["usage"]["completion_tokens_details"], details);
+    assert_eq!(answer["choices"][1]["message"]["reasoning_content"], "b");
+    let answer = client.post(CHAT, chat(json!({ "stream": false, "reasoning_format": "none" })));
+    assert!(answer.await["usage"].get("completion_tokens_details").is_none());
 }
 
 #[tokio::test]
