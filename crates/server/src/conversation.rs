@@ -10,7 +10,9 @@ use crate::errors::ApiError;
 use crate::fields::wrong;
 use crate::marks;
 use crate::model::Model;
+use crate::tables::CHAT_PART;
 use crate::tools::Tools;
+use crate::translation::Checks;
 use axum::http::StatusCode;
 use serde_json::{Map, Value};
 
@@ -29,6 +31,9 @@ const KEYS: [&str; 10] = [
     "thinking",
     "refusal",
 ];
+/// Keys of calls in them, and of the function that is called.
+const CALL_KEYS: [&str; 4] = ["id", "type", "function", "index"];
+const CALLED_KEYS: [&str; 2] = ["name", "arguments"];
 /// Names of what the assistant thought, in messages of clients and in templates.
 const THOUGHTS: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 /// Variables of a template that are set here.
@@ -190,21 +195,16 @@ fn messages(asked: &mut Asked) -> Result<Vec<Map<String, Value>>, ApiError> {
         ways.iter().any(|way| source.contains(way))
     };
     let thoughts = THOUGHTS.into_iter().find(looks_up);
-    let mut unknown = Vec::new();
+    let mut checks = Checks::new(asked);
     let mut messages = Vec::with_capacity(list.len());
     for (index, value) in list.iter().enumerate() {
         let path = format!("messages[{index}]");
         let message = value.as_object().ok_or_else(|| wrong(&path, value, "an object"))?;
-        let new = |key: &&String| !KEYS.contains(&key.as_str()) && !message[key.as_str()].is_null();
-        unknown.extend(message.keys().filter(new).map(|key| format!("{path}.{key}")));
-        let mut message = self::message(&path, message, knows_developer)?;
+        let mut message = self::message(&path, message, knows_developer, &mut checks)?;
         name_thoughts(&mut message, thoughts);
         messages.push(message);
     }
-    for path in unknown {
-        let warning = format!("{path} is unknown: the chat template gets it and may ignore it");
-        asked.warn(&path, warning)?;
-    }
+    asked.warnings.extend(checks.warnings);
     Ok(messages)
 }
 
@@ -213,6 +213,7 @@ fn message(
     path: &str,
     given: &Map<String, Value>,
     knows_developer: bool,
+    checks: &mut Checks,
 ) -> Result<Map<String, Value>, ApiError> {
     let mut message = given.clone();
     let role_path = format!("{path}.role");
@@ -226,14 +227,15 @@ fn message(
     if role == "developer" && !knows_developer {
         message.insert("role".into(), "system".into());
     }
-    let content = content(&format!("{path}.content"), given.get("content"), role)?;
+    let content = content(&format!("{path}.content"), given.get("content"), role, checks)?;
     message.insert("content".into(), content.into());
     if given.get("audio").is_some_and(|audio| !audio.is_null()) {
         let audio_path = format!("{path}.audio");
         return Err(ApiError::unsupported(audio_path, "this server reads text only"));
     }
+    checks.shown(path, given, &KEYS)?;
     if let Some(calls) = message.get_mut("tool_calls").filter(|calls| !calls.is_null()) {
-        open_calls(&format!("{path}.tool_calls"), calls)?;
+        open_calls(&format!("{path}.tool_calls"), calls, checks)?;
     }
     Ok(message)
 }
@@ -247,12 +249,17 @@ fn name_thoughts(message: &mut Map<String, Value>, name: Option<&str>) {
 }
 
 /// Calls that the model made before, with their arguments opened.
-fn open_calls(path: &str, calls: &mut Value) -> Result<(), ApiError> {
+fn open_calls(path: &str, calls: &mut Value, checks: &mut Checks) -> Result<(), ApiError> {
     let wanted = "an array of calls, each with a function that has a name and arguments";
     let Value::Array(calls) = calls else { return Err(wrong(path, calls, wanted)) };
     for (index, call) in calls.iter_mut().enumerate() {
         if call.pointer("/function/name").is_none_or(|name| !name.is_string()) {
             return Err(wrong(&format!("{path}[{index}]"), call, "a call of a function by name"));
+        }
+        let path = format!("{path}[{index}]");
+        if let (Some(object), Some(function)) = (call.as_object(), call["function"].as_object()) {
+            checks.shown(&path, object, &CALL_KEYS)?;
+            checks.shown(&format!("{path}.function"), function, &CALLED_KEYS)?;
         }
         open_arguments(call);
     }
@@ -260,13 +267,18 @@ fn open_calls(path: &str, calls: &mut Value) -> Result<(), ApiError> {
 }
 
 /// The text of a message: as it is, or the lines of its text parts.
-fn content(path: &str, content: Option<&Value>, role: &str) -> Result<String, ApiError> {
+fn content(
+    path: &str,
+    content: Option<&Value>,
+    role: &str,
+    checks: &mut Checks,
+) -> Result<String, ApiError> {
     match content {
         Some(Value::String(text)) => Ok(text.clone()),
         // An assistant's message may be tool calls alone.
         None | Some(Value::Null) if role == "assistant" => Ok(String::new()),
         Some(Value::Array(parts)) => {
-            let part = |(index, part)| text_of(&format!("{path}[{index}]"), part);
+            let part = |(index, part)| text_of(&format!("{path}[{index}]"), part, checks);
             let texts: Vec<&str> = parts.iter().enumerate().map(part).collect::<Result<_, _>>()?;
             Ok(texts.join("\n"))
         }
@@ -277,14 +289,15 @@ fn content(path: &str, content: Option<&Value>, role: &str) -> Result<String, Ap
     }
 }
 
-fn text_of<'a>(path: &str, part: &'a Value) -> Result<&'a str, ApiError> {
+fn text_of<'a>(path: &str, part: &'a Value, checks: &mut Checks) -> Result<&'a str, ApiError> {
     if let Value::String(text) = part {
         return Ok(text);
     }
-    let part = part.as_object().ok_or_else(|| wrong(path, part, "an object with a type"))?;
+    let object = part.as_object().ok_or_else(|| wrong(path, part, "an object with a type"))?;
     let kind_path = format!("{path}.type");
-    match part.get("type").unwrap_or(&Value::Null) {
+    match object.get("type").unwrap_or(&Value::Null) {
         Value::String(kind) if kind == "text" => {
+            let part = checks.object(path, part, CHAT_PART)?;
             let text = part.get("text").unwrap_or(&Value::Null);
             text.as_str().ok_or_else(|| wrong(&format!("{path}.text"), text, "a text"))
         }

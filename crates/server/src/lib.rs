@@ -50,6 +50,7 @@ mod generation;
 mod hints;
 mod posted;
 mod prediction;
+mod queried;
 
 mod completions;
 mod embeddings;

@@ -132,7 +132,7 @@ fn parameters(route: &Route) -> Vec<Value> {
             json!({ "name": name, "in": "path", "required": true, "schema": schema })
         })
         .collect();
-    if route.method == "get" {
+    if route.method != "post" {
         for param in route.takes.iter().copied().flatten() {
             let mut schema = property(route.path, param);
             let description = schema["description"].take();

@@ -4,11 +4,15 @@
 //! `/slots` shows who is served: a line for each agent with open requests.
 
 use crate::app::App;
+use crate::asked::with_warnings;
 use crate::errors::ApiError;
+use crate::fields::Fields;
 use crate::model::Model;
 use crate::models;
+use crate::queried::Queried;
+use crate::tables::{MODEL_QUERY, SLOTS_QUERY};
 use axum::Json;
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use sterna_engine::{Request, Stats};
@@ -16,15 +20,14 @@ use sterna_engine::{Request, Stats};
 /// `GET /props`: what the server serves and how it answers where nothing is asked for. With several
 /// models `?model=` names one; otherwise it is the first in memory, and what only a model in memory
 /// can say is null where there is none.
-pub async fn props(
-    State(app): State<Arc<App>>,
-    RawQuery(query): RawQuery,
-) -> Result<Json<Value>, ApiError> {
+pub async fn props(queried: Queried) -> Result<Json<Value>, ApiError> {
+    let (query, warnings) = queried.read(MODEL_QUERY)?;
+    let app = queried.app;
     let ready = app.models.ready();
-    let model = asked(&app, query.as_deref())?.or_else(|| ready.into_iter().next());
+    let model = asked(&app, Fields(&query))?.or_else(|| ready.into_iter().next());
     let served = model.as_ref().map(|model| &model.served);
     let Request { sampling, .. } = Request::default();
-    Ok(Json(json!({
+    let shown = json!({
         "model_alias": served.map(|served| &served.name),
         "models": app.models.list().into_iter().map(|model| model.name).collect::<Vec<_>>(),
         "total_slots": served.map(|served| served.engine.stats().max_running),
@@ -48,15 +51,15 @@ pub async fn props(
         "modalities": { "vision": false, "audio": false },
         "build_info": served.map(|served| &served.fingerprint),
         "is_sleeping": served.is_none(),
-    })))
+    });
+    Ok(Json(with_warnings(shown, warnings)))
 }
 
 /// `GET /slots`: who is served, and who waits.
-pub async fn slots(
-    State(app): State<Arc<App>>,
-    RawQuery(query): RawQuery,
-) -> Result<Json<Value>, ApiError> {
-    let only = asked(&app, query.as_deref())?.map(|model| model.served.name.clone());
+pub async fn slots(queried: Queried) -> Result<Json<Value>, ApiError> {
+    let query = queried.read_strictly(SLOTS_QUERY)?;
+    let app = queried.app;
+    let only = asked(&app, Fields(&query))?.map(|model| model.served.name.clone());
     let mut slots = Vec::new();
     for model in app.models.ready() {
         let served = &model.served;
@@ -105,8 +108,6 @@ pub async fn load(State(app): State<Arc<App>>) -> Json<Value> {
 }
 
 /// The model that a query names.
-fn asked(app: &App, query: Option<&str>) -> Result<Option<Arc<Model>>, ApiError> {
-    let mut pairs = query.unwrap_or_default().split('&');
-    let Some(name) = pairs.find_map(|pair| pair.strip_prefix("model=")) else { return Ok(None) };
-    models::find(app, &name.replace("%2F", "/")).map(Some)
+fn asked(app: &App, query: Fields<'_>) -> Result<Option<Arc<Model>>, ApiError> {
+    query.text("model")?.map(|name| models::find(app, name)).transpose()
 }

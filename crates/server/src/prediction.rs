@@ -4,8 +4,8 @@
 use crate::asked::Asked;
 use crate::errors::ApiError;
 use crate::fields::{Fields, wrong};
-use crate::params::check;
-use crate::tables::PREDICTION;
+use crate::tables::{CHAT_PART, PREDICTION};
+use crate::translation::Checks;
 use serde_json::Value;
 use std::sync::Arc;
 use sterna_engine::State;
@@ -15,18 +15,18 @@ use sterna_engine::State;
 /// # Errors
 /// When it is something else.
 pub fn read(asked: &mut Asked) -> Result<Arc<[u32]>, ApiError> {
-    let Some(prediction) = asked.fields().object("prediction")? else { return Ok(Arc::default()) };
-    let warnings = check("prediction.", prediction, PREDICTION, asked.is_strict)?;
-    let fields = Fields(prediction);
+    let Some(prediction) = asked.fields().get("prediction") else { return Ok(Arc::default()) };
+    let mut checks = Checks::new(asked);
+    let fields = Fields(checks.object("prediction", prediction, PREDICTION)?);
     let kind = fields.text("type").map_err(|error| error.renamed("type", "prediction.type"))?;
     if kind.is_some_and(|kind| kind != "content") {
         let message = "prediction.type must be \"content\"; there are no others";
         return Err(ApiError::invalid("prediction.type", message));
     }
-    let text = content(fields)?;
+    let text = content(fields, &mut checks)?;
     let tokens = asked.model.served.tokenizer.encode(&text, false);
     let is_off = asked.model.served.engine.stats().speculation == State::Off;
-    asked.warnings.extend(warnings);
+    asked.warnings.extend(checks.warnings);
     if is_off {
         let why = "prediction is ignored: this server was started with --speculative off";
         asked.warn("prediction", why.into())?;
@@ -35,19 +35,21 @@ pub fn read(asked: &mut Asked) -> Result<Arc<[u32]>, ApiError> {
 }
 
 /// A text, or parts of one.
-fn content(fields: Fields<'_>) -> Result<String, ApiError> {
+fn content(fields: Fields<'_>, checks: &mut Checks) -> Result<String, ApiError> {
     let path = "prediction.content";
     let wanted = "a text or an array of parts like {\"type\": \"text\", \"text\": \"...\"}";
     let Some(value) = fields.get("content") else {
         return Err(ApiError::invalid(path, format!("{path} is missing; it is {wanted}")));
     };
-    let part = |part: &Value| {
+    let part = |(index, part): (usize, &Value)| {
         let text = part.get("text").filter(|_| part["type"] == "text").and_then(Value::as_str);
-        text.map(str::to_owned).ok_or_else(|| wrong(path, value, wanted))
+        let text = text.ok_or_else(|| wrong(path, value, wanted))?;
+        checks.object(&format!("{path}[{index}]"), part, CHAT_PART)?;
+        Ok(text.to_owned())
     };
     match value {
         Value::String(text) => Ok(text.clone()),
-        Value::Array(parts) => parts.iter().map(part).collect(),
+        Value::Array(parts) => parts.iter().enumerate().map(part).collect(),
         _ => Err(wrong(path, value, wanted)),
     }
 }

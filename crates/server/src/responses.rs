@@ -10,18 +10,18 @@ mod voice;
 pub use store::Store;
 
 use crate::app::App;
-use crate::asked::Asked;
+use crate::asked::{Asked, with_warnings};
 use crate::chat::{self, Planned};
 use crate::errors::ApiError;
 use crate::fields::{Fields, wrong};
 use crate::keys::Owner;
-use crate::params::check;
 use crate::posted::Posted;
+use crate::queried::Queried;
 use crate::running::Running;
 use crate::tables::{INPUT_TOKENS, RESPONSE_QUERY, RESPONSES};
 use crate::telling::Telling;
 use axum::Json;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use serde_json::{Map, Value, json};
@@ -144,28 +144,11 @@ pub async fn input_tokens(posted: Posted) -> Result<Json<Value>, ApiError> {
 }
 
 /// A response that was kept.
-pub async fn get(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    Path(id): Path<String>,
-    RawQuery(query): RawQuery,
-) -> Result<Json<Value>, ApiError> {
-    let query: Map<String, Value> = query.as_deref().map(pairs).unwrap_or_default();
-    let warnings = check("", &query, RESPONSE_QUERY, app.options.strict)?;
-    let mut shown = app.responses.get(app.owner(&headers), &id)?;
-    if !warnings.is_empty() {
-        shown["warnings"] = warnings.into();
-    }
-    Ok(Json(shown))
-}
-
-/// The parameters of a query, as texts. Those that are known here need no decoding.
-fn pairs(query: &str) -> Map<String, Value> {
-    let pair = |pair: &str| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (name.replace("%5B%5D", "[]"), Value::from(value))
-    };
-    query.split('&').filter(|text| !text.is_empty()).map(pair).collect()
+pub async fn get(Path(id): Path<String>, queried: Queried) -> Result<Json<Value>, ApiError> {
+    let (_, warnings) = queried.read(RESPONSE_QUERY)?;
+    let Queried { app, headers, .. } = queried;
+    let shown = app.responses.get(app.owner(&headers), &id)?;
+    Ok(Json(with_warnings(shown, warnings)))
 }
 
 /// Forgets a response.

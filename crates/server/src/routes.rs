@@ -199,8 +199,16 @@ const OPERATIONS: &[Route] = &[
     show("/health/ready", || get(health::ready), "Whether every model generates a token now"),
     show("/ping", || get(health::live), "Whether the process lives"),
     show("/version", || get(health::version), "The version"),
-    show("/props", || get(ops::props), "What is served, and how by default"),
-    show("/slots", || get(ops::slots), "Who is served, and who waits, by agent"),
+    taking(
+        t::MODEL_QUERY,
+        &[],
+        show("/props", || get(ops::props), "What is served, and how by default"),
+    ),
+    taking(
+        t::SLOTS_QUERY,
+        &[],
+        show("/slots", || get(ops::slots), "Who is served, and who waits, by agent"),
+    ),
     show("/load", || get(ops::load), "How much there is to do"),
     show("/metrics", || get(metrics::show), "Numbers for Prometheus"),
     show("/api/v1/stats", || get(stats::show), "Counters and gauges"),

@@ -4,20 +4,18 @@
 //! A request with a `session_id` makes a session: its keys and values stay for what follows, until
 //! others need the memory. A fork shares them.
 
-use crate::app::App;
 use crate::asked::{Asked, parameters, with_warnings};
 use crate::errors::ApiError;
 use crate::fields::Fields;
 use crate::hints::{name, scoped};
 use crate::models::{find, listed, name_for};
 use crate::posted::Posted;
-use crate::tables::{FLUSH, FORK};
+use crate::queried::Queried;
+use crate::tables::{FLUSH, FORK, MODEL_QUERY};
 use axum::Json;
-use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::Path;
+use axum::http::StatusCode;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use sterna_engine::{EngineError, Flushed, Reply, SessionError};
 use tokio::sync::oneshot;
 
@@ -38,20 +36,18 @@ pub async fn fork(Path(session): Path<String>, posted: Posted) -> Result<Json<Va
 }
 
 /// Ends a session, `?model=` of one model where there are several.
-pub async fn end(
-    State(app): State<Arc<App>>,
-    Path(session): Path<String>,
-    Query(query): Query<BTreeMap<String, String>>,
-    headers: HeaderMap,
-) -> Result<Json<Value>, ApiError> {
-    let name = name_for(&app, "", query.get("model").map(String::as_str))?;
+pub async fn end(Path(session): Path<String>, queried: Queried) -> Result<Json<Value>, ApiError> {
+    let (query, warnings) = queried.read(MODEL_QUERY)?;
+    let Queried { app, headers, .. } = queried;
+    let name = name_for(&app, "", Fields(&query).text("model")?)?;
     let model = find(&app, &name)?;
     let scoped = scoped(&headers, &session);
     let was_there = ask(|reply| model.served.engine.end_session(&scoped, reply)).await?;
     if !was_there {
         return Err(refused(SessionError::Unknown(session.clone()), &session, ""));
     }
-    Ok(Json(json!({ "id": session, "object": "session", "deleted": true })))
+    let answer = json!({ "id": session, "object": "session", "deleted": true });
+    Ok(Json(with_warnings(answer, warnings)))
 }
 
 /// Forgets answers and prefixes that nobody uses, on the disk too, of one model or of all.

@@ -44,6 +44,18 @@ pub const COMPLETIONS: Table = &[COMPLETIONS_ONLY, GENERATION, CONSTRAINTS, OTHE
 pub const CHAT: Table = &[CHAT_ONLY, TEMPLATE, GENERATION, CONSTRAINTS, OTHER_SAMPLERS];
 /// `POST /v1/embeddings`.
 pub const EMBEDDINGS: Table = &[EMBEDDINGS_ONLY, ASKING, MODEL];
+/// A part of a message's content in a chat.
+pub const CHAT_PART: Table = &[&[
+    honoured("type"),
+    honoured("text"),
+    // Prefixes are found by their tokens, without being marked.
+    no_effect("cache_control"),
+    no_effect("prompt_cache_breakpoint"),
+]];
+/// `tool_choice` of a chat that names a function.
+pub const NAMED_CHOICE: Table = &[&[honoured("type"), honoured("function")]];
+/// `function` in it.
+pub const NAMED_FUNCTION: Table = &[&[honoured("name")]];
 /// `prediction` of a chat.
 pub const PREDICTION: Table = &[&[honoured("type"), honoured("content")]];
 /// `POST /apply-template`.
@@ -73,8 +85,13 @@ pub const CACHE: Table = &[&[
 ]];
 /// `POST /v1/sessions/{id}/fork`.
 pub const FORK: Table = &[&[honoured("session_id")], MODEL];
-/// The query of `DELETE /v1/sessions/{id}`.
+/// The query of `DELETE /v1/sessions/{id}` and of `GET /props`.
 pub const MODEL_QUERY: Table = &[MODEL];
+/// The query of `GET /slots`.
+pub const SLOTS_QUERY: Table = &[
+    MODEL,
+    &[refused("fail_on_no_slot", &[], "there are no fixed slots here that could run out")],
+];
 /// `POST /v1/cache/flush`.
 pub const FLUSH: Table = &[MODEL];
 

@@ -10,12 +10,18 @@ use crate::constraints::{check_patterns, compile};
 use crate::errors::ApiError;
 use crate::fields::{Fields, wrong};
 use crate::model::Model;
+use crate::tables::{NAMED_CHOICE, NAMED_FUNCTION};
+use crate::translation::Checks;
 use serde_json::{Map, Value, json};
 use sterna_engine::grammar::readable;
 use sterna_engine::{Constraint, Wanted};
 
 /// Names of tools are no longer.
 const MAX_NAME_LEN: usize = 128;
+
+/// Keys of tools that templates know, and of the function in them.
+const KEYS: [&str; 2] = ["type", "function"];
+const FUNCTION_KEYS: [&str; 4] = ["name", "description", "parameters", "strict"];
 
 /// What is said about calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,9 +62,9 @@ impl Tools {
         let fields = asked.fields();
         let list = fields.list("tools")?.unwrap_or_default();
         let mut functions: Vec<Function> = Vec::with_capacity(list.len());
-        let mut strict = None;
+        let (mut strict, mut checks) = (None, Checks::new(asked));
         for (index, tool) in list.iter().enumerate() {
-            let (function, is_strict) = function(&format!("tools[{index}]"), tool)?;
+            let (function, is_strict) = function(&format!("tools[{index}]"), tool, &mut checks)?;
             if functions.iter().any(|known| known.name == function.name) {
                 let path = format!("tools[{index}].function.name");
                 let message = format!("{path}: there is a tool `{}` already", function.name);
@@ -67,10 +73,11 @@ impl Tools {
             strict = strict.or(is_strict.then_some(index));
             functions.push(function);
         }
-        let choice = choice(fields.get("tool_choice"), &functions)?;
+        let choice = choice(fields.get("tool_choice"), &functions, &mut checks)?;
         let is_parallel = fields.flag("parallel_tool_calls")?.unwrap_or(true);
         let is_shown = choice != Choice::None && !functions.is_empty();
         let shown = if is_shown { Value::Array(list.to_vec()) } else { Value::Null };
+        asked.warnings.extend(checks.warnings);
         let mut tools = Self { shown, functions, choice, is_parallel };
         tools.warn(asked, strict)?;
         Ok(tools)
@@ -143,7 +150,7 @@ impl Tools {
     }
 }
 
-fn function(path: &str, tool: &Value) -> Result<(Function, bool), ApiError> {
+fn function(path: &str, tool: &Value, checks: &mut Checks) -> Result<(Function, bool), ApiError> {
     let object = |path: &str, value: &Value| match value.as_object() {
         Some(object) => Ok::<Map<String, Value>, ApiError>(object.clone()),
         None => Err(wrong(path, value, "an object")),
@@ -152,6 +159,7 @@ fn function(path: &str, tool: &Value) -> Result<(Function, bool), ApiError> {
     if Fields(&tool).text("type")?.is_some_and(|kind| kind != "function") {
         return Err(ApiError::unsupported(path, "only tools of the type function are known"));
     }
+    checks.shown(path, &tool, &KEYS)?;
     let path = format!("{path}.function");
     let function = object(&path, tool.get("function").unwrap_or(&Value::Null))?;
     let name = function.get("name").unwrap_or(&Value::Null);
@@ -170,11 +178,16 @@ fn function(path: &str, tool: &Value) -> Result<(Function, bool), ApiError> {
             return Err(wrong(&path, other, "a JSON schema, which is an object"));
         }
     };
+    checks.shown(&path, &function, &FUNCTION_KEYS)?;
     let is_strict = Fields(&function).flag("strict")?.unwrap_or(false);
     Ok((Function { name, parameters }, is_strict))
 }
 
-fn choice(given: Option<&Value>, functions: &[Function]) -> Result<Choice, ApiError> {
+fn choice(
+    given: Option<&Value>,
+    functions: &[Function],
+    checks: &mut Checks,
+) -> Result<Choice, ApiError> {
     let needs_tools = |choice: Choice| match functions.is_empty() {
         true => {
             Err(ApiError::invalid("tool_choice", "tool_choice wants a call, but tools is empty"))
@@ -187,6 +200,10 @@ fn choice(given: Option<&Value>, functions: &[Function]) -> Result<Choice, ApiEr
         Value::String(text) if text == "auto" => Ok(Choice::Auto),
         Value::String(text) if text == "required" => needs_tools(Choice::Required),
         Value::Object(object) if object.get("type") == Some(&json!("function")) => {
+            checks.object("tool_choice", given, NAMED_CHOICE)?;
+            if let Some(function) = object.get("function").filter(|function| function.is_object()) {
+                checks.object("tool_choice.function", function, NAMED_FUNCTION)?;
+            }
             let name = given.pointer("/function/name").unwrap_or(&Value::Null);
             let index = functions.iter().position(|function| *name == function.name);
             let path = "tool_choice.function.name";

@@ -11,6 +11,7 @@ use crate::errors::ApiError;
 use crate::fields::{Fields, wrong};
 use crate::params::{Rule, Table, check};
 use crate::reasoning;
+use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 
 /// A body in the chat API's words, in the making.
@@ -203,6 +204,31 @@ impl Checks {
         let object = value.as_object().ok_or_else(|| wrong(path, value, "an object"))?;
         self.warnings.extend(check(&format!("{path}."), object, table, self.is_strict)?);
         Ok(object)
+    }
+
+    /// Warns of keys that nobody knows in an object that the chat template gets as it is.
+    ///
+    /// # Errors
+    /// When the client wants an error then.
+    pub fn shown(
+        &mut self,
+        path: &str,
+        object: &Map<String, Value>,
+        known: &[&str],
+    ) -> Result<(), ApiError> {
+        for (key, value) in object {
+            if value.is_null() || known.contains(&key.as_str()) {
+                continue;
+            }
+            let path = format!("{path}.{key}");
+            let warning = format!("{path} is unknown: the chat template gets it and may ignore it");
+            if self.is_strict {
+                let status = StatusCode::BAD_REQUEST;
+                return Err(ApiError::new(status, "unknown_parameter", warning).about(path));
+            }
+            self.warnings.push(warning);
+        }
+        Ok(())
     }
 }
 

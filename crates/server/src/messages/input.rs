@@ -39,10 +39,10 @@ pub fn translate(app: &App, asked: &mut Asked, headers: &HeaderMap) -> Result<()
     service_tier(fields, &mut said)?;
     metadata(fields, headers, &mut said, &mut checks)?;
     if let Some(system) = fields.get("system") {
-        said.say("system", system, "system");
-        for (index, block) in system.as_array().into_iter().flatten().enumerate() {
-            texts_only(&format!("system[{index}]"), block, &mut checks)?;
-        }
+        let blocks = system.as_array().into_iter().flatten().enumerate();
+        let blocks = blocks.map(|(i, block)| part(&format!("system[{i}]"), block, &mut checks));
+        let blocks = blocks.collect::<Result<Value, _>>()?;
+        said.say("system", if system.is_array() { &blocks } else { system }, "system");
     }
     let messages = fields.list("messages")?.unwrap_or_default();
     if messages.is_empty() {
@@ -152,13 +152,14 @@ fn metadata(
     Ok(())
 }
 
-/// Checks a block that can be a text only. Those that are none the chat API refuses.
-fn texts_only(path: &str, block: &Value, checks: &mut Checks) -> Result<(), ApiError> {
+/// A block that can be a text only, as a part of a chat. Those that are none the chat API refuses.
+fn part(path: &str, block: &Value, checks: &mut Checks) -> Result<Value, ApiError> {
     let object = block.as_object().ok_or_else(|| wrong(path, block, "an object with a type"))?;
-    if object.get("type").is_some_and(|kind| kind == "text") {
-        checks.object(path, block, BLOCK)?;
+    if object.get("type").is_none_or(|kind| kind != "text") {
+        return Ok(block.clone());
     }
-    Ok(())
+    checks.object(path, block, BLOCK)?;
+    Ok(json!({ "type": "text", "text": object.get("text") }))
 }
 
 /// A message as a chat has it.
@@ -214,8 +215,7 @@ fn turn(
                 said.turn(result);
             }
             _ => {
-                texts_only(&path, block, checks)?;
-                turn.part(block.clone(), path);
+                turn.part(part(&path, block, checks)?, path);
             }
         }
     }
@@ -244,8 +244,7 @@ fn result(path: &str, block: &Value, checks: &mut Checks) -> Result<Turn, ApiErr
             }
             for (index, block) in blocks.iter().enumerate() {
                 let path = format!("{content_path}[{index}]");
-                texts_only(&path, block, checks)?;
-                turn.part(block.clone(), path);
+                turn.part(part(&path, block, checks)?, path);
             }
         }
         Some(Value::String(text)) if is_error => {

@@ -7,7 +7,7 @@ use crate::fields::{Fields, wrong};
 use crate::keys::Owner;
 use crate::tables::{
     FUNCTION_CALL, FUNCTION_OUTPUT, FUNCTION_TOOL, INPUT_ITEM, INPUT_PART, NAMED_TOOL,
-    REASONING_ITEM, RESPONSE_STREAM_OPTIONS, RESPONSES, TEXT, TEXT_FORMAT,
+    REASONING_ITEM, REASONING_PART, RESPONSE_STREAM_OPTIONS, RESPONSES, TEXT, TEXT_FORMAT,
 };
 use crate::translation::tools::{Listing, choose, list};
 use crate::translation::{Checks, Translation, Turn, text};
@@ -234,8 +234,8 @@ fn thoughts(
     let parts = parts.map_err(|error| error.renamed(key, &format!("{path}.{key}")))?;
     for (index, part) in parts.unwrap_or_default().iter().enumerate() {
         let path = format!("{path}.{key}[{index}]");
-        let object = part.as_object().ok_or_else(|| wrong(&path, part, "an object"))?;
-        turn.think(text(&path, object, "text")?);
+        let part = checks.object(&path, part, REASONING_PART)?;
+        turn.think(text(&path, part, "text")?);
     }
     Ok(())
 }

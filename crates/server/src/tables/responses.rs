@@ -63,6 +63,8 @@ pub const REASONING_ITEM: Table = &[&[
     no_effect("status"),
     ignored("encrypted_content", "this server has no key to it"),
 ]];
+/// A part of it.
+pub const REASONING_PART: Table = &[&[honoured("type"), honoured("text")]];
 /// `stream_options` of a response.
 pub const RESPONSE_STREAM_OPTIONS: Table =
     &[&[refused("include_obfuscation", &["false"], "chunks are not padded here")]];

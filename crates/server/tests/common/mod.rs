@@ -1,6 +1,7 @@
 //! A server over a scripted engine, and a client that needs no socket.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod bodies;
 pub mod told;
 pub mod vocabulary;
 
