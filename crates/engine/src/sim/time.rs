@@ -120,7 +120,8 @@ fn a_prompt_that_is_cached_or_shared_meets_a_deadline_in_which_it_could_not_be_r
 fn times_count_from_before_a_request_came_to_the_engine() {
     let (mut core, mut device) = machine();
     let (now, waited) = (Duration::from_secs(10), Duration::from_secs(2));
-    let early = Request { waited, ..plain(vec![1, 2, 3], 4, "agent", Class::Default) };
+    let prompt = tokens(&mut StdRng::seed_from_u64(14), 40);
+    let early = Request { waited, ..plain(prompt, 4, "agent", Class::Default) };
     let late = Request { deadline: Some(waited), ..early.clone() };
     let (answered, failed) = replay(&mut core, &mut device, vec![(now, early), (now, late)]);
     assert_eq!(failed, [EngineError::DeadlineMissed]);
