@@ -1,7 +1,9 @@
 //! Chat templates: Jinja as Hugging Face's `transformers` renders it.
 //!
 //! In: a template's source, and variables. Out: the prompt's text. A template comes with a model
-//! and may be hostile: it sees nothing but its variables, and has fuel for so many steps.
+//! and may be hostile: it sees nothing but its variables, and has fuel for so many steps. That
+//! bounds steps and not bytes: one that joins a text with itself again and again asks for memory
+//! without bound, and minijinja has no limit for that.
 
 use crate::date::strftime;
 use crate::python::{Style, dumps};
