@@ -5,6 +5,7 @@
 
 use crate::agents::Agents;
 use crate::fresh::Fresh;
+use crate::health::Probed;
 use crate::keys::{self, Keys, Owner};
 use crate::metrics::Named;
 use crate::model::Model;
@@ -120,6 +121,8 @@ pub struct App {
     pub busy: Busy,
     /// As they were given.
     pub options: Options,
+    /// Whether the models answered.
+    pub probed: Probed,
     /// Responses that were kept.
     pub responses: Store,
     /// Numbers that do not repeat.
@@ -143,7 +146,8 @@ impl App {
         let started = (options.now)();
         let (fresh, named, busy) = (Fresh::new(started), Named::default(), Busy::new());
         let responses = Store::new(options.max_stored_responses, options.max_stored_bytes);
-        Ok(Self { models, named, busy, options, responses, fresh, started })
+        let probed = Probed::default();
+        Ok(Self { models, named, busy, options, probed, responses, fresh, started })
     }
 
     /// Whose what a request leaves here is: the key's. Where anybody may ask it is everybody's.

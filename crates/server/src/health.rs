@@ -9,7 +9,17 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use sterna_engine::{Class, EngineError, Output, Request};
+use std::time::{Duration, SystemTime};
+use sterna_engine::{CacheControl, Class, EngineError, Output, Request};
+use tokio::sync::Mutex;
+
+/// For so long a probe is as good as a new one.
+const FRESH_FOR: Duration = Duration::from_secs(1);
+
+/// What the last probe of the models found, and when: [`ready`] needs no key, so that whoever asks
+/// while one runs or just after shares it, and asking often costs no more than asking once.
+#[derive(Default)]
+pub struct Probed(Mutex<Option<(SystemTime, Result<Value, ApiError>)>>);
 
 /// `GET /health`, `/health/live` and `/ping`: the process answers.
 pub async fn live() -> Json<Value> {
@@ -24,6 +34,19 @@ pub async fn version() -> Json<Value> {
 /// `GET /health/ready`: every model in memory generates a token now. It goes through the queue as a
 /// request does, ahead of others.
 pub async fn ready(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
+    let now = app.options.now;
+    let mut last = app.probed.0.lock().await;
+    let is_fresh = |at: SystemTime| now().duration_since(at).is_ok_and(|age| age < FRESH_FOR);
+    if let Some((_, found)) = last.as_ref().filter(|(at, _)| is_fresh(*at)) {
+        return found.clone().map(Json);
+    }
+    let found = probe(&app).await;
+    *last = Some((now(), found.clone()));
+    found.map(Json)
+}
+
+/// A token of every model.
+async fn probe(app: &App) -> Result<Value, ApiError> {
     let limit = app.options.ready_timeout;
     let mut ready = Vec::new();
     for model in app.models.ready() {
@@ -43,10 +66,10 @@ pub async fn ready(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError>
             }
         }
     }
-    Ok(Json(json!({ "status": "ready", "models": ready })))
+    Ok(json!({ "status": "ready", "models": ready }))
 }
 
-/// Generates a token, and says how many seconds that took.
+/// Computes a token, which is not one that was kept, and says how many seconds that took.
 async fn one_token(model: &Arc<Model>) -> Result<f64, EngineError> {
     let tokenizer = &model.served.tokenizer;
     let mut prompt = tokenizer.encode("a", true);
@@ -56,6 +79,7 @@ async fn one_token(model: &Arc<Model>) -> Result<f64, EngineError> {
     let mut request = Request { prompt, max_tokens: 1, ..Request::default() };
     request.class = Class::Interactive;
     request.agent = "health".into();
+    request.cache = CacheControl { no_cache: true, no_store: true, ..CacheControl::default() };
     request.sampling.temperature = 0.0;
     request.stop.ignore_eos = true;
     let mut running = Running::start(model, vec![request], 1)?.uncounted();

@@ -4,12 +4,13 @@ mod common;
 
 use axum::http::{Method, StatusCode};
 use common::vocabulary::{BOS, END, START, bytes};
-use common::{Client, Script, say, text};
+use common::{Client, Script, fake, say, served, text};
 use serde_json::{Value, json};
 use std::collections::HashSet;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
 use sterna_engine::{Class, EngineError};
-use sterna_server::{Keys, Options};
+use sterna_server::{Keys, Options, router};
 
 const COMPLETIONS: &str = "/v1/completions";
 const CHAT: &str = "/v1/chat/completions";
@@ -381,6 +382,8 @@ async fn readiness_is_a_token() {
     let (status, _) = client.get("/health/ready", &[]).await;
     let request = client.only_request();
     assert_eq!((status, request.max_tokens, request.class), (200, 1, Class::Interactive));
+    // One that was kept would say nothing of now.
+    assert!(request.cache.no_cache && request.cache.no_store);
     let ready_timeout = Duration::from_millis(20);
     let options = Options { ready_timeout, ..Options::default() };
     let stuck = Client::with(options, None, |_| Script::Wait);
@@ -388,6 +391,24 @@ async fn readiness_is_a_token() {
     assert_eq!(status, 503);
     assert!(text.contains("no token came within 0.02 seconds"), "{text}");
     assert_eq!(stuck.fake.cancelled.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn who_asks_for_readiness_at_once_shares_a_token() {
+    static SECONDS: AtomicU64 = AtomicU64::new(0);
+    let now = || UNIX_EPOCH + Duration::from_secs(SECONDS.load(Ordering::Relaxed));
+    let options = Options { now, ..Options::default() };
+    let fake = fake(|request| say(request, "x"));
+    let models = common::models(served("tiny", None, fake.clone()), &options);
+    let client = Client { router: router(models, options).unwrap(), fake };
+    let ask = || client.get("/health/ready", &[]);
+    let (a, b, c) = tokio::join!(ask(), ask(), ask());
+    assert_eq!(a.0, 200);
+    assert_eq!((&a, &a), (&b, &c));
+    assert_eq!(client.fake.requests.lock().unwrap().len(), 1);
+    SECONDS.store(1, Ordering::Relaxed);
+    assert_eq!(ask().await.0, 200);
+    assert_eq!(client.fake.requests.lock().unwrap().len(), 2);
 }
 
 #[tokio::test]

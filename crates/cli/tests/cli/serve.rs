@@ -157,6 +157,7 @@ fn operators_see_health_models_numbers_and_pages() {
     let server = Server::start(folder.path(), &["--alias", "jane"]);
     assert_eq!(server.get("/health").0, 200);
     assert_eq!(server.get("/health/ready").0, 200);
+    assert_eq!(server.stats()["response_cache"]["entries"], 0, "its token is not kept");
     let (_, models) = server.get("/v1/models");
     assert!(models.contains("austen-4m"), "{models}");
     let mut by_alias = greedy("A", 2);
