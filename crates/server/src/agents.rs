@@ -108,14 +108,20 @@ impl Agents {
     /// The policy for whoever says to be this agent.
     ///
     /// # Errors
-    /// When the agent has a key and the request has not.
+    /// When the agent has a key and the request has not, or has the key of another one, who would
+    /// get rid of its quotas so.
     pub fn policy(&self, name: &str, headers: &HeaderMap) -> Result<Agent, ApiError> {
-        let agent = self.get(name);
-        let is_proven = headers.get(AGENT_HEADER).is_some_and(|given| given == name);
-        if agent.key_sha256.is_some() && !is_proven {
-            return Err(unproven(name));
+        let has_key = |name: &str| self.get(name).key_sha256.is_some();
+        let proven = headers.get(AGENT_HEADER).and_then(|agent| agent.to_str().ok());
+        if proven != Some(name) {
+            if let Some(owner) = proven.filter(|&owner| has_key(owner)) {
+                return Err(mismatch(owner, "agent_id", name));
+            }
+            if has_key(name) {
+                return Err(unproven(name));
+            }
         }
-        Ok(agent.clone())
+        Ok(self.get(name).clone())
     }
 
     /// What counts an agent's use, where that is limited.
@@ -131,4 +137,10 @@ pub fn unproven(name: &str) -> ApiError {
          another name"
     );
     ApiError::new(StatusCode::UNAUTHORIZED, "agent_key_required", message)
+}
+
+/// The refusal of who has an agent's key and says in some place to be another one.
+pub fn mismatch(owner: &str, place: &str, other: &str) -> ApiError {
+    let message = format!("the key is agent `{owner}`'s and {place} says `{other}`");
+    ApiError::new(StatusCode::FORBIDDEN, "agent_mismatch", message)
 }

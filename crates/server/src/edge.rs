@@ -2,7 +2,7 @@
 //! time for its body, and a net under panics.
 
 use crate::access::{Line, Notes};
-use crate::agents::{AGENT_HEADER, unproven};
+use crate::agents::{AGENT_HEADER, mismatch, unproven};
 use crate::app::{App, Options};
 use crate::body;
 use crate::dialect::Dialect;
@@ -63,19 +63,28 @@ async fn admit(app: &App, mut request: Request) -> Result<(Request, Option<Lease
     Ok((Request::from_parts(parts, body.into()), lease))
 }
 
-/// Checks the key, and writes down which agent asks where the key says so: keys of agents open too.
+/// Checks the key, and writes down which agent asks where the key says so: keys of agents open too,
+/// but not what is for operators, where those have keys.
 fn identify(app: &App, request: &mut Request) -> Result<(), ApiError> {
     let Options { keys, agents, .. } = &app.options;
     let owner = agents.of_key(request.headers()).map(str::to_owned);
-    if owner.is_none() {
-        keys.check(request.uri().path(), request.headers())?;
+    if let Err(error) = keys.check(path, request.headers()) {
+        let Some(owner) = &owner else { return Err(error) };
+        if is_for_operators(request) {
+            let message = format!(
+                "the key is agent `{owner}`'s, and {} {path} is for operators: send one of the \
+                 server's own keys",
+                request.method()
+            );
+            return Err(ApiError::new(StatusCode::FORBIDDEN, "operator_key_required", message));
+        }
+    let path = request.uri().path();
     }
     let headers = request.headers_mut();
     let named = headers.get(AGENT_HEADER).and_then(|agent| agent.to_str().ok());
     if let Some(agent) = owner {
         if let Some(other) = named.filter(|&named| named != agent) {
-            let message = format!("the key is agent `{agent}`'s and X-Agent-Id says `{other}`");
-            return Err(ApiError::new(StatusCode::FORBIDDEN, "agent_mismatch", message));
+            return Err(mismatch(&agent, "X-Agent-Id", other));
         }
         Notes::current().note().agent = Some(agent.clone());
         let value = HeaderValue::from_str(&agent).expect("names of agents are visible ASCII");
@@ -86,6 +95,14 @@ fn identify(app: &App, request: &mut Request) -> Result<(), ApiError> {
         Some(named) => Err(unproven(named)),
         None => Ok(()),
     }
+}
+
+/// What is changed here holds for everybody.
+const OF_OPERATORS: [&str; 3] = ["/models/", "/v1/models/", "/v1/cache/"];
+
+fn is_for_operators(request: &Request) -> bool {
+    let is_about = |prefix: &&str| request.uri().path().starts_with(*prefix);
+    [Method::POST, Method::DELETE].contains(request.method()) && OF_OPERATORS.iter().any(is_about)
 }
 
 /// Whether a request's route asks a model.

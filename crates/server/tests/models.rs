@@ -296,6 +296,9 @@ async fn a_key_is_its_agent() {
         (vec![], json!("one"), 401),
         (vec![named], json!(null), 401),
         (vec![key, ("x-agent-id", "two")], json!(null), 403),
+        // Under another name it would leave its quotas.
+        (vec![key], json!("two"), 403),
+        (vec![key, named], json!("two"), 403),
     ] {
         let (got, _, answer) = client.post_with(COMPLETIONS, &headers, body(agent)).await;
         assert_eq!(got.as_u16(), status, "{headers:?}: {answer}");
