@@ -4,6 +4,7 @@
 //! socket.
 
 use crate::agents::Agents;
+use crate::body::Room;
 use crate::fresh::Fresh;
 use crate::health::Probed;
 use crate::keys::{self, Keys, Owner};
@@ -23,6 +24,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use thiserror::Error;
 
+/// Bodies of the largest size that there may be at once.
+const BODIES_AT_ONCE: usize = 4;
+
 /// Settings of a server.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -34,7 +38,7 @@ pub struct Options {
     pub metrics_agents: usize,
     /// Who collects requests that are over.
     pub traces: Option<Traces>,
-    /// Larger bodies are refused.
+    /// Larger bodies are refused. Those of all requests under way may take four times as much.
     pub max_body_bytes: usize,
     /// Refuse unknown parameters, as `X-Strict: true` does for one request; otherwise they are
     /// listed in the answer's warnings.
@@ -121,6 +125,8 @@ pub struct App {
     pub busy: Busy,
     /// As they were given.
     pub options: Options,
+    /// What the bodies of requests take.
+    pub bodies: Arc<Room>,
     /// Whether the models answered.
     pub probed: Probed,
     /// Responses that were kept.
@@ -146,8 +152,9 @@ impl App {
         let started = (options.now)();
         let (fresh, named, busy) = (Fresh::new(started), Named::default(), Busy::new());
         let responses = Store::new(options.max_stored_responses, options.max_stored_bytes);
+        let bodies = Room::new(options.max_body_bytes.saturating_mul(BODIES_AT_ONCE));
         let probed = Probed::default();
-        Ok(Self { models, named, busy, options, probed, responses, fresh, started })
+        Ok(Self { models, named, busy, options, bodies, probed, responses, fresh, started })
     }
 
     /// Whose what a request leaves here is: the key's. Where anybody may ask it is everybody's.

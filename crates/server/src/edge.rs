@@ -35,8 +35,9 @@ pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) ->
 }
 
 async fn answer(app: &App, request: Request, next: Next) -> Response {
-    let within = app.options.body_timeout;
-    let request = request.map(|body| body::within(body, within));
+    let (within, place) = (app.options.body_timeout, app.bodies.place());
+    let mut request = request.map(|body| body::within(body, within, place.clone()));
+    request.extensions_mut().insert(place);
     match admit(app, request).await {
         Err(error) => error.into_response(),
         // The model stays in memory until the handler has asked it, or has given its answer.

@@ -1,7 +1,7 @@
 //! What goes wrong, as OpenAI's error object with its status.
 
 use crate::access::Notes;
-use crate::body;
+use crate::body::{self, Cut};
 use axum::Json;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -141,19 +141,27 @@ impl From<EngineError> for ApiError {
 
 impl From<BytesRejection> for ApiError {
     fn from(rejection: BytesRejection) -> Self {
-        match rejection.status() {
-            _ if body::is_late(&rejection) => Self::new(
+        match (body::cut(&rejection), rejection.status()) {
+            (Some(Cut::Late), _) => Self::new(
                 StatusCode::REQUEST_TIMEOUT,
                 "request_timeout",
                 "the request's body took longer to come than this server waits; send it faster, or \
                  less at once",
             ),
-            StatusCode::PAYLOAD_TOO_LARGE => Self::new(
+            (Some(Cut::Crowded), _) => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "bodies_full",
+                "the bodies of requests under way take all the memory that they may; try again \
+                 when some are answered",
+            )
+            .retry_after(1),
+            (None, StatusCode::PAYLOAD_TOO_LARGE) => Self::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "request_too_large",
-                "the request's body is larger than this server takes; send less at once",
+                "the request's body is larger than this server takes (--max-body); send less at \
+                 once",
             ),
-            status => Self::new(status, "unreadable_body", rejection.body_text()),
+            (None, status) => Self::new(status, "unreadable_body", rejection.body_text()),
         }
     }
 }

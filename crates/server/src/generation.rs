@@ -14,7 +14,7 @@ use crate::params::check;
 use crate::tables::STREAM_OPTIONS;
 use axum::http::HeaderMap;
 use serde_json::Value;
-use sterna_engine::{Class, Request};
+use sterna_engine::{Class, EngineError, Request};
 
 /// What to generate, before the prompt is known.
 #[derive(Clone, Debug)]
@@ -51,6 +51,16 @@ pub struct Limit {
 }
 
 impl Limit {
+    /// Refuses a prompt beyond the context.
+    fn check(&self, prompt: &[u32]) -> Result<(), EngineError> {
+        let (prompt_tokens, context_len) = (prompt.len(), self.context_len);
+        if prompt_tokens <= context_len {
+            return Ok(());
+        }
+        let max_tokens = self.after(prompt_tokens);
+        Err(EngineError::ContextLength { prompt_tokens, max_tokens, context_len })
+    }
+
     /// A prompt that fills the context is left to the engine to refuse, with its numbers.
     fn after(&self, prompt_len: usize) -> usize {
         let room = self.context_len.saturating_sub(prompt_len).max(1);
@@ -60,8 +70,12 @@ impl Limit {
 
 /// Choices of one prompt at most, as OpenAI has it.
 const MAX_N: i64 = 128;
-/// Stop texts at most: each token is compared with them.
+/// Stop texts at most: each token is compared with them, and each choice has its own.
 const MAX_STOPS: usize = 64;
+/// The longest of them, in bytes.
+const MAX_STOP_LEN: usize = 1024;
+/// Tokens whose logits may be changed: each choice has its own list, too.
+const MAX_BIASES: usize = 4096;
 /// `top_p` 0 asks for the likeliest token alone; the sampler wants a number above 0.
 const LEAST_TOP_P: f32 = f32::MIN_POSITIVE;
 
@@ -99,7 +113,7 @@ impl Generation {
     /// The requests for these prompts: `n` for each, in order.
     ///
     /// # Errors
-    /// When there are more than a request may ask for.
+    /// When there are more than a request may ask for, or a prompt is too long.
     pub fn requests(
         &self,
         app: &App,
@@ -115,6 +129,10 @@ impl Generation {
                 self.n
             );
             return Err(ApiError::invalid("n", message));
+        }
+        if n_choices > 1 {
+            // Before there are copies of them; a single one is the engine's to refuse.
+            prompts.iter().try_for_each(|prompt| limit.check(prompt))?;
         }
         let mut requests = Vec::with_capacity(n_choices);
         for prompt in prompts {
@@ -182,6 +200,10 @@ fn sampling(fields: Fields<'_>, request: &mut Request) -> Result<(), ApiError> {
 /// `{"TOKEN": BIAS}`, as OpenAI has it.
 fn logit_bias(fields: Fields<'_>) -> Result<Vec<(u32, f32)>, ApiError> {
     let Some(biases) = fields.object("logit_bias")? else { return Ok(Vec::new()) };
+    if biases.len() > MAX_BIASES {
+        let message = format!("logit_bias has {} tokens; at most {MAX_BIASES}", biases.len());
+        return Err(ApiError::invalid("logit_bias", message));
+    }
     let bias = |(token, bias): (&String, &Value)| {
         let path = format!("logit_bias.{token}");
         let id = token.trim().parse::<u32>().map_err(|_| {
@@ -195,7 +217,7 @@ fn logit_bias(fields: Fields<'_>) -> Result<Vec<(u32, f32)>, ApiError> {
 }
 
 fn stops(fields: Fields<'_>) -> Result<Vec<String>, ApiError> {
-    let wanted = "a text or an array of texts, none of them empty";
+    let wanted = format!("a text or an array of texts, each of 1 to {MAX_STOP_LEN} bytes");
     let stops = match fields.get("stop") {
         None => return Ok(Vec::new()),
         Some(Value::Array(stops)) => stops.as_slice(),
@@ -205,8 +227,9 @@ fn stops(fields: Fields<'_>) -> Result<Vec<String>, ApiError> {
         let message = format!("stop has {} texts; at most {MAX_STOPS} are watched", stops.len());
         return Err(ApiError::invalid("stop", message));
     }
-    let text = |stop: &Value| stop.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
-    stops.iter().map(|stop| text(stop).ok_or_else(|| wrong("stop", stop, wanted))).collect()
+    let fits = |text: &&str| (1..=MAX_STOP_LEN).contains(&text.len());
+    let text = |stop: &Value| stop.as_str().filter(fits).map(str::to_owned);
+    stops.iter().map(|stop| text(stop).ok_or_else(|| wrong("stop", stop, &wanted))).collect()
 }
 
 /// `service_tier` of OpenAI, or `priority` of vLLM, where lower numbers are served first.

@@ -3,6 +3,7 @@
 
 use crate::access::Notes;
 use crate::app::App;
+use crate::body::Place;
 use crate::errors::ApiError;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
@@ -21,6 +22,8 @@ pub struct Posted {
     pub headers: HeaderMap,
     /// Its body, which need not be JSON.
     pub body: Bytes,
+    /// Where that is counted, also while it is read for a client that went away.
+    _place: Arc<Place>,
 }
 
 impl FromRequest<Arc<App>> for Posted {
@@ -28,8 +31,10 @@ impl FromRequest<Arc<App>> for Posted {
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
         let headers = request.headers().clone();
+        let place = request.extensions().get::<Arc<Place>>().cloned();
         let body = Bytes::from_request(request, app).await?;
-        Ok(Self { app: app.clone(), headers, body })
+        let _place = place.expect("the guard gives every request a place");
+        Ok(Self { app: app.clone(), headers, body, _place })
     }
 }
 

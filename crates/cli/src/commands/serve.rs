@@ -146,6 +146,10 @@ pub struct Args {
     #[arg(long, default_value = "60s", value_name = "TIME")]
     client_timeout: String,
     #[command(flatten)]
+    /// The largest body that a request may have; those of all requests under way may take four
+    /// times as much.
+    #[arg(long, default_value = "32MiB", value_name = "SIZE")]
+    max_body: String,
     sizes: SizeArgs,
     #[command(flatten)]
     disk: DiskArgs,
@@ -235,6 +239,7 @@ impl Args {
             tool_call_parser: self.tool_call_parser.clone(),
             reasoning_parser: self.reasoning_parser.clone(),
             memory_limit_bytes: Machine::detect().usable_memory_bytes(),
+            max_body_bytes: self.max_body()?,
             ..Options::default()
         })
     }
@@ -275,6 +280,13 @@ impl Args {
         let time = sterna_optimize::budget::parse_duration(&self.client_timeout)?;
         if time.is_zero() {
             let why = "--client-timeout 0s leaves clients no time; give them some, such as 60s";
+    fn max_body(&self) -> anyhow::Result<usize> {
+        match sterna_optimize::budget::parse_bytes(&self.max_body)? {
+            0 => Err(bad_input("--max-body 0 lets nobody ask; give it a size, such as 32MiB")),
+            n_bytes => Ok(usize::try_from(n_bytes)?),
+        }
+    }
+
             return Err(bad_input(why));
         }
         Ok(time)

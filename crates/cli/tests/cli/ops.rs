@@ -184,6 +184,7 @@ fn files_and_flags_that_are_wrong_are_sentences() {
     assert!(swapped.contains("it holds no certificate"), "{swapped}");
     assert!(refused(&["--tls-cert", &cert]).contains("--tls-key"));
     assert!(refused(&["--cors-origin", "app.example"]).contains("write it as https://host"));
+    assert!(refused(&["--max-body", "0"]).contains("--max-body 0 lets nobody ask"));
     assert!(refused(&["--log-level", "loud"]).contains("no level"));
     assert!(refused(&["--log-level", "warn,loud"]).contains("no level"));
 }
