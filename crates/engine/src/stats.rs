@@ -263,6 +263,7 @@ impl Stats {
             &mut disk.written_bytes,
             &mut disk.evicted_bytes,
             &mut disk.dropped_writes,
+            &mut disk.failed_writes,
             &mut disk.refused_files,
         ];
         lists.into_iter().flatten().chain(single).collect()

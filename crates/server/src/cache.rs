@@ -130,14 +130,15 @@ fn object_of(stats: &CacheStats, saved_bytes: Option<u64>) -> Value {
 
 /// `POST /v1/cache/limit`: what models may take from now on.
 pub async fn set_limit(posted: Posted) -> Result<Json<Value>, ApiError> {
-    let (body, mut warnings) = parameters(&posted, CACHE_LIMIT)?;
+    let app = posted.app.clone();
+    let (body, mut warnings) = posted.read(|posted| parameters(posted, CACHE_LIMIT)).await?;
     let Some(mb) = Fields(&body).integer("max_memory_mb", 1, 1 << 40)? else {
         let message = "max_memory_mb is missing; it is the megabytes that models may take";
         return Err(ApiError::invalid("max_memory_mb", message));
     };
     let limit = (mb as u64) << 20;
-    posted.app.models.set_limit(limit);
-    let models = posted.app.models.list();
+    app.models.set_limit(limit);
+    let models = app.models.list();
     let stay = models.iter().filter(|m| m.is_pinned && m.status != Status::Unloaded);
     let pinned: u64 = stay.map(Listed::bytes).sum();
     if pinned > limit {

@@ -349,18 +349,18 @@ pub async fn status(State(app): State<Arc<App>>) -> Json<Value> {
 
 /// `POST /models/load`: answers when the model is in memory.
 pub async fn load(posted: Posted) -> Result<Json<Value>, ApiError> {
-    let (name, warnings) = named(&posted)?;
-    let app = &posted.app;
-    let waiting = app.models.want(&name, None).ok_or_else(|| no_model(app, &name))?;
+    let app = posted.app.clone();
+    let (name, warnings) = posted.read(named).await?;
+    let waiting = app.models.want(&name, None).ok_or_else(|| no_model(&app, &name))?;
     arrival(waiting).await?;
     Ok(Json(with_warnings(json!({ "success": true }), warnings)))
 }
 
 /// `POST /models/unload`: answers at once; the model goes when it has answered what it has.
 pub async fn unload(posted: Posted) -> Result<Json<Value>, ApiError> {
-    let (name, warnings) = named(&posted)?;
-    let app = &posted.app;
-    let model = listed(app, &name)?;
+    let app = posted.app.clone();
+    let (name, warnings) = posted.read(named).await?;
+    let model = listed(&app, &name)?;
     let conflict = |code, message| Err(ApiError::new(StatusCode::CONFLICT, code, message));
     if model.is_pinned {
         let fix = format!("DELETE /v1/models/{}/pin lets it go", model.name);

@@ -19,7 +19,7 @@ use crate::fields::{Fields, wrong};
 use crate::generation::agent;
 use crate::keep_alive::KeepAlive;
 use crate::models::{Status, listed, name_for};
-use crate::params::{Table, check};
+use crate::params::{Table, check, check_also};
 use crate::posted::Posted;
 use crate::running::Running;
 use crate::tables::{
@@ -160,7 +160,7 @@ fn chat_content(asked: &mut Asked) -> Result<Content, ApiError> {
         let path = format!("messages[{index}]");
         let given = message.as_object().ok_or_else(|| wrong(&path, message, "an object"))?;
         let prefix = format!("{path}.");
-        warnings.extend(check(&prefix, given, OLLAMA_MESSAGE, asked.is_strict)?);
+        check_also(&mut warnings, &prefix, given, OLLAMA_MESSAGE, asked.is_strict)?;
         let mut said = Translation::default();
         said.take(&prefix, given, OLLAMA_MESSAGE);
         messages.push((said.chat, path));

@@ -34,6 +34,12 @@ pub struct Param {
 /// The parameters of an endpoint, in parts that endpoints share.
 pub type Table = &'static [&'static [Param]];
 
+/// Warnings that are given in full: bodies may have millions of names that nobody knows, and what
+/// each was meant to be takes a while to find.
+const MAX_WARNINGS: usize = 32;
+/// What is said of others.
+const AND_MORE: &str = "more parameters are unknown or ignored; only the first are listed";
+
 /// Checks every parameter of a body; `path` is what stands before their names, for objects within
 /// the body. `null` is the same as absent.
 ///
@@ -46,13 +52,33 @@ pub fn check(
     is_strict: bool,
 ) -> Result<Vec<String>, ApiError> {
     let mut warnings = Vec::new();
+    check_also(&mut warnings, path, body, table, is_strict)?;
+    Ok(warnings)
+}
+
+/// The same of one of many objects, whose warnings stand together.
+///
+/// # Errors
+/// As there.
+pub fn check_also(
+    warnings: &mut Vec<String>,
+    path: &str,
+    body: &Map<String, Value>,
+    table: Table,
+    is_strict: bool,
+) -> Result<(), ApiError> {
     for (name, value) in body {
         let known = table.iter().copied().flatten().find(|param| param.name == name);
         let path = format!("{path}{name}");
         let (code, warning) = match known.map(|param| param.rule) {
-            None => ("unknown_parameter", unknown(&path, name, table)),
             Some(Rule::Honoured | Rule::Means(_) | Rule::NoEffect) => continue,
             Some(_) if value.is_null() => continue,
+            None | Some(Rule::Ignored(_)) if warnings.len() > MAX_WARNINGS => continue,
+            None | Some(Rule::Ignored(_)) if warnings.len() == MAX_WARNINGS => {
+                warnings.push(AND_MORE.to_owned());
+                continue;
+            }
+            None => ("unknown_parameter", unknown(&path, name, table)),
             Some(Rule::Ignored(why)) => ("ignored_parameter", format!("{path} is ignored: {why}")),
             Some(Rule::Refused(harmless, why)) => {
                 if !harmless.contains(&value.to_string().as_str()) {
@@ -67,7 +93,7 @@ pub fn check(
         }
         warnings.push(warning);
     }
-    Ok(warnings)
+    Ok(())
 }
 
 fn unknown(path: &str, name: &str, table: Table) -> String {
@@ -136,6 +162,28 @@ mod tests {
         let error = checked(body, true).unwrap_err();
         assert!(error.contains("\"param\":\"temprature\""), "{error}");
         assert!(error.contains("\"code\":\"unknown_parameter\""), "{error}");
+    }
+
+    #[test]
+    fn of_many_unknown_names_the_first_are_listed() {
+        let names = (0..3_000).map(|n| (format!("temperatur_{n:04}"), json!(n)));
+        let mut body: Map<String, Value> = names.collect();
+        let warnings = checked(body.clone().into(), false).unwrap();
+        assert_eq!(warnings.len(), MAX_WARNINGS + 1);
+        assert!(warnings[MAX_WARNINGS - 1].starts_with("temperatur_0031 is unknown"));
+        assert_eq!(warnings[MAX_WARNINGS], AND_MORE);
+        // What is refused is refused behind them, too.
+        body.insert("zz".into(), Value::Null);
+        body.insert("store".into(), true.into());
+        assert!(checked(body.into(), false).unwrap_err().contains("\"param\":\"store\""));
+        let mut warnings = Vec::new();
+        for index in 0..3_000 {
+            let message = json!({ "strange": 1 });
+            let path = format!("messages[{index}].");
+            let message = message.as_object().unwrap();
+            check_also(&mut warnings, &path, message, CHAT, false).unwrap();
+        }
+        assert_eq!(warnings.len(), MAX_WARNINGS + 1);
     }
 
     #[test]

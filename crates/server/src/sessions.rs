@@ -21,10 +21,13 @@ use tokio::sync::oneshot;
 
 /// Forks a session; without a name for it, the fork gets one.
 pub async fn fork(Path(session): Path<String>, posted: Posted) -> Result<Json<Value>, ApiError> {
-    let posted = posted.or_empty();
-    let asked = Asked::read(&posted, FORK)?;
-    let Posted { app, headers, .. } = posted;
-    let child = name(asked.fields(), "session_id")?.map(str::to_owned);
+    let (app, headers) = (posted.app.clone(), posted.headers.clone());
+    let read = |posted: &Posted| {
+        let asked = Asked::read(posted, FORK)?;
+        let child = name(asked.fields(), "session_id")?.map(str::to_owned);
+        Ok((asked, child))
+    };
+    let (asked, child) = posted.or_empty().read(read).await?;
     let child = child.unwrap_or_else(|| app.fresh.id("session-"));
     let engine = asked.model.served.engine.clone();
     let (from, to) = (scoped(&headers, &session), scoped(&headers, &child));
@@ -53,7 +56,8 @@ pub async fn end(Path(session): Path<String>, queried: Queried) -> Result<Json<V
 /// Forgets answers and prefixes that nobody uses, on the disk too, of one model or of all.
 pub async fn flush(posted: Posted) -> Result<Json<Value>, ApiError> {
     let app = posted.app.clone();
-    let (object, warnings) = parameters(&posted.or_empty(), FLUSH)?;
+    let read = |posted: &Posted| parameters(posted, FLUSH);
+    let (object, warnings) = posted.or_empty().read(read).await?;
     let mut models = app.models.ready();
     if let Some(name) = Fields(&object).text("model")? {
         let name = listed(&app, name)?.name;

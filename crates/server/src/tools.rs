@@ -13,6 +13,7 @@ use crate::model::Model;
 use crate::tables::{NAMED_CHOICE, NAMED_FUNCTION};
 use crate::translation::Checks;
 use serde_json::{Map, Value, json};
+use std::collections::HashSet;
 use sterna_engine::grammar::readable;
 use sterna_engine::{Constraint, Wanted};
 
@@ -62,10 +63,10 @@ impl Tools {
         let fields = asked.fields();
         let list = fields.list("tools")?.unwrap_or_default();
         let mut functions: Vec<Function> = Vec::with_capacity(list.len());
-        let (mut strict, mut checks) = (None, Checks::new(asked));
+        let (mut strict, mut names, mut checks) = (None, HashSet::new(), Checks::new(asked));
         for (index, tool) in list.iter().enumerate() {
             let (function, is_strict) = function(&format!("tools[{index}]"), tool, &mut checks)?;
-            if functions.iter().any(|known| known.name == function.name) {
+            if !names.insert(function.name.clone()) {
                 let path = format!("tools[{index}].function.name");
                 let message = format!("{path}: there is a tool `{}` already", function.name);
                 return Err(ApiError::invalid(path, message));

@@ -9,7 +9,7 @@ pub mod tools;
 use crate::asked::Asked;
 use crate::errors::ApiError;
 use crate::fields::{Fields, wrong};
-use crate::params::{Rule, Table, check};
+use crate::params::{Rule, Table, check_also};
 use crate::reasoning;
 use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
@@ -202,7 +202,8 @@ impl Checks {
         table: Table,
     ) -> Result<&'a Map<String, Value>, ApiError> {
         let object = value.as_object().ok_or_else(|| wrong(path, value, "an object"))?;
-        self.warnings.extend(check(&format!("{path}."), object, table, self.is_strict)?);
+        let path = format!("{path}.");
+        check_also(&mut self.warnings, &path, object, table, self.is_strict)?;
         Ok(object)
     }
 

@@ -104,20 +104,24 @@ pub async fn ps(State(app): State<Arc<App>>) -> Json<Value> {
 
 /// A model. It is not loaded for it: what only a model in memory can say is left out until it is.
 pub async fn show(posted: Posted) -> Result<Json<Value>, ApiError> {
-    let mut body = body_of(&posted)?;
+    posted.read(shown).await
+}
+
+fn shown(posted: &Posted) -> Result<Json<Value>, ApiError> {
+    let mut body = body_of(posted)?;
     let Posted { app, headers, .. } = posted;
     if let Some(Value::String(name)) = body.get_mut("name") {
-        untag(&app, name);
+        untag(app, name);
     }
     let name = Fields(&body).text("name")?.map(str::to_owned);
     if let Some(name) = name.filter(|_| !body.contains_key("model")) {
         body.insert("model".into(), name.into());
     }
-    let is_strict = app.options.strict || asks_strictness(&headers);
+    let is_strict = app.options.strict || asks_strictness(headers);
     let warnings = check("", &body, OLLAMA_SHOW, is_strict)?;
-    let agent = agent(Fields(&body), &headers)?;
-    let model = listed(&app, &name_for(&app, &agent, Fields(&body).text("model")?)?)?;
-    let loaded = find(&app, &model.name).ok();
+    let agent = agent(Fields(&body), headers)?;
+    let model = listed(app, &name_for(app, &agent, Fields(&body).text("model")?)?)?;
+    let loaded = find(app, &model.name).ok();
     let served = loaded.as_ref().map(|loaded| &loaded.served);
     let parameter = |(name, value): &(&str, &str)| format!("{name} {value}");
     let mut parameters: Vec<String> = OLLAMA_DEFAULTS.iter().map(parameter).collect();
