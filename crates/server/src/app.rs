@@ -34,6 +34,9 @@ pub struct Options {
     pub keys: Keys,
     /// Hosts whose web pages may ask, as [`crate::check_origin`] has them.
     pub cors_origins: Vec<String>,
+    /// The name that it listens at, where that is this machine's own: whoever asks without a key
+    /// must ask for it, or for a name that always means this machine.
+    pub loopback_name: Option<String>,
     /// Agents that metrics show by name; with 0, metrics say nothing of agents.
     pub metrics_agents: usize,
     /// Who collects requests that are over.
@@ -73,6 +76,7 @@ impl Default for Options {
         Self {
             keys: Keys::default(),
             cors_origins: Vec::new(),
+            loopback_name: None,
             metrics_agents: 0,
             traces: None,
             max_body_bytes: 32 << 20,

@@ -5,6 +5,7 @@ use crate::access::{Line, Notes};
 use crate::agents::{AGENT_HEADER, mismatch, unproven};
 use crate::app::{App, Options};
 use crate::body;
+use crate::cors;
 use crate::dialect::Dialect;
 use crate::errors::ApiError;
 use crate::model::Lease;
@@ -52,6 +53,7 @@ async fn answer(app: &App, request: Request, next: Next) -> Response {
 
 /// Who may ask, and once the model that it wants is in memory.
 async fn admit(app: &App, mut request: Request) -> Result<(Request, Option<Lease>), ApiError> {
+    cors::check(&app.options, request.headers())?;
     identify(app, &mut request)?;
     if !asks_a_model(&request) {
         return Ok((request, None));
@@ -68,6 +70,7 @@ async fn admit(app: &App, mut request: Request) -> Result<(Request, Option<Lease
 /// but not what is for operators, where those have keys.
 fn identify(app: &App, request: &mut Request) -> Result<(), ApiError> {
     let Options { keys, agents, .. } = &app.options;
+    let path = request.uri().path();
     let owner = agents.of_key(request.headers()).map(str::to_owned);
     if let Err(error) = keys.check(path, request.headers()) {
         let Some(owner) = &owner else { return Err(error) };
@@ -79,7 +82,6 @@ fn identify(app: &App, request: &mut Request) -> Result<(), ApiError> {
             );
             return Err(ApiError::new(StatusCode::FORBIDDEN, "operator_key_required", message));
         }
-    let path = request.uri().path();
     }
     let headers = request.headers_mut();
     let named = headers.get(AGENT_HEADER).and_then(|agent| agent.to_str().ok());

@@ -112,8 +112,9 @@ pub struct Args {
     #[arg(long, visible_aliases = ["ssl-keyfile", "ssl-key-file"], requires = "tls_cert",
           value_name = "FILE")]
     tls_key: Option<PathBuf>,
-    /// Let web pages of this origin ask, such as https://app.example; may be given several times,
-    /// and * is all.
+    /// Let web pages of this origin ask, such as https://app.example, and be asked for by its name;
+    /// may be given several times, and * is all. Pages of other origins are refused, and on
+    /// 127.0.0.1 without keys all requests that are not for this machine by its own names.
     #[arg(long, value_name = "ORIGIN")]
     cors_origin: Vec<String>,
     /// Agents that /metrics shows by name, the first that come; all others are one.
@@ -145,11 +146,11 @@ pub struct Args {
     /// connection is closed. Connections that wait for a next request are kept for as long.
     #[arg(long, default_value = "60s", value_name = "TIME")]
     client_timeout: String,
-    #[command(flatten)]
     /// The largest body that a request may have; those of all requests under way may take four
     /// times as much.
     #[arg(long, default_value = "32MiB", value_name = "SIZE")]
     max_body: String,
+    #[command(flatten)]
     sizes: SizeArgs,
     #[command(flatten)]
     disk: DiskArgs,
@@ -192,6 +193,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let listener = runtime.block_on(TcpListener::bind(address)).with_context(|| {
         format!("cannot listen at {}:{}; --port takes another port", args.host, args.port)
     })?;
+    if is_on_loopback(&listener) {
+        options.loopback_name = Some(args.host.clone());
+    }
     let fleet = models::start(&args, keep_alive, loader, &options)?;
     sockets::allow_many();
     // Heard before anybody knows that there is something to stop.
@@ -234,12 +238,12 @@ impl Args {
             agents: Arc::new(agents),
             cors_origins: self.cors_origin.clone(),
             metrics_agents: self.metrics_agents,
+            max_body_bytes: self.max_body()?,
             strict: self.strict,
             body_timeout: self.client_timeout()?,
             tool_call_parser: self.tool_call_parser.clone(),
             reasoning_parser: self.reasoning_parser.clone(),
             memory_limit_bytes: Machine::detect().usable_memory_bytes(),
-            max_body_bytes: self.max_body()?,
             ..Options::default()
         })
     }
@@ -276,10 +280,6 @@ impl Args {
         }
     }
 
-    fn client_timeout(&self) -> anyhow::Result<Duration> {
-        let time = sterna_optimize::budget::parse_duration(&self.client_timeout)?;
-        if time.is_zero() {
-            let why = "--client-timeout 0s leaves clients no time; give them some, such as 60s";
     fn max_body(&self) -> anyhow::Result<usize> {
         match sterna_optimize::budget::parse_bytes(&self.max_body)? {
             0 => Err(bad_input("--max-body 0 lets nobody ask; give it a size, such as 32MiB")),
@@ -287,6 +287,10 @@ impl Args {
         }
     }
 
+    fn client_timeout(&self) -> anyhow::Result<Duration> {
+        let time = sterna_optimize::budget::parse_duration(&self.client_timeout)?;
+        if time.is_zero() {
+            let why = "--client-timeout 0s leaves clients no time; give them some, such as 60s";
             return Err(bad_input(why));
         }
         Ok(time)
@@ -299,6 +303,11 @@ impl Args {
         };
         self.chat_template_file.as_ref().map(read).transpose()
     }
+}
+
+/// Whether only this machine reaches it.
+fn is_on_loopback(listener: &TcpListener) -> bool {
+    listener.local_addr().is_ok_and(|address| address.ip().is_loopback())
 }
 
 /// Says where the server is and what it serves.

@@ -21,7 +21,7 @@ fn attempt(address: &str, body: &Value) -> Option<(u16, Value)> {
     let mut socket = TcpStream::connect(address).ok()?;
     socket.set_read_timeout(Some(HANGS_AFTER)).ok()?;
     let body = body.to_string();
-    let head = "POST /v1/completions HTTP/1.1\r\nHost: test\r\nConnection: close";
+    let head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close";
     write!(socket, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).ok()?;
     let mut answer = String::new();
     socket.read_to_string(&mut answer).ok()?;
@@ -195,13 +195,13 @@ fn who_is_slow_to_ask_loses_the_connection() {
         socket.write_all(text.as_bytes()).unwrap();
         socket
     };
-    let post =
-        "POST /v1/completions HTTP/1.1\r\nHost: test\r\nContent-Length: 100\r\n\r\n{\"prompt\"";
+    let post = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n\
+                Content-Length: 100\r\n\r\n{\"prompt\"";
     let mut silent = open("");
     let mut head = open("GET /health HTTP/1.1\r\nHost: te");
     let mut body = open(post);
     // It has an answer, and asks nothing more.
-    let mut kept = open("GET /health HTTP/1.1\r\nHost: test\r\n\r\n");
+    let mut kept = open("GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_well(&server, folder.path());
     let end = |socket: &mut TcpStream| {
         let mut answer = String::new();
@@ -215,7 +215,7 @@ fn who_is_slow_to_ask_loses_the_connection() {
     assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("request_timeout"), "{answer}");
     assert!(end(&mut kept).starts_with("HTTP/1.1 200"));
     // Nor do they keep it from ending.
-    let _idle = open("GET /health HTTP/1.1\r\nHost: test\r\n\r\n");
+    let _idle = open("GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let _half = open("GET /health HTTP/1.1\r\nHo");
     // An answer that takes longer than that is none of the client's doing.
     let (_, answer) = server.post("/v1/completions", &greedy("It", 250));

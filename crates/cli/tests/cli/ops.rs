@@ -190,6 +190,28 @@ fn files_and_flags_that_are_wrong_are_sentences() {
 }
 
 #[test]
+fn on_loopback_only_this_machines_names_and_pages_are_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path(), &["--max-body", "100"], &[]);
+    let own = server.port();
+    for (host, origin, status) in [
+        (own, "http://localhost", 403),
+        (own, "https://evil.example", 403),
+        (own, &server.address, 200),
+        ("evil.example", "http://evil.example", 403),
+        ("localhost", "http://localhost", 200),
+    ] {
+        let head = format!("Host: {host}\r\nOrigin: {origin}\r\nConnection: close");
+        let mut socket = server.plain();
+        socket.write_all(format!("GET /health HTTP/1.1\r\n{head}\r\n\r\n").as_bytes()).unwrap();
+        assert_eq!(answer(socket).0, status, "{head}");
+    }
+    let long = json!({ "prompt": "x".repeat(100) }).to_string();
+    let (status, body) = ask(server.plain(), "/v1/completions", "", &long);
+    assert!(status == 413 && body.contains("--max-body"), "{body}");
+}
+
+#[test]
 fn the_log_has_a_line_per_request_and_no_secrets() {
     let folder = tempfile::tempdir().unwrap();
     let kept = folder.path().join("kept");

@@ -59,7 +59,7 @@ impl Server {
         let length = body.len();
         write!(
             socket,
-            "{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{head}\
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{head}\
              Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
         )
         .unwrap();

@@ -178,7 +178,7 @@ impl Draw {
             self.damage(&mut body);
         }
         let method = self.of(&["POST", "POST", "POST", "GET", "PUT", "DELETE", "OPTIONS", "BREW"]);
-        let mut head = format!("{method} {} HTTP/1.1\r\nHost: t\r\n", self.of(PATHS));
+        let mut head = format!("{method} {} HTTP/1.1\r\nHost: localhost\r\n", self.of(PATHS));
         let length = match self.below(12) {
             0 => "Content-Length: 99999999999999999999".to_owned(),
             1 => format!("Content-Length: {}", body.len() / 2),
