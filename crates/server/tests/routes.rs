@@ -31,13 +31,11 @@ async fn the_document_has_the_routes_of_the_server_and_no_others() {
             let response = client.send(method.clone(), &at, &[], "{".into()).await;
             let is_known = response.status() != StatusCode::METHOD_NOT_ALLOWED;
             assert_eq!(is_known, is_listed, "{method} {path}");
-            // Events go on for as long as the server does.
-            let is_endless = response.headers().get("content-type");
-            if is_endless.is_some_and(|kind| kind == "text/event-stream") {
-                continue;
+            // Only errors are read: what is found may be a stream that goes on.
+            if response.status() == StatusCode::NOT_FOUND {
+                let text = text(response).await;
+                assert!(!text.contains("unknown_route"), "{method} {path}: {text}");
             }
-            let text = text(response).await;
-            assert!(!text.contains("unknown_route"), "{method} {path}: {text}");
         }
         for operation in methods.as_object().unwrap().values() {
             assert!(!operation["summary"].as_str().unwrap().is_empty());
