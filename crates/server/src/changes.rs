@@ -1,4 +1,4 @@
-//! `GET /models/sse`: where models are and what becomes of them, in the words of llama.cpp's router.
+//! `GET /models/sse`: where models are and what becomes of them, as llama.cpp's router says it.
 //!
 //! Out: a `model_status` for each model, then a `status_change` whenever one has changed. It ends
 //! when the server does.
