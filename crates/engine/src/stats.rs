@@ -248,6 +248,7 @@ impl Stats {
         ];
         let single = [
             &mut self.prompt_tokens,
+            &mut self.looked_up_tokens,
             &mut self.cached_tokens,
             &mut self.disk_tokens,
             &mut self.prefilled_tokens,
@@ -256,6 +257,7 @@ impl Stats {
             &mut self.preemptions,
             &mut self.batches,
             &mut self.rows,
+            &mut self.sequences,
             &mut answers.hits,
             &mut answers.misses,
             &mut answers.evictions,
@@ -389,6 +391,7 @@ mod tests {
         };
         let mut before = Stats { running: 3, pages: 9, batches: 5, ..Stats::default() };
         (before.finished, before.spec.accepted_at[1]) = ([1, 2, 3, 4], 6);
+        (before.looked_up_tokens, before.sequences, before.disk.failed_writes) = (1, 2, 3);
         (before.answers.hits, before.answers.entries) = (7, 8);
         before.queue_by_class[2].add(0.5);
         before.agents = vec![agent("a", 3, 4), agent("b", 0, 1)];
@@ -398,6 +401,7 @@ mod tests {
         now.add(&before);
         assert_eq!((now.running, now.pages, now.batches), (1, 4, 7));
         assert_eq!((now.finished, now.spec.accepted_at[1]), ([1, 2, 3, 4], 6));
+        assert_eq!((now.looked_up_tokens, now.sequences, now.disk.failed_writes), (1, 2, 3));
         assert_eq!((now.answers.hits, now.answers.entries), (7, 0));
         assert_eq!((now.queue_by_class[2].count(), now.queue_by_class[2].sum()), (2, 0.75));
         assert_eq!(now.agents, [agent("a", 0, 4), agent("b", 1, 3)]);
