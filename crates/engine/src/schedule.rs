@@ -198,7 +198,7 @@ impl Schedule {
             sequence.started = Some(now);
             sequence.held = sequence.request.constraint.as_ref().map(Held::new);
             sequence.n_cached = sequence.n_computed;
-            self.n_looked_up += sequence.request.prompt.len() as u64;
+            self.n_looked_up += sequence.n_prompt as u64;
             self.n_cached += sequence.n_cached as u64;
             if let Some(disk) = &mut self.disk {
                 disk.started(&sequence, found.pages.len(), now);
