@@ -99,9 +99,10 @@ pub fn parameters(api: &Value, path: &str) -> Vec<(Vec<String>, Value)> {
 pub fn rich() -> Vec<(&'static str, Value)> {
     let part = json!({ "type": "text", "text": "a" });
     let function = json!({ "name": "f", "arguments": {} });
+    let call = json!({ "id": "c", "type": "function", "function": function });
     let chat = json!([
         { "role": "user", "content": [part] },
-        { "role": "assistant", "tool_calls": [{ "id": "c", "type": "function", "function": function }] },
+        { "role": "assistant", "tool_calls": [call] },
         { "role": "tool", "tool_call_id": "c", "content": [part] },
     ]);
     let ollama = json!([
