@@ -103,8 +103,8 @@ impl Model {
     }
 }
 
-/// A model for a request: it stays in memory while this is held. Who only looks at a model, or reads
-/// what it has said, has no lease.
+/// A model for a request: it stays in memory while this is held. Who only looks at a model, or
+/// reads what it has said, has no lease.
 pub struct Lease(Arc<Model>);
 
 impl Lease {

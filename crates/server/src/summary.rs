@@ -1,7 +1,8 @@
 //! `GET /api/v1/batch/metrics`: the few numbers of batching, of all models together.
 //!
-//! In: the statistics of all engines that there are and were, and what the system says of this process. Out: an object. What is
-//! not known is `null`, `unknown` says why, and `notes` how the others are meant.
+//! In: the statistics of all engines that there are and were, and what the system says of this
+//! process. Out: an object. What is not known is `null`, `unknown` says why, and `notes` how the
+//! others are meant.
 
 use crate::app::App;
 use crate::process;

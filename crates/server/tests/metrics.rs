@@ -4,11 +4,12 @@
 mod common;
 
 use axum::http::Method;
+use common::scripted::here_and_away;
 use common::{CHATML, Client, Scripted, fake, noon, say, served, text};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
 use sterna_engine::{AgentStats, Stats};
-use sterna_server::{Options, router};
+use sterna_server::{Counted, Options, router};
 use tower::ServiceExt;
 
 /// The expressions of vLLM's dashboards, from its repository: `prometheus_grafana/grafana.json` as
@@ -338,4 +339,64 @@ async fn batch_metrics_have_every_key() {
     }
     // What the scripted engine says of itself.
     assert_eq!((&answer["pending_requests"], &answer["cache_hit_rate"]), (&json!(2), &json!(0.0)));
+}
+
+#[tokio::test]
+async fn the_cache_is_shown_under_both_names_and_to_prometheus() {
+    let (client, _) = here_and_away(fake(|request| say(request, "hi")), Vec::new());
+    let (_, ours) = client.get("/v1/cache/stats", &[]).await;
+    let (status, compatible) = client.get("/api/v1/cache/stats", &[]).await;
+    assert_eq!(status, 200);
+    let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+    let (mut ours, mut compatible) = (parse(&ours), parse(&compatible));
+    assert_eq!(ours["cache_hit_rate"], 0.75);
+    assert_eq!(ours["memory_limit_mb"], Value::Null);
+    // Measured anew each time.
+    for stats in [&mut ours, &mut compatible] {
+        stats["memory_saved_by_sharing_mb"] = Value::Null;
+    }
+    assert_eq!(ours, compatible);
+    let (_, metrics) = client.get("/metrics", &[]).await;
+    for line in [
+        "sterna_memory_bytes{model_name=\"here\",kind=\"weights\"} 1000\n",
+        "sterna_model_evictions_total{reason=\"room\"} 5\n",
+        "sterna_preload_useful_bytes_total 0\n",
+        "sterna_model_load_seconds_count 0\n",
+        "sterna_models{state=\"unloaded\"} 1\n",
+        "sterna_model_requests_total{in_memory=\"yes\"} 3\n",
+        "sterna_model_memory_used_bytes 1000\n",
+        "sterna_preload_enabled 0\n",
+        "sterna_quota_refused_total{quota=\"tokens_per_minute\"} 0\n",
+    ] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
+}
+
+#[tokio::test]
+async fn what_models_counted_before_they_left_memory_is_still_counted() {
+    let (client, models) = here_and_away(fake(|request| say(request, "hi")), Vec::new());
+    let counted = |new_tokens| {
+        let mut counted = Counted::default();
+        (counted.stats.new_tokens, counted.stats.waiting) = (new_tokens, 9);
+        counted.stats.finished[0] = 1;
+        counted.stats.e2e.add(0.5);
+        counted
+    };
+    let before = [("here".to_owned(), counted(5)), ("org/away".to_owned(), counted(7))];
+    models.before.lock().unwrap().extend(before);
+    let (_, metrics) = client.get("/metrics", &[]).await;
+    for line in [
+        "vllm:generation_tokens_total{model_name=\"here\",engine=\"0\"} 5\n",
+        "vllm:generation_tokens_total{model_name=\"org/away\",engine=\"0\"} 7\n",
+        "vllm:e2e_request_latency_seconds_count{model_name=\"org/away\",engine=\"0\"} 1\n",
+        "vllm:num_requests_waiting{model_name=\"here\",engine=\"0\"} 2\n",
+    ] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
+    assert!(!metrics.contains("vllm:num_requests_waiting{model_name=\"org/away\""));
+    let get = async |path| serde_json::from_str::<Value>(&client.get(path, &[]).await.1).unwrap();
+    let stats = get("/api/v1/stats").await;
+    assert_eq!(stats["models"].as_array().unwrap().len(), 1);
+    assert_eq!(stats["models"][0]["stats"]["new_tokens"], 5);
+    assert_eq!(get("/api/v1/batch/metrics").await["total_requests"], 1 + 1 + 2 + 1);
 }

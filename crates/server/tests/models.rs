@@ -3,7 +3,8 @@
 mod common;
 
 use axum::http::{Method, StatusCode};
-use common::{Client, Fake, Script, Scripted, fake, noon, say, served, text};
+use common::scripted::here_and_away;
+use common::{Client, Script, Scripted, fake, say, served, text};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -11,22 +12,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use sterna_engine::{Class, EngineError, Output};
-use sterna_server::{Agent, Agents, Counted, Options, Quotas, Unavailable, router};
+use sterna_server::{Agent, Options, Quotas, Unavailable, router};
 
 const COMPLETIONS: &str = "/v1/completions";
 
 /// A server of `here`, and of `away`, which has to be loaded.
 fn client(agents: Vec<Agent>) -> (Client, Arc<Scripted>) {
-    client_of(fake(|request| say(request, "hi")), agents)
-}
-
-/// The same over another engine.
-fn client_of(fake: Arc<Fake>, agents: Vec<Agent>) -> (Client, Arc<Scripted>) {
-    let agents = Arc::new(Agents::new(agents, Agent::default()));
-    let of = |name: &str| vec![served(name, None, fake.clone())];
-    let models = Scripted::new(of("here"), of("org/away"), &agents);
-    let options = Options { agents, now: noon, ..Options::default() };
-    (Client { router: router(models.clone(), options).unwrap(), fake }, models)
+    here_and_away(fake(|request| say(request, "hi")), agents)
 }
 
 fn agent(name: &str) -> Agent {
@@ -195,66 +187,6 @@ async fn text_of(response: axum::response::Response) -> String {
 }
 
 #[tokio::test]
-async fn the_cache_is_shown_under_both_names_and_to_prometheus() {
-    let (client, _) = client(Vec::new());
-    let (_, ours) = client.get("/v1/cache/stats", &[]).await;
-    let (status, compatible) = client.get("/api/v1/cache/stats", &[]).await;
-    assert_eq!(status, 200);
-    let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap();
-    let (mut ours, mut compatible) = (parse(&ours), parse(&compatible));
-    assert_eq!(ours["cache_hit_rate"], 0.75);
-    assert_eq!(ours["memory_limit_mb"], Value::Null);
-    // Measured anew each time.
-    for stats in [&mut ours, &mut compatible] {
-        stats["memory_saved_by_sharing_mb"] = Value::Null;
-    }
-    assert_eq!(ours, compatible);
-    let (_, metrics) = client.get("/metrics", &[]).await;
-    for line in [
-        "sterna_memory_bytes{model_name=\"here\",kind=\"weights\"} 1000\n",
-        "sterna_model_evictions_total{reason=\"room\"} 5\n",
-        "sterna_preload_useful_bytes_total 0\n",
-        "sterna_model_load_seconds_count 0\n",
-        "sterna_models{state=\"unloaded\"} 1\n",
-        "sterna_model_requests_total{in_memory=\"yes\"} 3\n",
-        "sterna_model_memory_used_bytes 1000\n",
-        "sterna_preload_enabled 0\n",
-        "sterna_quota_refused_total{quota=\"tokens_per_minute\"} 0\n",
-    ] {
-        assert!(metrics.contains(line), "{line} in {metrics}");
-    }
-}
-
-#[tokio::test]
-async fn what_models_counted_before_they_left_memory_is_still_counted() {
-    let (client, models) = client(Vec::new());
-    let counted = |new_tokens| {
-        let mut counted = Counted::default();
-        (counted.stats.new_tokens, counted.stats.waiting) = (new_tokens, 9);
-        counted.stats.finished[0] = 1;
-        counted.stats.e2e.add(0.5);
-        counted
-    };
-    let before = [("here".to_owned(), counted(5)), ("org/away".to_owned(), counted(7))];
-    models.before.lock().unwrap().extend(before);
-    let (_, metrics) = client.get("/metrics", &[]).await;
-    for line in [
-        "vllm:generation_tokens_total{model_name=\"here\",engine=\"0\"} 5\n",
-        "vllm:generation_tokens_total{model_name=\"org/away\",engine=\"0\"} 7\n",
-        "vllm:e2e_request_latency_seconds_count{model_name=\"org/away\",engine=\"0\"} 1\n",
-        "vllm:num_requests_waiting{model_name=\"here\",engine=\"0\"} 2\n",
-    ] {
-        assert!(metrics.contains(line), "{line} in {metrics}");
-    }
-    assert!(!metrics.contains("vllm:num_requests_waiting{model_name=\"org/away\""));
-    let get = async |path| serde_json::from_str::<Value>(&client.get(path, &[]).await.1).unwrap();
-    let stats = get("/api/v1/stats").await;
-    assert_eq!(stats["models"].as_array().unwrap().len(), 1);
-    assert_eq!(stats["models"][0]["stats"]["new_tokens"], 5);
-    assert_eq!(get("/api/v1/batch/metrics").await["total_requests"], 1 + 1 + 2 + 1);
-}
-
-#[tokio::test]
 async fn an_agent_has_its_model_class_and_share() {
     let batch = Some(Class::Batch);
     let own = Agent { model: Some("here".into()), class: batch, share: 2.5, ..agent("own") };
@@ -345,7 +277,7 @@ async fn a_quota_of_requests_at_once_is_freed_by_their_end() {
     for _ in 0..3 {
         client.post(COMPLETIONS, body.clone()).await;
     }
-    let (stuck, _) = client_of(fake(|_| Script::Wait), vec![Agent { quotas, ..agent("one") }]);
+    let (stuck, _) = here_and_away(fake(|_| Script::Wait), vec![Agent { quotas, ..agent("one") }]);
     let mut two = body.clone();
     two["n"] = 2.into();
     let (status, error) = stuck.refused(COMPLETIONS, two).await;
@@ -376,7 +308,7 @@ async fn what_the_engine_refuses_is_not_counted() {
     });
     let (requests_per_minute, tokens_per_minute) = (Some(2), Some(9));
     let quotas = Quotas { requests_per_minute, tokens_per_minute, ..Quotas::default() };
-    let (client, _) = client_of(fake, vec![Agent { quotas, ..agent("few") }]);
+    let (client, _) = here_and_away(fake, vec![Agent { quotas, ..agent("few") }]);
     let body = |n: u32| json!({ "prompt": "abc", "model": "here", "agent_id": "few", "n": n });
     for (n, code) in [(2, "queue_full"), (1, "deadline_too_early")] {
         let (_, error) = client.refused(COMPLETIONS, body(n)).await;

@@ -354,8 +354,8 @@ fn warn_of_large(fleet: &Fleet, models: &[Listed]) {
         let (name, bytes) = (&model.name, show::bytes(model.bytes()));
         let (limit, pinned) = (show::bytes(limit), show::bytes(pinned));
         warn!(
-            "model `{name}` takes {bytes} and does not fit: models may take {limit}, of which those \
-             that stay have {pinned}; raise --max-memory, or lower --kv-size or --ctx-size"
+            "model `{name}` takes {bytes} and does not fit: models may take {limit}, of which \
+             those that stay have {pinned}; raise --max-memory, or lower --kv-size or --ctx-size"
         );
     }
 }

@@ -2,26 +2,25 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 pub mod bodies;
+pub mod scripted;
 pub mod told;
 pub mod vocabulary;
+
+pub use scripted::{Scripted, models};
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use serde_json::Value;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use sterna_engine::{
-    AgentStats, EngineError, FinishReason, Finished, Flushed, Guessed, Histogram, Output, Pooling,
-    Reply, Request, RequestId, SessionError, Sink, State, Stats, TokenLogprob,
+    AgentStats, EngineError, FinishReason, Finished, Flushed, Guessed, Output, Pooling, Reply,
+    Request, RequestId, SessionError, Sink, State, Stats, TokenLogprob,
 };
-use sterna_server::{
-    Agents, Backend, CacheStats, Counted, KeepAlive, LOAD_BOUNDS, Lease, Listed, Model, Models,
-    Options, Past, Served, Status, Unavailable, Waiting, router,
-};
-use tokio::sync::oneshot;
+use sterna_server::{Backend, Options, Served, router};
 use tower::ServiceExt;
 use vocabulary::byte;
 
@@ -229,149 +228,6 @@ pub fn served(name: &str, template: Option<&str>, engine: Arc<Fake>) -> Served {
         engine,
         describe: "a fake".into(),
         memory: vec![("weights", 1_000)],
-    }
-}
-
-/// Where somebody hears what became of the model that he waits for.
-pub type Answer = oneshot::Sender<Result<Lease, Unavailable>>;
-
-/// Models that are there, as a script says.
-pub struct Scripted {
-    pub models: Vec<Arc<Model>>,
-    /// Models that have to be loaded first, and those who wait for them.
-    pub away: Mutex<Vec<(Arc<Model>, Vec<Answer>)>>,
-    /// What operators asked for.
-    pub orders: Mutex<Vec<String>>,
-    /// Whether the server ends.
-    pub is_ending: AtomicBool,
-    /// What models counted before.
-    pub before: Mutex<Vec<(String, Counted)>>,
-}
-
-impl Scripted {
-    /// These are in memory, and those are not.
-    pub fn new(here: Vec<Served>, away: Vec<Served>, agents: &Arc<Agents>) -> Arc<Self> {
-        let model = |served| Arc::new(Model::new(served, agents.clone(), noon).unwrap());
-        let away = away.into_iter().map(|served| (model(served), Vec::new()));
-        Arc::new(Self {
-            models: here.into_iter().map(model).collect(),
-            away: Mutex::new(away.collect()),
-            orders: Mutex::default(),
-            is_ending: AtomicBool::new(false),
-            before: Mutex::default(),
-        })
-    }
-
-    /// Ends the load of the first that is away.
-    pub fn arrive(&self, result: Result<(), Unavailable>) {
-        let (model, waiting) = self.away.lock().unwrap().remove(0);
-        for sender in waiting {
-            drop(sender.send(result.clone().map(|()| Lease::new(&model))));
-        }
-    }
-}
-
-fn listed(model: &Model, status: Status) -> Listed {
-    Listed {
-        name: model.served.name.clone(),
-        aliases: model.served.aliases.clone(),
-        created: model.served.created,
-        context_len: model.served.context_len,
-        describe: model.served.describe.clone(),
-        fingerprint: model.served.fingerprint.clone(),
-        status,
-        failure: None,
-        is_pinned: false,
-        memory: model.served.memory.clone(),
-        expires: None,
-    }
-}
-
-/// One model, in memory.
-pub fn models(model: Served, options: &Options) -> Arc<dyn Models> {
-    Scripted::new(vec![model], Vec::new(), &options.agents)
-}
-
-impl Models for Scripted {
-    fn list(&self) -> Vec<Listed> {
-        let orders = self.orders.lock().unwrap();
-        let is_pinned = |name: &str| orders.contains(&format!("pin {name} true"));
-        let here = self.models.iter().map(|model| Listed {
-            is_pinned: is_pinned(&model.served.name),
-            ..listed(model, Status::Loaded)
-        });
-        let away = self.away.lock().unwrap();
-        here.chain(away.iter().map(|(model, _)| listed(model, Status::Unloaded))).collect()
-    }
-
-    fn ready(&self) -> Vec<Arc<Model>> {
-        self.models.clone()
-    }
-
-    fn past(&self) -> Vec<Past> {
-        let before = self.before.lock().unwrap();
-        let of = |name: &str| before.iter().find(|(of, _)| of == name).map(|(_, c)| c.clone());
-        let here = self.models.iter().map(|model| Past {
-            name: model.served.name.clone(),
-            model: Some(model.clone()),
-            before: of(&model.served.name).unwrap_or_default(),
-        });
-        let away = self.away.lock().unwrap();
-        let gone = away.iter().filter_map(|(model, _)| {
-            let (name, model) = (model.served.name.clone(), None);
-            Some(Past { before: of(&name)?, name, model })
-        });
-        here.chain(gone).collect()
-    }
-
-    fn want(&self, name: &str, _agent: Option<&str>) -> Option<Waiting> {
-        let (sender, waiting) = oneshot::channel();
-        let is_it = |model: &Arc<Model>| model.names().any(|known| known == name);
-        if let Some(model) = self.models.iter().find(|model| is_it(model)) {
-            drop(sender.send(Ok(Lease::new(model))));
-            return Some(waiting);
-        }
-        let mut away = self.away.lock().unwrap();
-        away.iter_mut().find(|(model, _)| is_it(model))?.1.push(sender);
-        Some(waiting)
-    }
-
-    fn unload(&self, name: &str) -> bool {
-        self.orders.lock().unwrap().push(format!("unload {name}"));
-        self.models.iter().any(|model| model.served.name == name)
-    }
-
-    fn keep(&self, name: &str, keep_alive: KeepAlive) {
-        self.orders.lock().unwrap().push(format!("keep {name} {keep_alive:?}"));
-    }
-
-    fn pin(&self, name: &str, is_pinned: bool) {
-        self.orders.lock().unwrap().push(format!("pin {name} {is_pinned}"));
-    }
-
-    fn set_limit(&self, bytes: u64) {
-        self.orders.lock().unwrap().push(format!("limit {bytes}"));
-    }
-
-    fn stats(&self) -> CacheStats {
-        CacheStats {
-            limit_bytes: None,
-            used_bytes: 1_000,
-            peak_bytes: 2_000,
-            hits: 3,
-            misses: 1,
-            evictions: vec![("room", 5)],
-            load_seconds: Histogram::new(LOAD_BOUNDS),
-            preload_useful_bytes: 0,
-            preload_wasted_bytes: 0,
-            preload: (false, None),
-            models: Vec::new(),
-            agent_models: Default::default(),
-        }
-    }
-
-    fn is_ending(&self) -> bool {
-        self.is_ending.load(Ordering::Relaxed)
     }
 }
 

@@ -1,5 +1,5 @@
-//! Spans of OpenTelemetry, with the feature `otel`: whether they are wanted, and the task that sends
-//! them ([`export`]).
+//! Spans of OpenTelemetry, with the feature `otel`: whether they are wanted, and the task that
+//! sends them (`export`).
 
 #[cfg(feature = "otel")]
 mod export;
