@@ -104,24 +104,36 @@ async fn bodies_have_so_much_room_together() {
     client.post(COMPLETIONS, body("here")).await;
 }
 
-#[tokio::test]
-async fn long_bodies_are_read_beside_the_threads_that_serve_connections() {
-    let client = client();
-    for path in [
-        COMPLETIONS,
-        "/v1/sessions/known/fork",
-        "/v1/cache/flush",
-        "/v1/cache/limit",
-        "/models/load",
-        UNLOAD,
-        "/api/show",
-    ] {
-        let body = |filler: usize| json!({ "model": "tiny", "prompt": "a", "max_memory_mb": 3, "x": "x".repeat(filler) });
-        let ask = |filler| client.send(Method::POST, path, &[], body(filler).to_string());
-        let at_once = ask(9).now_or_never().expect(path);
-        assert_eq!(at_once.status(), StatusCode::OK, "{path}: {}", text(at_once).await);
-        assert!(ask(20_000).now_or_never().is_none(), "{path}");
-    }
+#[test]
+fn long_bodies_are_read_beside_the_threads_that_serve_connections() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.max_blocking_threads(1).enable_all().build().unwrap();
+    runtime.block_on(async {
+        // The only thread beside has something else to do, so what needs it waits.
+        let (done, wait) = std::sync::mpsc::channel::<()>();
+        let busy = tokio::task::spawn_blocking(move || drop(wait.recv()));
+        let client = client();
+        for path in [
+            COMPLETIONS,
+            "/v1/sessions/known/fork",
+            "/v1/cache/flush",
+            "/v1/cache/limit",
+            "/models/load",
+            UNLOAD,
+            "/api/show",
+        ] {
+            let body = |filler: usize| {
+                let filler = "x".repeat(filler);
+                json!({ "model": "tiny", "prompt": "a", "max_memory_mb": 3, "x": filler })
+            };
+            let ask = |filler| client.send(Method::POST, path, &[], body(filler).to_string());
+            let at_once = ask(9).now_or_never().expect(path);
+            assert_eq!(at_once.status(), StatusCode::OK, "{path}: {}", text(at_once).await);
+            assert!(ask(20_000).now_or_never().is_none(), "{path}");
+        }
+        drop(done);
+        busy.await.unwrap();
+    });
 }
 
 #[tokio::test]
