@@ -3,7 +3,13 @@
 
 const SECONDS = 120;
 const COLORS = ["#1f6feb", "#4cc38a", "#e8a33d", "#a371f7", "#8b949e"];
-const KINDS = { kv: "keys and values", weights_shared: "weights (mapped)", weights_private: "weights" };
+const KINDS = {
+  kv: "keys and values",
+  weights_shared: "weights (mapped)",
+  weights_private: "weights",
+  draft: "draft model",
+  response_cache: "answers that are kept (at most)",
+};
 const history = [];
 let last = null;
 
