@@ -1,8 +1,8 @@
 //! The response cache: answers that are the same each time, kept for who asks again.
 //!
 //! An engine has one, of its own model, so that another model or plan never answers from it. Keys
-//! are whole requests ([`AnswerKey`]), entries end after a time, and when there are too many bytes
-//! the least recently used make room.
+//! are whole requests ([`AnswerKey`]), entries go when their time is over, and when there are too
+//! many bytes the least recently used make room.
 
 use crate::answer_key::AnswerKey;
 use crate::request::{CacheControl, Finished, Output, TokenLogprob};
@@ -49,16 +49,28 @@ struct Entry {
     kept: Kept,
     stored: Duration,
     ttl: Duration,
+    /// When it was last used, in uses.
     used: u64,
+    /// When it was made, in uses.
+    made: u64,
     bytes: usize,
+}
+
+impl Entry {
+    /// Its place among those whose time ends.
+    fn end(&self) -> (Duration, u64) {
+        (self.stored.saturating_add(self.ttl), self.made)
+    }
 }
 
 /// The cache. `S` hashes keys; which hash it is changes no answer.
 pub struct Answers<S = RandomState> {
     limits: AnswerLimits,
-    entries: HashMap<AnswerKey, Entry, S>,
+    entries: HashMap<Arc<AnswerKey>, Entry, S>,
     /// The least recently used first.
-    order: BTreeMap<u64, AnswerKey>,
+    order: BTreeMap<u64, Arc<AnswerKey>>,
+    /// Those whose time ends first.
+    ends: BTreeMap<(Duration, u64), Arc<AnswerKey>>,
     uses: u64,
     stats: AnswerStats,
 }
@@ -66,8 +78,9 @@ pub struct Answers<S = RandomState> {
 impl<S: BuildHasher + Default> Answers<S> {
     /// An empty one.
     pub fn new(limits: AnswerLimits) -> Self {
-        let (entries, order) = (HashMap::default(), BTreeMap::new());
-        Self { limits, entries, order, uses: 0, stats: AnswerStats::default() }
+        let (order, ends) = (BTreeMap::new(), BTreeMap::new());
+        let stats = AnswerStats::default();
+        Self { limits, entries: HashMap::default(), order, ends, uses: 0, stats }
     }
 
     /// The answer to a request, and how old it is.
@@ -80,11 +93,8 @@ impl<S: BuildHasher + Default> Answers<S> {
         if self.limits.bytes == 0 || control.no_cache {
             return None;
         }
+        self.expire(now);
         let age = |entry: &Entry| now.saturating_sub(entry.stored);
-        if self.entries.get(key).is_some_and(|entry| age(entry) >= entry.ttl) {
-            self.remove(key);
-            self.stats.evictions += 1;
-        }
         let most = control.max_age.unwrap_or(Duration::MAX);
         let Some(entry) = self.entries.get_mut(key).filter(|entry| age(entry) <= most) else {
             self.stats.misses += 1;
@@ -109,7 +119,8 @@ impl<S: BuildHasher + Default> Answers<S> {
         finished: Finished,
     ) {
         let ended = finished.text.len() + finished.embedding.as_deref().map_or(0, size_of_val);
-        let bytes = 2 * key.len() + size(&said) + size_of::<Entry>() + ended;
+        let bytes = key.len() + size(&said) + size_of::<Entry>() + ended;
+        self.expire(now);
         if control.no_store || bytes > self.limits.bytes {
             return;
         }
@@ -122,8 +133,11 @@ impl<S: BuildHasher + Default> Answers<S> {
         self.uses += 1;
         let ttl = control.ttl.unwrap_or(self.limits.ttl);
         let kept = Kept { said: said.into(), finished };
-        self.entries.insert(key.clone(), Entry { kept, stored: now, ttl, used: self.uses, bytes });
+        let entry = Entry { kept, stored: now, ttl, used: self.uses, made: self.uses, bytes };
+        let key = Arc::new(key.clone());
         self.order.insert(self.uses, key.clone());
+        self.ends.insert(entry.end(), key.clone());
+        self.entries.insert(key, entry);
         self.stats.bytes += bytes;
     }
 
@@ -132,6 +146,7 @@ impl<S: BuildHasher + Default> Answers<S> {
         let n = self.entries.len();
         self.entries.clear();
         self.order.clear();
+        self.ends.clear();
         self.stats.bytes = 0;
         n
     }
@@ -141,9 +156,19 @@ impl<S: BuildHasher + Default> Answers<S> {
         AnswerStats { entries: self.entries.len(), ..self.stats }
     }
 
+    /// Forgets those whose time is over, so that they take no memory until somebody asks.
+    fn expire(&mut self, now: Duration) {
+        while let Some(first) = self.ends.first_entry().filter(|first| first.key().0 <= now) {
+            let key = first.get().clone();
+            self.remove(&key);
+            self.stats.evictions += 1;
+        }
+    }
+
     fn remove(&mut self, key: &AnswerKey) {
         if let Some(entry) = self.entries.remove(key) {
             self.order.remove(&entry.used);
+            self.ends.remove(&entry.end());
             self.stats.bytes -= entry.bytes;
         }
     }

@@ -112,3 +112,23 @@ fn the_least_recently_used_make_room() {
     assert_eq!(cache.stats().entries, stats.entries);
     assert_eq!((cache.clear(), cache.stats().bytes), (stats.entries, 0));
 }
+
+#[test]
+fn what_is_over_takes_no_memory_until_somebody_asks() {
+    let mut cache = cache(1 << 20);
+    let control = CacheControl::default();
+    let longer = CacheControl { ttl: Some(900 * SECOND), ..control.clone() };
+    cache.insert(Duration::ZERO, &key(0), &longer, vec![], end("stays"));
+    let one = cache.stats().bytes;
+    for token in 1..50 {
+        cache.insert(SECOND, &key(token), &control, vec![], end("goes!"));
+    }
+    assert_eq!(cache.stats().bytes, 50 * one);
+    // Used since, which is no reason to stay.
+    assert_eq!(text(&mut cache, 300 * SECOND, 7).as_deref(), Some("goes!"));
+    cache.insert(301 * SECOND, &key(50), &control, vec![], end("comes"));
+    let stats = cache.stats();
+    assert_eq!((stats.entries, stats.bytes, stats.evictions), (2, 2 * one, 49));
+    assert_eq!(text(&mut cache, 302 * SECOND, 0).as_deref(), Some("stays"));
+    assert_eq!((cache.order.len(), cache.ends.len()), (2, 2));
+}
