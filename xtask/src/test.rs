@@ -57,9 +57,6 @@ pub fn run(args: &Args) -> Result<bool> {
     time_stage("tidy", &mut stages, tidy::run)?;
     let mut summary = Summary::default();
     time_stage("tests", &mut stages, || run_cargo_test(args, &mut summary))?;
-    if !args.quick {
-        time_stage("spans", &mut stages, || run_spans(&mut summary))?;
-    }
     if args.sanitize {
         time_stage("sanitizer", &mut stages, run_sanitized)?;
     }
@@ -117,10 +114,11 @@ fn require_c_compiler() -> Result<()> {
     Ok(())
 }
 
-/// Runs the workspace's tests.
+/// Runs the workspace's tests, passing their output on while counting it.
 fn run_cargo_test(args: &Args, summary: &mut Summary) -> Result<bool> {
     let mut command = root::cargo();
-    command.args(["test", "--workspace", "--no-fail-fast"]);
+    // With spans, which the default build is without: a second build for them takes minutes.
+    command.args(["test", "--workspace", "--no-fail-fast", "--features", "sterna-cli/otel"]);
     if args.peers {
         command.envs(peers::environment(args.fetch)?);
     }
@@ -132,20 +130,6 @@ fn run_cargo_test(args: &Args, summary: &mut Summary) -> Result<bool> {
     }
     // Tests that skip print why, which the harness shows for passed tests only when asked.
     command.args(["--", "--show-output"]);
-    counted(&mut command, summary)
-}
-
-/// Runs the tests of the feature `otel`, which the default build is without.
-fn run_spans(summary: &mut Summary) -> Result<bool> {
-    let mut command = root::cargo();
-    // The whole workspace, so that shared crates have the features that they were built with.
-    command.args(["test", "--workspace", "--features", "sterna-cli/otel", "--test", "cli"]);
-    command.args(["--", "spans::"]);
-    counted(&mut command, summary)
-}
-
-/// Runs tests, passing their output on while counting it.
-fn counted(command: &mut Command, summary: &mut Summary) -> Result<bool> {
     let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start cargo test")?;
     let stdout = child.stdout.take().expect("stdout was piped");
     let mut in_successes = false;
