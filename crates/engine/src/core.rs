@@ -223,7 +223,7 @@ impl Core {
         self.counters.finished[usize::from(kept.finished.reason == FinishReason::Length)] += 1;
         let finished = Finished {
             cached_tokens: kept.finished.prompt_tokens,
-            queue_seconds: request.waited.as_secs_f64(),
+            queue_seconds: waited,
             prefill_seconds: 0.0,
             decode_seconds: 0.0,
             is_coalesced: false,

@@ -7,7 +7,7 @@ use common::told::{
     ANSWER, APIS, CHAT, MESSAGES, OLLAMA, QWEN, RESPONSES, Told, ask, check_refused, may_be,
     prompt, qwen, roomy, say_cut, schema,
 };
-use common::{Client, Script, say};
+use common::{Client, Script, draws, say};
 use serde_json::{Value, json};
 use sterna_engine::Request;
 use sterna_server::{Options, OptionsError};
@@ -35,12 +35,7 @@ async fn every_api_tells_thoughts_calls_and_text_apart() {
 
 #[tokio::test]
 async fn however_an_answer_is_cut_all_apis_say_the_same() {
-    let mut state = 20_261_122_u64;
-    let mut draw = |n: usize| {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as usize % n
-    };
+    let mut draw = draws(20_261_122);
     let parts = [
         "<think>",
         "</think>",

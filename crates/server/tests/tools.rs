@@ -2,10 +2,10 @@
 
 mod common;
 
+use common::told::may_be;
 use common::{CHATML, Client, say};
 use serde_json::{Value, json};
 use sterna_engine::Request;
-use sterna_engine::constraint::Held;
 use sterna_server::{Options, OptionsError};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -38,19 +38,6 @@ fn asked(more: Value) -> Value {
 fn hermes(answer: &'static str) -> Client {
     let options = Options::default();
     Client::with(options, Some(HERMES), move |request| say(request, answer))
-}
-
-/// Whether an answer may be this text and end there, byte by byte.
-fn may_be(request: &Request, text: &str) -> bool {
-    let mut held = Held::new(request.constraint.as_ref().expect("a constraint"));
-    for byte in text.bytes() {
-        let byte = u32::from(byte);
-        if held.is_over() || !held.allowed().unwrap().has(byte) {
-            return false;
-        }
-        held.accept(byte).unwrap();
-    }
-    held.is_over() || held.allowed().unwrap().has(common::vocabulary::END)
 }
 
 const CALL: &str =

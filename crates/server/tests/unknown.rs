@@ -5,6 +5,7 @@ mod common;
 
 use axum::http::{Method, StatusCode};
 use common::bodies::{body_of, client, document, objects, parameters, rich, send};
+use common::draws;
 use serde_json::{Value, json};
 
 // proves A16
@@ -91,12 +92,7 @@ fn place<'a>(body: &'a mut Value, parameter: &[String]) -> &'a mut Value {
 #[tokio::test]
 async fn no_body_makes_the_server_fail() {
     let api = document().await;
-    let mut state = 7u64;
-    let mut draw = |n: usize| {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as usize % n
-    };
+    let mut draw = draws(7);
     let values = [
         json!(null),
         json!(true),

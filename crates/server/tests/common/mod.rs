@@ -24,6 +24,16 @@ use sterna_server::{Backend, Options, Served, router};
 use tower::ServiceExt;
 use vocabulary::byte;
 
+/// Numbers below what is asked for, the same for a seed each time.
+pub fn draws(seed: u64) -> impl FnMut(usize) -> usize {
+    let mut state = seed;
+    move |n| {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % n
+    }
+}
+
 /// What the engine does with a request.
 pub enum Script {
     /// Says these, at once.
