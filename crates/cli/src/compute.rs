@@ -85,6 +85,9 @@ pub struct ComputeArgs {
     /// Whether calls may ask for states before the head.
     #[arg(skip)]
     pub hidden: bool,
+    /// Rows of logits that calls are planned to ask for, as far as a batch has them; else one.
+    #[arg(skip)]
+    pub logits_rows: Option<usize>,
     /// The tokenizer file, for models that keep it apart (tokenizer.bin, tokenizer.json).
     #[arg(long, value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
@@ -147,12 +150,14 @@ impl ComputeArgs {
         let knobs = knobs.map(|(name, value)| (name.as_str(), *value));
         let settings = flags.settings(level, explicit.clone(), knobs);
         // What the user says outright holds, whatever was tuned; and there may be fewer CPUs now.
+        let max_batch_rows = self.batch_size.unwrap_or(settings.max_batch_rows);
         let settings = Settings {
             threads: explicit.threads.or(settings.threads.map(|n| n.min(explicit.n_workers()))),
-            max_batch_rows: self.batch_size.unwrap_or(settings.max_batch_rows),
+            max_batch_rows,
             kv: self.kv,
             bf16_dot: self.bf16_dot,
             hidden: self.hidden,
+            logits_rows: self.logits_rows.unwrap_or(1).min(max_batch_rows),
             ..settings
         };
         settings.level().map_err(|error| bad_input(error.to_string()))?;

@@ -32,11 +32,6 @@ impl Batch {
         self.parts.iter().map(|part| part.n_tokens).sum()
     }
 
-    /// Whether it has both tokens being generated and prompts.
-    pub fn is_mixed(&self) -> bool {
-        self.parts.iter().any(|part| part.is_decode) && self.parts.iter().any(|p| !p.is_decode)
-    }
-
     /// Whether a sequence has a part in it.
     pub fn has(&self, key: u64) -> bool {
         self.parts.iter().any(|part| part.key == key)

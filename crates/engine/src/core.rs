@@ -27,7 +27,17 @@ use std::sync::Arc;
 use std::time::Duration;
 use sterna_model::Tokenizer;
 use sterna_runtime::settings::PAGE_LEN;
-use sterna_runtime::{Logits, PagedChunk};
+use sterna_runtime::{Logits, PagedChunk, SamplerMemory};
+
+/// Rows of prompts and guesses in a batch whose logits may be wanted besides the next tokens': they
+/// take memory, and time that others wait for.
+pub const MORE_LOGITS: usize = 128;
+
+/// Rows of a batch whose logits are wanted, at most: the next token's of each sequence, and
+/// [`MORE_LOGITS`].
+pub fn logits_rows(max_running: usize) -> usize {
+    max_running.saturating_add(MORE_LOGITS)
+}
 
 /// What there is to share out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,15 +128,27 @@ pub struct Core {
     forecast: Forecast,
     /// What the draft model took since the last batch.
     drafting: Duration,
+    sampling: SamplerMemory,
     counters: Stats,
 }
 
 impl Core {
     /// Nothing in work yet.
     pub fn new(limits: Limits, tokenizer: Arc<Tokenizer>) -> Self {
-        let (agents, counters, forecast, drafting) = Default::default();
-        let (schedule, answers) = (Schedule::new(limits), Answers::new(limits.answers));
-        Self { schedule, tokenizer, next_key: 0, agents, answers, forecast, drafting, counters }
+        let (agents, counters, forecast, drafting, sampling) = Default::default();
+        let (schedule, answers, next_key) =
+            (Schedule::new(limits), Answers::new(limits.answers), 0);
+        Self {
+            schedule,
+            tokenizer,
+            next_key,
+            agents,
+            answers,
+            forecast,
+            drafting,
+            sampling,
+            counters,
+        }
     }
 
     /// Takes a request that [`Limits::check`] found good. Where its answer is kept, it is told at
@@ -343,6 +365,8 @@ impl Core {
             answers: self.answers.stats(),
             sessions: sessions.len(),
             max_running: self.schedule.limits.max_running,
+            paced_running: schedule.pacing.places(),
+            paced_rows: schedule.pacing.rows(),
             speculation: speculation.state(),
             agents: self.agents.all(running.iter().flat_map(in_work)),
             ..self.counters.clone()

@@ -41,7 +41,7 @@ pub fn check(
         prompt_rows: a.prompt_rows + b.prompt_rows,
         tokens: a.tokens + b.tokens,
     });
-    match forecast.answered_in(ahead, shared(sequence), schedule.limits.max_running) {
+    match forecast.answered_in(ahead, shared(sequence), schedule.pacing.places()) {
         Some(time) if time > deadline => Err(too_late(time, deadline)),
         _ => Ok(()),
     }
@@ -55,7 +55,7 @@ pub fn expire(
     forecast: &Forecast,
 ) -> (Vec<(Listener, Said)>, Vec<u64>) {
     let (mut gone, mut over) = (Vec::new(), Vec::new());
-    let Schedule { running, queue, limits, tree, disk, .. } = schedule;
+    let Schedule { running, queue, pacing, tree, disk, .. } = schedule;
     let running = running.iter_mut().map(|sequence| (sequence, false));
     for (sequence, waits) in running.chain(queue.iter_mut().map(|sequence| (sequence, true))) {
         if sequence.listeners.iter().all(|listener| listener.deadline.is_none()) {
@@ -63,7 +63,7 @@ pub fn expire(
         }
         let time = |sequence: &Sequence| {
             let own = load(sequence, sequence.n_found);
-            let least = forecast.answered_in(Load::default(), own, limits.max_running);
+            let least = forecast.answered_in(Load::default(), own, pacing.places());
             least.filter(|_| waits).unwrap_or_default()
         };
         let mut least = time(sequence);

@@ -41,6 +41,8 @@ pub struct Forecast {
     n_batches: u32,
     /// Seconds between tokens of late: with the prompts of those who came meanwhile.
     step_seconds: f64,
+    /// What was expected of the last batch was wrong by this part of what it took.
+    error: Option<f64>,
 }
 
 impl Forecast {
@@ -54,9 +56,19 @@ impl Forecast {
         self.learn(prompts.map(|part| part.n_tokens).sum(), n_decoding, took.mul_f64(share));
     }
 
+    /// By which part of what it took the last batch differed from what was expected of it; `None`
+    /// where nothing was expected yet.
+    pub fn error(&self) -> Option<f64> {
+        self.error
+    }
+
     /// Learns from what a batch had and took.
     fn learn(&mut self, prompt_rows: usize, decode_rows: usize, took: Duration) {
         let had = [1.0, prompt_rows as f64, decode_rows as f64];
+        self.error = (self.n_batches >= LEAST_BATCHES && !took.is_zero()).then(|| {
+            let expected: f64 = had.iter().zip(self.fit()).map(|(n, each)| n * each).sum();
+            (expected / took.as_secs_f64() - 1.0).abs()
+        });
         for (i, row) in self.moments.iter_mut().enumerate() {
             for (j, moment) in row.iter_mut().enumerate() {
                 *moment = *moment * DECAY + had[i] * had[j];
@@ -155,6 +167,7 @@ mod tests {
             let expected = MARGIN * expected;
             assert!((seconds / expected - 1.0).abs() < 0.01, "{seconds} against {expected}");
         };
+        assert!(forecast.error().unwrap() < 1e-3);
         // A prompt of 100 rows, then ten steps alone.
         near(nothing, 0.1 + 10.0 * 0.022);
         // With another's prompt before it, and four at once from then on, or eight that take turns.
@@ -175,5 +188,7 @@ mod tests {
         let beside = Load { n: 3, prompt_rows: 0, tokens: 30 };
         let seconds = forecast.answered_in(beside, own, 4).unwrap().as_secs_f64();
         assert!((seconds / MARGIN - 0.4).abs() < 0.01, "{seconds}");
+        forecast.learn(0, 4, Duration::from_millis(80));
+        assert!((forecast.error().unwrap() - 0.5).abs() < 1e-3, "half of it was expected");
     }
 }

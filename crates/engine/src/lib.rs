@@ -61,7 +61,7 @@ pub mod rehearse;
 #[cfg(test)]
 mod sim;
 
-pub use crate::core::{Core, Flushed, Limits};
+pub use crate::core::{Core, Flushed, Limits, logits_rows};
 pub use agents::AgentStats;
 pub use answers::{AnswerLimits, AnswerStats};
 pub use constraint::Constraint;

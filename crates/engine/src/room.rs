@@ -63,7 +63,7 @@ impl Schedule {
 
     /// Whether one more may run, or somebody less urgent can give way.
     pub(crate) fn has_place(&self, turn: &Turn, now: Duration) -> bool {
-        self.running.len() < self.limits.max_running
+        self.running.len() < self.pacing.places()
             || self.running.iter().any(|s| turn.is_before(place(s, now)))
     }
 
@@ -81,9 +81,11 @@ impl Schedule {
             .filter(|&(other, _)| turn.is_before(other))
             .collect();
         victims.sort_unstable();
+        // Where more are in work than should be, one gives way to one.
+        let most = self.pacing.places().max(self.running.len());
         // Each that runs may need one more page at any time.
         let fits = |n_running: usize, n_free: usize| {
-            n_running < self.limits.max_running && (n_running == 0 || wanted + n_running <= n_free)
+            n_running < most && (n_running == 0 || wanted + n_running <= n_free)
         };
         let mut n_running = self.running.len();
         let mut n_free = self.pool.n_free() + self.pool.n_cached() - n_shared;

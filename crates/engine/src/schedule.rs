@@ -10,7 +10,7 @@
 
 use crate::batch::{Batch, Part};
 use crate::constraint::Held;
-use crate::core::Limits;
+use crate::core::{Limits, MORE_LOGITS};
 use crate::disk::tier::Tier;
 use crate::fairness::Shares;
 use crate::pacing::Pacing;
@@ -30,6 +30,14 @@ const MOST_PAUSES: usize = 8;
 /// Tokens that waiting for another's prefix must save at least.
 const LEAST_SHARED: usize = 16;
 
+/// What is left of a batch that is being planned.
+struct Left {
+    /// Rows of prompts.
+    prompts: usize,
+    /// Rows whose logits are wanted, but for one of each sequence.
+    logits: usize,
+}
+
 /// Sequences and the pages they have.
 pub struct Schedule {
     /// What there is to share out.
@@ -48,7 +56,7 @@ pub struct Schedule {
     pub running: Vec<Sequence>,
     /// What agents were served.
     pub shares: Shares,
-    /// Rows of prompts beside decoding.
+    /// How large batches may be while tokens are generated.
     pub pacing: Pacing,
     /// Rows of guesses beside decoding.
     pub speculation: Speculation,
@@ -76,7 +84,7 @@ impl Schedule {
             queue: Vec::new(),
             running: Vec::new(),
             shares: Shares::default(),
-            pacing: Pacing::new(limits.itl_target, limits.max_rows),
+            pacing: Pacing::new(limits.itl_target, limits.max_rows, limits.max_running),
             speculation: Speculation::default(),
             n_preempted: 0,
             n_looked_up: 0,
@@ -99,12 +107,14 @@ impl Schedule {
         let n_decoding = active.clone().filter(|s| s.is_decoding()).count();
         let mut order: Vec<_> = active.map(|s| (self.turn(s, now), s.key)).collect();
         order.sort_by(|a, b| earlier(&a.0, &b.0));
-        let most = if n_decoding > 0 { self.pacing.limit() } else { self.limits.max_rows };
-        let mut prompt_rows = most.min(self.limits.max_rows - n_decoding);
+        let most = if n_decoding > 0 { self.pacing.rows() } else { self.limits.max_rows };
+        let prompts = most.min(self.limits.max_rows - n_decoding);
+        let mut left = Left { prompts, logits: MORE_LOGITS };
         for (_, key) in order {
-            self.extend(key, now, &mut prompt_rows, &mut batch);
+            self.extend(key, now, &mut left, &mut batch);
         }
-        speculation::extend(&mut batch, &mut self.running, &mut self.tree, &mut self.pool);
+        let Self { running, tree, pool, .. } = self;
+        speculation::extend(&mut batch, running, tree, pool, left.logits);
         self.n_pauses = if is_paused { self.n_pauses + 1 } else { 0 };
         if batch.parts.is_empty() && is_paused && !self.running.is_empty() {
             // Who is urgent cannot go on yet, so nobody else need stand back.
@@ -132,12 +142,17 @@ impl Schedule {
     }
 
     /// Gives rows to a running sequence.
-    fn extend(&mut self, key: u64, now: Duration, prompt_rows: &mut usize, batch: &mut Batch) {
+    fn extend(&mut self, key: u64, now: Duration, left: &mut Left, batch: &mut Batch) {
         // It may have given way since.
         let Some(at) = self.at(key) else { return };
         let sequence = &self.running[at];
         let is_decode = sequence.is_decoding();
-        let most = if is_decode { 1 } else { sequence.most_rows().min(*prompt_rows) };
+        let most = match is_decode {
+            true => 1,
+            // Of its rows one may be the last, which chooses the next token.
+            false if sequence.wants_prompt() => left.prompts.min(left.logits + 1),
+            false => left.prompts,
+        };
         let n_tokens = sequence.n_left().min(most);
         if n_tokens == 0 {
             return;
@@ -150,7 +165,8 @@ impl Schedule {
         let logits = sequence.logits(n_tokens);
         self.shares.charge(&sequence.request.agent, n_tokens, sequence.request.share);
         batch.parts.push(Part { key, n_tokens, n_drafted: 0, logits, is_decode });
-        *prompt_rows -= if is_decode { 0 } else { n_tokens };
+        left.prompts -= if is_decode { 0 } else { n_tokens };
+        left.logits -= logits.count(n_tokens).saturating_sub(1);
     }
 
     /// Admits who is next while the prompts in work leave rows of a batch.

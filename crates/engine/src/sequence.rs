@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use sterna_model::Tokenizer;
 use sterna_runtime::settings::PAGE_LEN;
-use sterna_runtime::{Logits, PagedChunk, Sampler};
+use sterna_runtime::{Logits, PagedChunk, Sampler, SamplerMemory};
 
 /// Somebody who waits for a sequence's answer.
 #[derive(Clone, Debug)]
@@ -176,7 +176,7 @@ impl Sequence {
 
     /// Whether log probabilities of its prompt are still to come: its tokens must be computed then,
     /// whoever computed them before.
-    fn wants_prompt(&self) -> bool {
+    pub fn wants_prompt(&self) -> bool {
         self.request.prompt_logprobs.is_some() && self.n_new() == 0
     }
 
@@ -189,13 +189,6 @@ impl Sequence {
     /// Whether all of its tokens must be computed, whoever computed them before.
     fn needs_all(&self) -> bool {
         self.wants_prompt() || self.request.embed == Some(Pooling::Mean)
-    }
-
-    /// Rows that a batch may have of its prompt: logits of all of them take memory and time, which
-    /// others would wait for.
-    pub fn most_rows(&self) -> usize {
-        const MOST_WITH_LOGITS: usize = 64;
-        if self.wants_prompt() { MOST_WITH_LOGITS } else { usize::MAX }
     }
 
     /// What the tree has of it. One token is left at least, whose logits choose the next.
@@ -288,13 +281,15 @@ impl Sequence {
         (self.node, self.n_noted, self.leaf, self.n_computed) = (NodeId::ROOT, 0, None, 0);
     }
 
-    /// The next token, by the logits of the last one.
+    /// The next token, by the logits of the last one; the memory is for all sequences.
     ///
     /// # Errors
     /// When a logit is not a number, or its grammar cannot be followed.
-    pub fn choose(&mut self, row: &[f32]) -> Result<u32, EngineError> {
+    pub fn choose(&mut self, row: &[f32], memory: &mut SamplerMemory) -> Result<u32, EngineError> {
         let allowed = self.held.as_mut().map(Held::allowed).transpose()?;
+        self.sampler.swap_memory(memory);
         let chosen = self.sampler.sample_allowed(row, &self.tokens, self.n_prompt, allowed);
+        self.sampler.swap_memory(memory);
         chosen.map_err(|error| EngineError::Internal(error.to_string()))
     }
 

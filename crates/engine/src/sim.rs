@@ -3,6 +3,7 @@
 //! page shared wrongly, or read after it was written over, gives wrong answers.
 
 use crate::batch::Batch;
+use crate::core::logits_rows;
 use crate::embedding::Pooling;
 use crate::guess::Source;
 use crate::request::{Class, Finished, Output, Request, RequestId, Stop};
@@ -24,6 +25,7 @@ mod constraints;
 mod device;
 mod disk;
 mod guesses;
+mod load_step;
 mod sessions;
 mod time;
 
@@ -222,6 +224,8 @@ fn check_batch(core: &Core, batch: &Batch, seed: u64) {
     let schedule = core.schedule();
     let limits = schedule.limits;
     assert!(batch.n_rows() <= limits.max_rows, "seed {seed}: too many rows");
+    let n_logits: usize = batch.parts.iter().map(|part| part.logits.count(part.n_tokens)).sum();
+    assert!(n_logits <= logits_rows(limits.max_running), "seed {seed}: too many logits");
     assert!(schedule.running.len() <= limits.max_running, "seed {seed}: too many in work");
     // Everybody holds what is in its table, and no page that is written to is another's.
     let mut holders: BTreeMap<u32, u32> = BTreeMap::new();

@@ -271,12 +271,13 @@ impl Speculation {
 }
 
 /// Adds guesses to a batch that is planned, as long as there are pages for which nobody in work has
-/// to give way: rows without a page are left out.
+/// to give way: rows without a page are left out, and those beyond so many.
 pub fn extend(
     batch: &mut Batch,
     running: &mut [Sequence],
     tree: &mut PrefixTree,
     pool: &mut PagePool,
+    mut n_left: usize,
 ) {
     for part in batch.parts.iter_mut().filter(|part| part.is_decode) {
         let sequence = running.iter_mut().find(|s| s.key == part.key).expect("planned ones run");
@@ -284,8 +285,10 @@ pub fn extend(
         while sequence.pages.len() * PAGE_LEN < end && tree.make_room(pool, 1) {
             sequence.pages.push(pool.take().expect("there is room"));
         }
-        sequence.guess.limit_rows(sequence.pages.len() * PAGE_LEN - sequence.n_computed);
+        let n_fitting = sequence.pages.len() * PAGE_LEN - sequence.n_computed;
+        sequence.guess.limit_rows(n_fitting.min(n_left + 1));
         part.n_drafted = sequence.guess.rows().len().saturating_sub(1);
+        n_left -= part.n_drafted;
         if part.n_drafted > 0 {
             // Nobody asked for a guess, so nobody's share is charged for it.
             part.n_tokens += part.n_drafted;

@@ -50,6 +50,9 @@ pub const LEN_BOUNDS: &[f64] = &[
 pub const ROWS_BOUNDS: &[f64] =
     &[1.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0];
 
+/// Bounds of relative errors.
+pub const ERROR_BOUNDS: &[f64] = &[0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
+
 impl Histogram {
     /// An empty one with these upper bounds, ascending; what is larger is counted beyond them.
     pub fn new(bounds: &'static [f64]) -> Self {
@@ -147,6 +150,10 @@ pub struct Stats {
     pub running: usize,
     /// Requests that may be in work at once.
     pub max_running: usize,
+    /// As many as steps are in time with, which is no more.
+    pub paced_running: usize,
+    /// Rows of prompts that steps are in time with beside tokens being generated.
+    pub paced_rows: usize,
     /// Pages of the KV cache that hold something, and all of them.
     pub pages_used: usize,
     /// All pages.
@@ -220,6 +227,8 @@ pub struct Stats {
     pub max_tokens: Histogram,
     /// Rows of a batch.
     pub batch_rows: Histogram,
+    /// By which part of what a batch took it differed from what was expected of it.
+    pub forecast_error: Histogram,
 }
 
 impl Stats {
@@ -286,6 +295,7 @@ impl Stats {
             &mut self.answer_len,
             &mut self.max_tokens,
             &mut self.batch_rows,
+            &mut self.forecast_error,
         ];
         self.queue_by_class.iter_mut().chain(single).collect()
     }
@@ -319,6 +329,8 @@ impl Default for Stats {
             waiting: 0,
             running: 0,
             max_running: 0,
+            paced_running: 0,
+            paced_rows: 0,
             pages_used: 0,
             pages: 0,
             pages_cached: 0,
@@ -355,6 +367,7 @@ impl Default for Stats {
             answer_len: len(),
             max_tokens: len(),
             batch_rows: Histogram::new(ROWS_BOUNDS),
+            forecast_error: Histogram::new(ERROR_BOUNDS),
         }
     }
 }
@@ -366,7 +379,9 @@ mod tests {
 
     #[test]
     fn bounds_ascend_and_those_of_latencies_have_vllms() {
-        for bounds in [TTFT_BOUNDS, ITL_BOUNDS, LATENCY_BOUNDS, LEN_BOUNDS, ROWS_BOUNDS] {
+        let lists =
+            [TTFT_BOUNDS, ITL_BOUNDS, LATENCY_BOUNDS, LEN_BOUNDS, ROWS_BOUNDS, ERROR_BOUNDS];
+        for bounds in lists {
             assert!(bounds.is_sorted_by(|a, b| a < b), "{bounds:?}");
         }
         let within = |bounds: &[f64]| bounds.iter().all(|bound| LATENCY_BOUNDS.contains(bound));

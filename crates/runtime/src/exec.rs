@@ -71,7 +71,8 @@ impl Runner {
         let kv = KvCache::new(&lowered.kv, settings.n_pages(), settings.context_len)?;
         let arena = Lines::zeroed(lowered.arena_len.div_ceil(16), "activations")?;
         let scratch = Lines::zeroed(program.scratch_lines * n_workers, "scratch")?;
-        let logits = Lines::zeroed(program.n_outputs.div_ceil(16), "logits")?;
+        let logits = Lines::zeroed(program.logits_lines(), "logits")?;
+        let hidden = Lines::zeroed(program.hidden_lines(), "states")?;
         let batch = Batch::with_capacity(rows, settings.n_pages());
         let (places, starts) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
         let is_cold = settings.overlap && program.is_shared();
@@ -82,7 +83,7 @@ impl Runner {
             arena,
             scratch,
             logits,
-            hidden: Lines::zeroed(0, "states")?,
+            hidden,
             n_wanted: (0, 0),
             batch,
             places,
@@ -97,7 +98,7 @@ impl Runner {
         &self.program
     }
 
-    /// The bytes it and its program take; logits as far as calls have grown them.
+    /// The bytes it and its program take; logits as far as calls have grown them beyond the plan.
     pub fn memory(&self) -> program::Memory {
         let logits = self.logits.bytes() + self.hidden.bytes();
         let scratch = self.scratch.bytes();

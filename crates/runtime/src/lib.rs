@@ -51,7 +51,7 @@ pub use kv::SequenceId;
 pub use profile::Profile;
 pub use program::{Means, Memory, Program};
 pub use region::Lines;
-pub use sample::{Sampler, SamplerSettings};
+pub use sample::{Sampler, SamplerMemory, SamplerSettings};
 pub use settings::Settings;
 pub use sterna_kernels::attention::KvEncoding;
 pub use tuning::{KNOBS, Tuning};

@@ -48,7 +48,8 @@ pub struct Memory {
     pub scratch: usize,
     /// Pages of keys and values; resident only once used.
     pub kv: usize,
-    /// Logits that calls may ask for without more memory.
+    /// Logits, and states before the head, that calls may ask for without more memory; resident
+    /// only once used.
     pub logits: usize,
 }
 
@@ -130,6 +131,16 @@ impl Program {
     /// Features of the states before the head, where they are kept.
     pub fn hidden_len(&self) -> Option<usize> {
         self.lowered.hidden.map(|hidden| hidden.len)
+    }
+
+    /// Lines of the logits that a runner begins with.
+    pub(crate) fn logits_lines(&self) -> usize {
+        logits_lines(&self.settings, self.n_outputs)
+    }
+
+    /// Lines of the states before the head that it begins with.
+    pub(crate) fn hidden_lines(&self) -> usize {
+        hidden_lines(&self.lowered, &self.settings)
     }
 
     /// Entries of the vocabulary that tokens come from.
@@ -224,8 +235,18 @@ fn memory(lowered: &Lowered, settings: &Settings, n_outputs: usize) -> Memory {
         arena: lines(lowered.arena_len.div_ceil(16)),
         scratch: lines(scratch_lines(lowered, settings) * settings.n_workers()),
         kv: lines(settings.n_pages() * lowered.kv.page_lines),
-        logits: lines(n_outputs.div_ceil(16)),
+        logits: lines(logits_lines(settings, n_outputs) + hidden_lines(lowered, settings)),
     }
+}
+
+/// Lines of the logits that calls are planned to ask for.
+fn logits_lines(settings: &Settings, n_outputs: usize) -> usize {
+    (n_outputs * settings.logits_rows).div_ceil(16)
+}
+
+/// Lines of the states before the head: a batch may want those of all rows.
+fn hidden_lines(lowered: &Lowered, settings: &Settings) -> usize {
+    lowered.hidden.map_or(0, |hidden| (hidden.len * settings.max_batch_rows).div_ceil(16))
 }
 
 /// The packed weights, with a warning and a note.

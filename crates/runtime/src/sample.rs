@@ -120,13 +120,19 @@ impl TokenSet {
     }
 }
 
+/// What choosing a token takes: 12 bytes for each of the vocabulary. Nothing of it outlasts a token.
+#[derive(Clone, Debug, Default)]
+pub struct SamplerMemory {
+    logits: Vec<f32>,
+    candidates: Vec<(f32, u32)>,
+}
+
 /// Chooses tokens; keeps the state of its random numbers and its memory.
 #[derive(Clone, Debug)]
 pub struct Sampler {
     settings: SamplerSettings,
     state: u64,
-    logits: Vec<f32>,
-    candidates: Vec<(f32, u32)>,
+    memory: SamplerMemory,
     /// Tokens that were generated, ascending, with how often; and how many tokens that counts.
     counts: Vec<(u32, u32)>,
     counted: usize,
@@ -136,8 +142,13 @@ impl Sampler {
     /// A sampler; [`SamplerSettings::check`] says whether the settings make sense.
     pub fn new(settings: SamplerSettings) -> Self {
         let state = settings.seed;
-        let (logits, candidates, counts) = Default::default();
-        Self { settings, state, logits, candidates, counts, counted: 0 }
+        let (memory, counts) = Default::default();
+        Self { settings, state, memory, counts, counted: 0 }
+    }
+
+    /// Exchanges its memory for another's, so that many samplers need it once.
+    pub fn swap_memory(&mut self, memory: &mut SamplerMemory) {
+        std::mem::swap(&mut self.memory, memory);
     }
 
     /// The settings.
@@ -181,10 +192,10 @@ impl Sampler {
         if let Some(index) = logits.iter().position(|x| x.is_nan()) {
             return Err(RuntimeError::Logits { index });
         }
-        self.logits.clear();
-        self.logits.extend_from_slice(logits);
+        self.memory.logits.clear();
+        self.memory.logits.extend_from_slice(logits);
         if let Some(allowed) = allowed {
-            for (logit, token) in self.logits.iter_mut().zip(0..) {
+            for (logit, token) in self.memory.logits.iter_mut().zip(0..) {
                 // Nothing that is added to it later makes it likelier.
                 *logit = if allowed.has(token) { *logit } else { f32::NEG_INFINITY };
             }
@@ -192,15 +203,15 @@ impl Sampler {
         self.penalize(tokens);
         self.penalize_generated(&tokens[n_prompt..]);
         for &(token, bias) in &self.settings.logit_bias {
-            if let Some(logit) = self.logits.get_mut(token as usize) {
+            if let Some(logit) = self.memory.logits.get_mut(token as usize) {
                 *logit += bias;
             }
         }
-        let best = argmax(&self.logits).ok_or(RuntimeError::Logits { index: 0 })?;
-        if allowed.is_some() && self.logits[best] == f32::NEG_INFINITY {
+        let best = argmax(&self.memory.logits).ok_or(RuntimeError::Logits { index: 0 })?;
+        if allowed.is_some() && self.memory.logits[best] == f32::NEG_INFINITY {
             return Err(RuntimeError::NoToken);
         }
-        if self.settings.temperature == 0.0 || self.logits[best].is_infinite() {
+        if self.settings.temperature == 0.0 || self.memory.logits[best].is_infinite() {
             return Ok(best as u32);
         }
         self.keep_candidates();
@@ -214,7 +225,7 @@ impl Sampler {
         }
         let recent = &tokens[tokens.len().saturating_sub(self.settings.repetition_window)..];
         for (i, &token) in recent.iter().enumerate() {
-            let Some(logit) = self.logits.get_mut(token as usize) else { continue };
+            let Some(logit) = self.memory.logits.get_mut(token as usize) else { continue };
             if !recent[..i].contains(&token) {
                 *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
             }
@@ -234,7 +245,7 @@ impl Sampler {
         }
         self.counted = generated.len();
         for &(token, count) in &self.counts {
-            if let Some(logit) = self.logits.get_mut(token as usize) {
+            if let Some(logit) = self.memory.logits.get_mut(token as usize) {
                 *logit -= frequency_penalty * count as f32 + presence_penalty;
             }
         }
@@ -243,9 +254,9 @@ impl Sampler {
     /// Keeps the candidates that the filters leave; those of least logit may be in any order.
     fn keep_candidates(&mut self) {
         let SamplerSettings { top_k, top_p, min_p, .. } = self.settings;
-        let kept = &mut self.candidates;
+        let kept = &mut self.memory.candidates;
         kept.clear();
-        let candidates = self.logits.iter().zip(0..).map(|(&logit, token)| (logit, token));
+        let candidates = self.memory.logits.iter().zip(0..).map(|(&logit, token)| (logit, token));
         kept.extend(candidates.filter(|&(logit, _)| logit > f32::NEG_INFINITY));
         if top_k > 0 && top_k < kept.len() {
             kept.select_nth_unstable_by(top_k - 1, likelier);
@@ -271,7 +282,7 @@ impl Sampler {
     fn draw(&mut self) -> u32 {
         let temperature = self.settings.temperature;
         let unit = self.unit();
-        let kept = &mut self.candidates;
+        let kept = &mut self.memory.candidates;
         let largest = kept.iter().fold(f32::NEG_INFINITY, |most, &(logit, _)| most.max(logit));
         let of = |&(logit, _): &(f32, u32)| weight(logit, largest, temperature);
         let mut left = unit * kept.iter().map(of).sum::<f64>();

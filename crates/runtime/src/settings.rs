@@ -43,6 +43,8 @@ pub struct Settings {
     pub bf16_dot: bool,
     /// Whether calls may ask for the states of rows before the head, for embeddings.
     pub hidden: bool,
+    /// Rows of logits that calls are planned to ask for; those that ask for more take more memory.
+    pub logits_rows: usize,
     /// How the work is cut. The numbers are the same.
     pub tuning: Tuning,
 }
@@ -64,6 +66,7 @@ impl Default for Settings {
             precision_budget: None,
             bf16_dot: false,
             hidden: false,
+            logits_rows: 1,
             tuning: Tuning::default(),
         }
     }
@@ -105,6 +108,7 @@ impl Settings {
             ("context_len", self.context_len),
             ("max_batch_rows", self.max_batch_rows),
             ("kv_positions", self.kv_positions.unwrap_or(1)),
+            ("logits_rows", self.logits_rows),
             ("claims", self.tuning.claims),
             ("few_rows", self.tuning.few_rows),
         ];

@@ -26,14 +26,16 @@ fn resident_memory_stays_within_the_plan() {
     };
     let model = tiny(shape, &["Q8_0", "F16"], 1);
     let settings =
-        Settings { context_len: 1024, max_batch_rows: 256, kv_positions: None, ..settings() };
+        Settings { context_len: 1024, max_batch_rows: 256, logits_rows: 129, ..settings() };
     let before = resident();
     let mut runner = runner(&model, &settings);
     let planned = runner.memory();
     assert!(resident() - before < planned.weights + planned.tables + (4 << 20), "KV is lazy");
     let sequence = runner.new_sequence();
     let tokens: Vec<u32> = (0..1024).collect();
-    runner.forward(&[Chunk { sequence, tokens: &tokens, logits: Logits::Last }]).unwrap();
+    let (first, rest) = tokens.split_at(129);
+    runner.forward(&[Chunk { sequence, tokens: first, logits: Logits::All }]).unwrap();
+    runner.forward(&[Chunk { sequence, tokens: rest, logits: Logits::Last }]).unwrap();
     let used = resident() - before;
     // Thread stacks, huge-page rounding of the packed weights, the allocator's own: a few MiB.
     let slack = 6 << 20;
@@ -42,6 +44,6 @@ fn resident_memory_stays_within_the_plan() {
         used + slack >= planned.total(),
         "{used}: the plan announces what is used, {planned:?}"
     );
-    let shares = [planned.weights, planned.arena, planned.kv, planned.scratch];
+    let shares = [planned.weights, planned.arena, planned.kv, planned.scratch, planned.logits];
     assert!(shares.iter().all(|&bytes| bytes > 0));
 }

@@ -115,6 +115,11 @@ fn stats(stats: &Stats, agents: &Agents) -> Value {
         "preemptions": stats.preemptions,
         "speculation": speculation(stats),
         "batches": stats.batches,
+        "pacing": {
+            "sequences": stats.paced_running,
+            "prompt_rows": stats.paced_rows,
+            "forecast_mape": mean(&stats.forecast_error),
+        },
         "rows": stats.rows,
         "sequences": stats.sequences,
         "finished": { "stop": stop, "length": length, "cancelled": cancelled, "failed": failed },
@@ -155,6 +160,11 @@ fn answers(answers: &AnswerStats) -> Value {
     })
 }
 
+fn mean(histogram: &Histogram) -> Option<f64> {
+    let count = histogram.count();
+    (count > 0).then(|| histogram.sum() / count as f64)
+}
+
 /// Percentiles are upper bounds of a histogram's buckets; null where there is no value, or it lies
 /// beyond the last bound.
 fn spread(histogram: &Histogram) -> Value {
@@ -166,7 +176,7 @@ fn spread(histogram: &Histogram) -> Value {
     };
     json!({
         "count": count,
-        "mean": (count > 0).then(|| histogram.sum() / count as f64),
+        "mean": mean(histogram),
         "p50": percentile(0.50),
         "p95": percentile(0.95),
         "p99": percentile(0.99),

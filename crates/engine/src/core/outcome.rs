@@ -24,9 +24,7 @@ impl Core {
         self.counters.rows += batch.n_rows() as u64;
         self.counters.sequences += batch.parts.len() as u64;
         self.counters.batch_rows.add(batch.n_rows() as f64);
-        if batch.is_mixed() {
-            self.schedule.pacing.learn(took);
-        }
+        self.schedule.pacing.learn(batch, took);
         if let Some(disk) = &mut self.schedule.disk {
             disk.rates.learn_rows(batch.n_rows(), took);
         }
@@ -44,6 +42,9 @@ impl Core {
         let n_new = self.counters.new_tokens - n_before;
         let took = took + std::mem::take(&mut self.drafting);
         self.forecast.learn_batch(batch, n_new as usize, took);
+        if let Some(error) = self.forecast.error() {
+            self.counters.forecast_error.add(error);
+        }
         said
     }
 
@@ -129,7 +130,7 @@ impl Core {
     fn choose(&mut self, now: Duration, part: &Part, row: &[f32], said: &mut Vec<Said>) {
         let at = self.schedule.at(part.key).expect("it was just computed");
         let sequence = &mut self.schedule.running[at];
-        match sequence.choose(row) {
+        match sequence.choose(row, &mut self.sampling) {
             Ok(token) => {
                 if let Some(position) = sequence.guess.check(token, part.n_drafted) {
                     self.counters.spec.count_accepted(sequence.guess.source(), position);

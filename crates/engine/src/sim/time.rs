@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::CacheControl;
+use crate::core::Said;
 use crate::speculation::Drafted;
 use crate::stats::Histogram;
 
@@ -19,6 +20,22 @@ pub fn replay(
     requests: Vec<(Duration, Request)>,
 ) -> (BTreeMap<RequestId, Duration>, Vec<EngineError>) {
     let (mut answered, mut failed) = (BTreeMap::new(), Vec::new());
+    play(core, device, requests, cost, |now, (id, output)| match output {
+        Output::Finished(_) => drop(answered.insert(id, now)),
+        Output::Failed(why) => failed.push(why),
+        Output::Token { .. } | Output::Prompt(_) => {}
+    });
+    (answered, failed)
+}
+
+/// The same on a machine that takes so long for a batch; passes on what is said, and when.
+pub fn play(
+    core: &mut Core,
+    device: &mut Device,
+    requests: Vec<(Duration, Request)>,
+    mut cost: impl FnMut(&Batch) -> Duration,
+    mut hear: impl FnMut(Duration, Said),
+) {
     let mut now = Duration::ZERO;
     let mut arriving = requests.into_iter().enumerate().peekable();
     while arriving.peek().is_some() || !core.is_idle() {
@@ -35,18 +52,12 @@ pub fn replay(
         let batch = core.plan(now);
         if !batch.parts.is_empty() {
             let logits = device.run(core, &batch);
-            now += cost(&batch);
-            said.extend(core.complete(now, cost(&batch), &batch, &logits));
+            let took = cost(&batch);
+            now += took;
+            said.extend(core.complete(now, took, &batch, &logits));
         }
-        for (id, output) in said {
-            match output {
-                Output::Finished(_) => drop(answered.insert(id, now)),
-                Output::Failed(why) => failed.push(why),
-                Output::Token { .. } | Output::Prompt(_) => {}
-            }
-        }
+        said.into_iter().for_each(|said| hear(now, said));
     }
-    (answered, failed)
 }
 
 fn machine() -> (Core, Device) {

@@ -7,7 +7,7 @@ use crate::models::Status;
 use crate::process;
 use crate::stats::SOURCES;
 use std::time::UNIX_EPOCH;
-use sterna_engine::stats::LATENCY_BOUNDS;
+use sterna_engine::stats::{ERROR_BOUNDS, LATENCY_BOUNDS};
 use sterna_engine::{Class, State};
 
 pub const FAMILIES: &[Family] = &[
@@ -126,6 +126,22 @@ pub const FAMILIES: &[Family] = &[
     ),
     counter("sterna_batches_total", |m| m.stats.batches as f64, "Batches computed."),
     counter("sterna_batch_rows_total", |m| m.stats.rows as f64, "Rows of all batches."),
+    gauge(
+        "sterna_paced_sequences",
+        |m| m.stats.paced_running as f64,
+        "Sequences that may be in work at once, so that steps meet --itl-target.",
+    ),
+    gauge(
+        "sterna_paced_prompt_rows",
+        |m| m.stats.paced_rows as f64,
+        "Tokens of prompts that a step may read beside generating, for the same.",
+    ),
+    spread(
+        "sterna_step_forecast_error_ratio",
+        ERROR_BOUNDS,
+        |m| only(&m.stats.forecast_error),
+        "By which part of what a step took it differed from what was expected of it.",
+    ),
     family(
         "sterna_requests_finished_total",
         "counter",

@@ -102,7 +102,7 @@ impl SpeculateArgs {
 /// How a draft model computes beside a model that computes so: nobody asks for its states.
 fn guessing(compute: &ComputeArgs) -> ComputeArgs {
     let mut compute = compute.clone();
-    compute.hidden = false;
+    (compute.hidden, compute.logits_rows) = (false, None);
     compute
 }
 
