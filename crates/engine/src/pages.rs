@@ -101,6 +101,19 @@ impl PagePool {
 mod tests {
     use super::*;
 
+    // proves B-8 (of keys and values: nothing need ever be moved to one side)
+    #[test]
+    fn whatever_is_free_can_be_taken_in_any_order_of_releases() {
+        let mut pool = PagePool::new(64);
+        let held: Vec<u32> = std::iter::from_fn(|| pool.take()).collect();
+        // Every other page: of a memory in one piece, half would be free and none of two pages.
+        held.iter().step_by(2).for_each(|&page| pool.release(page));
+        let n_free = pool.n_free();
+        let n_taken = std::iter::from_fn(|| pool.take()).count();
+        let fragmentation = 1.0 - n_taken as f64 / n_free as f64;
+        assert_eq!((held.len(), n_free, fragmentation), (64, 32, 0.0));
+    }
+
     #[test]
     fn pages_are_free_cached_or_held() {
         let mut pool = PagePool::new(2);

@@ -3,13 +3,12 @@
 //! page shared wrongly, or read after it was written over, gives wrong answers.
 
 use crate::batch::Batch;
-use crate::core::logits_rows;
 use crate::embedding::Pooling;
 use crate::guess::Source;
 use crate::request::{Class, Finished, Output, Request, RequestId, Stop};
 use crate::schedule::Schedule;
 use crate::speculation::Speculate;
-use crate::{AnswerLimits, Core, EngineError, Limits, Stats};
+use crate::{AnswerLimits, Core, EngineError, Limits, Stats, logits_rows};
 use device::{Device, embedded, expected};
 use guesses::{draft, how, predicted, sampling};
 use rand::rngs::StdRng;
@@ -26,6 +25,7 @@ mod device;
 mod disk;
 mod guesses;
 mod load_step;
+mod packing;
 mod sessions;
 mod time;
 
@@ -292,7 +292,7 @@ fn check_pages(mut core: Core, seed: u64) {
     assert_eq!(schedule.pool.n_free(), schedule.pool.len(), "seed {seed}: the tree keeps a page");
 }
 
-// proves S-10, S-11, A14, A15, A18, P-13: answers do not depend on company, order, sharing,
+// proves S-10, S-11, B-12, A14, A15, A18, P-13: answers do not depend on company, order, sharing,
 // preemption, coalescing or guesses; everybody is answered exactly once; nothing leaks; nobody
 // starves.
 #[test]

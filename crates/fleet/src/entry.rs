@@ -49,6 +49,8 @@ pub struct Entry {
     pub accesses: u64,
     /// Who asked since then.
     pub agents: BTreeSet<String>,
+    /// When its load began.
+    pub since: Duration,
     /// When it was used last.
     pub last_used: Duration,
     /// Requests since the start.
@@ -67,6 +69,7 @@ impl Entry {
             state: State::Out,
             accesses: 0,
             agents: BTreeSet::new(),
+            since: Duration::ZERO,
             last_used: Duration::ZERO,
             total: 0,
             is_guess: false,
@@ -115,6 +118,7 @@ impl Entry {
             accesses: self.accesses,
             agents: self.agents.len(),
             age: now.saturating_sub(self.last_used),
+            stay: now.saturating_sub(self.since),
             bytes: self.spec.bytes,
         }
     }

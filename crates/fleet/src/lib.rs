@@ -34,3 +34,4 @@ pub use entry::{KeepAlive, ModelId, Spec};
 pub use fleet::{Fleet, Watch};
 pub use known::{Facts, Known, Load, LoadError, Loaded, Running, SetupError};
 pub use manager::{Action, Event, Limits, Manager, Reason, Refusal, Ticket};
+pub use score::Eviction;

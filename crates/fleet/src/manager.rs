@@ -4,11 +4,13 @@
 //! to load, what to unload, whom to answer. What is held never grows beyond the budget: a model's
 //! bytes count from the moment that its load begins until its unload has ended; where the budget
 //! falls, models go until it is kept. Whoever waits is served
-//! in order of arrival, by model: nobody overtakes, so nobody starves. Who makes room is the lowest
+//! in order of arrival, by model: nobody overtakes, so nobody starves. Who makes room first is said
 //! by [`crate::score`]; pinned models never do, and what many use right now only for somebody who
 //! has waited a minute.
 
 mod counters;
+#[cfg(test)]
+mod policies;
 mod preload;
 #[cfg(test)]
 mod tests;
@@ -18,6 +20,7 @@ pub use counters::{Counters, Reason};
 use crate::entry::{Entry, KeepAlive, ModelId, Spec, State};
 use crate::predict::Predictor;
 use crate::pressure::Reading;
+use crate::score::Eviction;
 use crate::trial::Trial;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -34,6 +37,8 @@ pub struct Limits {
     pub models: usize,
     /// Requests that may wait for one of them.
     pub waiting: usize,
+    /// Who makes room first.
+    pub eviction: Eviction,
 }
 
 /// What happened.
@@ -283,7 +288,7 @@ impl Manager {
     fn load(&mut self, now: Duration, model: ModelId, actions: &mut Vec<Action>) {
         let entry = &mut self.entries[model.0];
         entry.state = State::Loading;
-        entry.last_used = now;
+        (entry.since, entry.last_used) = (now, now);
         actions.push(Action::Load(model, entry.spec.bytes));
     }
 
@@ -342,7 +347,7 @@ impl Manager {
         let leaving = self.entries.iter().enumerate().filter(|(_, e)| e.state == State::Leaving);
         let mut gone: Vec<ModelId> = leaving.map(|(i, _)| ModelId(i)).collect();
         let n_leaving = gone.len();
-        for victim in self.by_score(now, is_patient) {
+        for victim in self.by_worth(now, is_patient) {
             if !self.lacks(bytes, &gone) {
                 break;
             }
@@ -356,14 +361,15 @@ impl Manager {
     }
 
     /// Models that may be evicted, in the order in which they are.
-    fn by_score(&self, now: Duration, spares_hot: bool) -> Vec<ModelId> {
-        let may_go =
-            |entry: &Entry| entry.is_evictable() && !(spares_hot && entry.usage(now).is_hot());
+    fn by_worth(&self, now: Duration, spares_hot: bool) -> Vec<ModelId> {
+        let Limits { bytes, eviction, .. } = self.limits;
+        let is_spared = |entry: &Entry| spares_hot && eviction.spares(&entry.usage(now));
+        let may_go = |entry: &Entry| entry.is_evictable() && !is_spared(entry);
         let candidates = self.entries.iter().enumerate().filter(|(_, entry)| may_go(entry));
-        let score = |entry: &Entry| entry.usage(now).eviction_score(self.limits.bytes);
-        let mut scored: Vec<_> = candidates.map(|(i, entry)| (score(entry), ModelId(i))).collect();
-        scored.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        scored.into_iter().map(|(_, model)| model).collect()
+        let worth = |entry: &Entry| eviction.worth(&entry.usage(now), bytes);
+        let mut all: Vec<_> = candidates.map(|(i, entry)| (worth(entry), ModelId(i))).collect();
+        all.sort_by(|([a, b], i), ([c, d], j)| a.total_cmp(c).then(b.total_cmp(d)).then(i.cmp(j)));
+        all.into_iter().map(|(_, model)| model).collect()
     }
 
     fn unload(&mut self, model: ModelId, reason: Reason, actions: &mut Vec<Action>) {
@@ -410,7 +416,7 @@ impl Manager {
         spares_hot: bool,
         actions: &mut Vec<Action>,
     ) {
-        for victim in self.by_score(now, spares_hot) {
+        for victim in self.by_worth(now, spares_hot) {
             if self.staying() <= target {
                 return;
             }

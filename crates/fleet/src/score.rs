@@ -1,4 +1,4 @@
-//! The two scores of a model in memory, and how much it is wanted.
+//! The two scores of a model in memory, how much it is wanted, and who makes room first.
 //!
 //! In: how often, by how many and how long ago it was used, and its size. Out: numbers from 0 to 1.
 //! The formulas are system 001's (its model cache manager), to the letter: whoever moves over from
@@ -15,6 +15,8 @@ pub struct Usage {
     pub agents: usize,
     /// Time since the last use.
     pub age: Duration,
+    /// Time since it came into memory.
+    pub stay: Duration,
     /// Its bytes.
     pub bytes: u64,
 }
@@ -54,6 +56,57 @@ impl Usage {
     }
 }
 
+/// Who makes room first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Eviction {
+    /// The lowest [`Usage::eviction_score`]; what many use right now is passed over.
+    #[default]
+    Score,
+    /// The least recently used.
+    Lru,
+    /// The least frequently used since it came, of these the least recently.
+    Lfu,
+    /// The first that came.
+    Fifo,
+}
+
+impl Eviction {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Score, Self::Lru, Self::Lfu, Self::Fifo];
+
+    /// Its name in flags.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Score => "score",
+            Self::Lru => "lru",
+            Self::Lfu => "lfu",
+            Self::Fifo => "fifo",
+        }
+    }
+
+    /// The one of a name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|eviction| eviction.name() == name)
+    }
+
+    /// What a model is worth to keep, of a budget of so many bytes: the lowest goes first, by the
+    /// first number and then by the second.
+    pub fn worth(self, usage: &Usage, max_bytes: u64) -> [f64; 2] {
+        let (age, stay) = (usage.age.as_secs_f64(), usage.stay.as_secs_f64());
+        match self {
+            Self::Score => [usage.eviction_score(max_bytes), -age],
+            Self::Lru => [-age, -stay],
+            Self::Lfu => [usage.accesses as f64, -age],
+            Self::Fifo => [-stay, -age],
+        }
+    }
+
+    /// Whether a model is passed over for now.
+    pub fn spares(self, usage: &Usage) -> bool {
+        self == Self::Score && usage.is_hot()
+    }
+}
+
 /// How much a model is wanted, by all requests for it there were: `min(total/100 + .1 agents, 1)`.
 pub fn demand(total: u64, agents: usize) -> f64 {
     (total as f64 / 100.0 + 0.1 * agents as f64).min(1.0)
@@ -64,7 +117,8 @@ mod tests {
     use super::*;
 
     fn usage(accesses: u64, agents: usize, age_s: u64, mb: u64) -> Usage {
-        Usage { accesses, agents, age: Duration::from_secs(age_s), bytes: mb << 20 }
+        let age = Duration::from_secs(age_s);
+        Usage { accesses, agents, age, stay: age, bytes: mb << 20 }
     }
 
     // proves S-13: the scores are the formulas

@@ -194,6 +194,7 @@ pub fn has_room(held: u64, more: u64, limit: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::score::Eviction;
 
     fn spec() -> Spec {
         let keep_alive = KeepAlive::For(Duration::from_secs(300));
@@ -201,7 +202,7 @@ mod tests {
     }
 
     fn limits(bytes: u64, models: usize) -> Limits {
-        Limits { bytes, models, waiting: 9 }
+        Limits { bytes, models, waiting: 9, eviction: Eviction::Score }
     }
 
     #[test]

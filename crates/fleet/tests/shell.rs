@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use sterna_engine::{EngineError, Flushed, Reply, Request, RequestId, SessionError, Sink, Stats};
 use sterna_fleet::{
-    Facts, Fleet, Item, KeepAlive, Known, Limits, Load, LoadError, Loaded, Running, SetupError,
-    Watch,
+    Eviction, Facts, Fleet, Item, KeepAlive, Known, Limits, Load, LoadError, Loaded, Running,
+    SetupError, Watch,
 };
 use sterna_server::{Agent, Agents, Backend, Models, Served, Status, Unavailable, Waiting};
 
@@ -137,7 +137,8 @@ fn known(name: &str) -> Known {
 fn fleet(names: &[&str]) -> (Fleet, Arc<Stage>) {
     let stage = Arc::<Stage>::default();
     let known = names.iter().map(|name| known(name)).collect();
-    let limits = Limits { bytes: 100, models: usize::MAX, waiting: 1000 };
+    let limits =
+        Limits { bytes: 100, models: usize::MAX, waiting: 1000, eviction: Eviction::Score };
     let loader = Box::new(Loader(stage.clone()));
     (Fleet::new(known, loader, limits, Arc::default(), noon, Watch::default()).unwrap(), stage)
 }
@@ -146,7 +147,8 @@ fn fleet(names: &[&str]) -> (Fleet, Arc<Stage>) {
 /// the memory of a machine under `root`.
 fn watchful(n_models: usize, keep_alive: KeepAlive, root: &Path) -> Fleet {
     let models = (0..n_models).map(|i| Known { keep_alive, ..known(&format!("m{i}")) });
-    let limits = Limits { bytes: 600, models: usize::MAX, waiting: 1000 };
+    let limits =
+        Limits { bytes: 600, models: usize::MAX, waiting: 1000, eviction: Eviction::Score };
     let loader = Box::new(Loader(Arc::default()));
     let beat = Duration::from_millis(2);
     let watch = Watch { root: root.to_owned(), beat, beats_per_reading: 1 };
@@ -402,7 +404,8 @@ fn the_end_is_told_to_who_waits_and_to_the_engines() {
 fn models_and_agents_that_do_not_go_together_are_refused() {
     let anybody = |model: Option<&str>| Agent { model: model.map(Into::into), ..Agent::default() };
     let with = |models: Vec<Known>, agents: Vec<Agent>, anybody: Agent| {
-        let limits = Limits { bytes: 100, models: usize::MAX, waiting: 1000 };
+        let limits =
+            Limits { bytes: 100, models: usize::MAX, waiting: 1000, eviction: Eviction::Score };
         let loader = Box::new(Loader(Arc::default()));
         let agents = Arc::new(Agents::new(agents, anybody));
         Fleet::new(models, loader, limits, agents, noon, Watch::default()).err()

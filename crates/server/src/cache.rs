@@ -123,6 +123,7 @@ fn object_of(stats: &CacheStats, saved_bytes: Option<u64>) -> Value {
             "gain": stats.preload.1,
             "useful_bytes": stats.preload_useful_bytes,
             "wasted_bytes": stats.preload_wasted_bytes,
+            "precision": precision(stats),
         },
         "notes": NOTES,
     })
@@ -148,6 +149,12 @@ pub async fn set_limit(posted: Posted) -> Result<Json<Value>, ApiError> {
         ));
     }
     Ok(Json(with_warnings(json!({ "max_memory_mb": mb }), warnings)))
+}
+
+/// The part of what was loaded ahead that was asked for; `None` before either is known.
+fn precision(stats: &CacheStats) -> Option<f64> {
+    let known = stats.preload_useful_bytes + stats.preload_wasted_bytes;
+    (known > 0).then(|| stats.preload_useful_bytes as f64 / known as f64)
 }
 
 #[cfg(test)]

@@ -61,8 +61,7 @@ async fn admit(app: &App, mut request: Request) -> Result<(Request, Option<Lease
     let (parts, body) = request.into_parts();
     let whole = Request::from_parts(parts.clone(), body);
     let body = Bytes::from_request(whole, &()).await?;
-    let agent = parts.headers.get(AGENT_HEADER).and_then(|agent| agent.to_str().ok());
-    let lease = models::lease(app, parts.uri.path(), body.clone(), agent).await?;
+    let lease = models::lease(app, parts.uri.path(), body.clone(), &parts.headers).await?;
     Ok((Request::from_parts(parts, body.into()), lease))
 }
 

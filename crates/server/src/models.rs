@@ -5,6 +5,7 @@
 //! handlers behind it find the model in memory.
 
 use crate::access::Notes;
+use crate::agents::AGENT_HEADER;
 use crate::app::App;
 use crate::asked::{parameters, with_warnings};
 use crate::cache::CacheStats;
@@ -20,7 +21,7 @@ use crate::tables::LOAD;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -282,16 +283,21 @@ impl Wanted {
 /// none.
 ///
 /// # Errors
-/// When the model cannot be had.
+/// When the model cannot be had, or the body names an agent whose key the request has not.
 pub async fn lease(
     app: &App,
     path: &str,
     body: Bytes,
-    header_agent: Option<&str>,
+    headers: &HeaderMap,
 ) -> Result<Option<Lease>, ApiError> {
     let (is_long, at) = (body.len() >= LARGE_BODY, path.to_owned());
     let wanted = aside(is_long, move || Wanted::of(&at, &body)).await;
     let Some(wanted) = wanted else { return Ok(None) };
+    if let Some(agent) = &wanted.agent_id {
+        // Nothing is loaded for who may not ask in this name.
+        app.options.agents.policy(agent, headers)?;
+    }
+    let header_agent = headers.get(AGENT_HEADER).and_then(|agent| agent.to_str().ok());
     let agent = wanted.agent_id.as_deref().or(header_agent).unwrap_or_default();
     let Ok(mut name) = name_for(app, agent, wanted.model.as_deref()) else { return Ok(None) };
     if Dialect::of(path) == Dialect::Ollama {

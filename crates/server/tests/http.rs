@@ -313,6 +313,7 @@ async fn priorities_name_classes() {
     }
 }
 
+// proves P-21 (503)
 #[tokio::test]
 async fn what_the_engine_refuses_has_its_status() {
     let long = EngineError::ContextLength { prompt_tokens: 9, max_tokens: 99, context_len: 100 };

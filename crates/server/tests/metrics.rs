@@ -174,7 +174,7 @@ fn value(samples: &[Sample], name: &str, labels: &[(&str, &str)]) -> f64 {
     }
 }
 
-// proves B29
+// proves B29, P-21 (what is scraped can be read)
 #[tokio::test]
 async fn every_query_of_vllms_dashboards_finds_something() {
     let samples = scrape(0).await;

@@ -213,6 +213,7 @@ async fn an_agent_has_its_model_class_and_share() {
     assert!(message.contains("`here`, `org/away`"), "{message}");
 }
 
+// proves P-21 (401)
 #[tokio::test]
 async fn a_key_is_its_agent() {
     let key_sha256 = Some(Sha256::digest(b"secret-one").into());
@@ -240,6 +241,17 @@ async fn a_key_is_its_agent() {
     assert_eq!(agents, ["one", "one", "", "two"]);
 }
 
+#[tokio::test]
+async fn nothing_is_loaded_for_who_may_not_ask() {
+    let key_sha256 = Some(Sha256::digest(b"secret-one").into());
+    let (client, models) = client(vec![Agent { key_sha256, ..agent("one") }]);
+    let body = json!({ "prompt": "a", "model": "org/away", "agent_id": "one" });
+    let (status, error) = client.refused(COMPLETIONS, body).await;
+    assert_eq!((status, &error["code"]), (401, &json!("agent_key_required")), "{error}");
+    assert!(models.away.lock().unwrap()[0].1.is_empty(), "it was asked for");
+}
+
+// proves P-21 (429)
 #[tokio::test]
 async fn quotas_end_in_429_with_when_to_come_back() {
     let quotas = Quotas { requests_per_minute: Some(2), ..Quotas::default() };

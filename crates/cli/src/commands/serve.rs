@@ -21,7 +21,7 @@ use crate::compute::ComputeArgs;
 use crate::interrupt::Signals;
 use crate::show::{self, bad_input};
 use anyhow::Context;
-use clap::builder::TypedValueParser;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use disk::DiskArgs;
 use open::Loader;
 use sizes::{SizeArgs, Sizes};
@@ -30,7 +30,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use sterna_fleet::{Fleet, KeepAlive};
+use sterna_fleet::{Eviction, Fleet, KeepAlive};
 use sterna_measure::clock::RealClock;
 use sterna_measure::machine::Machine;
 use sterna_server::{Incoming, Keys, Listed, Models, Options, Status, Tls};
@@ -73,6 +73,11 @@ pub struct Args {
     /// Models in memory at once.
     #[arg(long, env = "STERNA_MODELS_MAX", value_name = "N", value_parser = at_least_one())]
     models_max: Option<usize>,
+    /// Which model makes room first: the one of the lowest score (of use, agents, age and size),
+    /// the least recently used, the least frequently used, or the first that came.
+    #[arg(long, env = "STERNA_MODELS_EVICT", default_value = "score", value_name = "POLICY",
+          value_parser = evictions())]
+    models_evict: Eviction,
     /// How long a model of --models-dir stays in memory that nobody uses: 5m, 0 for not at all, -1
     /// until its memory is needed [default: 5m].
     #[arg(long, env = "STERNA_KEEP_ALIVE", value_name = "TIME", allow_hyphen_values = true)]
@@ -162,6 +167,11 @@ pub struct Args {
 
 fn at_least_one() -> impl TypedValueParser<Value = usize> {
     clap::value_parser!(u32).range(1..=4096).map(|n| n as usize)
+}
+
+fn evictions() -> impl TypedValueParser<Value = Eviction> {
+    PossibleValuesParser::new(Eviction::ALL.map(Eviction::name))
+        .map(|name| Eviction::by_name(&name).expect("it is one of the names"))
 }
 
 /// Runs the command.
@@ -265,6 +275,7 @@ impl Args {
         // Embeddings are made of the states before the head.
         let mut compute = self.compute.clone();
         compute.hidden = true;
+        compute.logits_rows = Some(sterna_engine::logits_rows(sizes.max_running));
         let (disk, speculate) = (self.disk.clone(), self.speculate.clone());
         let (template, clock) = (self.template()?, RealClock::new());
         Ok(Loader { compute, sizes, disk, speculate, template, clock })

@@ -52,6 +52,7 @@ pub fn play(
         let batch = core.plan(now);
         if !batch.parts.is_empty() {
             let logits = device.run(core, &batch);
+            core.pool(&batch, &device.hidden);
             let took = cost(&batch);
             now += took;
             said.extend(core.complete(now, took, &batch, &logits));
@@ -174,7 +175,7 @@ fn a_draft_models_time_is_part_of_the_forecast() {
     assert!(!refused(Duration::ZERO) && refused(Duration::from_millis(100)));
 }
 
-// proves A19
+// proves A19, P-21 (a cached reply is equal), T-13
 #[test]
 fn an_answer_that_is_kept_is_told_without_computing() {
     let mut rng = StdRng::seed_from_u64(13);
@@ -191,7 +192,7 @@ fn an_answer_that_is_kept_is_told_without_computing() {
         (at(20), request.clone()),
     ];
     let batches = |core: &Core| core.stats().batches;
-    let mut seen = Vec::new();
+    let (mut seen, mut texts) = (Vec::new(), Vec::new());
     for (at, request) in asked {
         let said = core.submit(at, RequestId(seen.len() as u64), request);
         let told = said.iter().filter(|(_, output)| matches!(output, Output::Token { .. }));
@@ -200,12 +201,17 @@ fn an_answer_that_is_kept_is_told_without_computing() {
             _ => None,
         });
         seen.push((told.count(), age));
+        let mut outputs: Vec<_> = said.into_iter().map(|(_, output)| output).collect();
         while !core.is_idle() {
             let batch = core.plan(at);
             let logits = device.run(&core, &batch);
-            core.complete(at, Duration::ZERO, &batch, &logits);
+            let said = core.complete(at, Duration::ZERO, &batch, &logits);
+            outputs.extend(said.into_iter().map(|(_, output)| output));
         }
+        outputs.retain(|output| matches!(output, Output::Token { .. }));
+        texts.push(outputs);
     }
+    assert!(texts.iter().all(|told| told.len() == 8 && told == &texts[0]), "{texts:?}");
     assert_eq!(seen, [(0, None), (8, Some(at(5))), (0, None), (0, None)]);
     let stats = core.stats().answers;
     assert_eq!((stats.hits, stats.misses, stats.entries), (1, 2, 1));
@@ -217,16 +223,31 @@ fn an_answer_that_is_kept_is_told_without_computing() {
     assert_eq!(core.stats().pages_used, 0);
 }
 
+// proves T-13
 #[test]
-fn a_kept_embedding_has_no_first_token_to_wait_for() {
+fn a_kept_embedding_is_the_same_and_has_no_first_token_to_wait_for() {
     let mut rng = StdRng::seed_from_u64(17);
     let answers = AnswerLimits { bytes: 1 << 20, ttl: Duration::from_secs(10) };
     let limits = Limits { answers, ..roomy() };
     let (mut core, mut device) = (Core::new(limits, tokenizer()), Device::new(limits.n_pages));
-    let read = plain(tokens(&mut rng, 40), 0, "a", Class::Default);
+    let prompt = plain(tokens(&mut rng, 40), 0, "a", Class::Default);
+    let read = Request { embed: Some(Pooling::Mean), ..prompt };
+    let mut embeddings = Vec::new();
     for _ in 0..2 {
-        replay(&mut core, &mut device, vec![(Duration::ZERO, read.clone())]);
+        play(
+            &mut core,
+            &mut device,
+            vec![(Duration::ZERO, read.clone())],
+            cost,
+            |_, (_, output)| {
+                if let Output::Finished(end) = output {
+                    embeddings.push(end.embedding.expect("one was asked for"));
+                }
+            },
+        );
     }
+    assert!(embeddings.len() == 2 && embeddings[0] == embeddings[1], "{embeddings:?}");
+    assert_eq!(Some(&embeddings[0]), embedded(&read).as_ref());
     let counted = core.stats();
     assert_eq!((counted.answers.hits, counted.ttft.count(), counted.e2e.count()), (1, 0, 2));
 }

@@ -12,7 +12,7 @@ fn spec(name: &str, bytes: u64) -> Spec {
 }
 
 fn limits(bytes: u64) -> Limits {
-    Limits { bytes, models: usize::MAX, waiting: 1000 }
+    Limits { bytes, models: usize::MAX, waiting: 1000, eviction: Eviction::Score }
 }
 
 fn ask(ticket: Ticket, model: usize, agent: &str) -> Event {
@@ -204,7 +204,8 @@ impl Schedule {
         let specs: Vec<Spec> = specs.collect();
         let models = if rng.random_bool(0.3) { rng.random_range(1..4) } else { usize::MAX };
         let waiting = rng.random_range(1..20);
-        let limits = Limits { bytes: rng.random_range(40..120), models, waiting };
+        let eviction = Eviction::ALL[(seed as usize % 6).saturating_sub(2)];
+        let limits = Limits { bytes: rng.random_range(40..120), models, waiting, eviction };
         let (due, open, answered) = Default::default();
         let manager = Manager::new(specs, limits);
         Self { rng, manager, now: Duration::from_secs(1_000_000), due, open, answered }
@@ -276,6 +277,9 @@ impl Schedule {
         gone: &[(ModelId, Reason)],
         reason: Reason,
     ) {
+        if self.manager.limits().eviction != Eviction::Score {
+            return;
+        }
         let victims = gone.iter().filter(|(_, why)| *why == reason);
         let of_victims: Vec<f64> =
             victims.filter_map(|(victim, _)| scores.get(victim).copied()).collect();
@@ -436,7 +440,7 @@ fn worker(_: usize) -> String {
     "worker".into()
 }
 
-// proves B28: loading ahead beats a plain LRU by its interval, or turns itself off
+// proves B28, P-14 (the prefetch): loading ahead beats a plain LRU by its interval, or turns itself off
 #[test]
 fn loading_ahead_pays_or_turns_itself_off() {
     let mut manager = of_models_that_leave();
@@ -448,6 +452,8 @@ fn loading_ahead_pays_or_turns_itself_off() {
     assert!(counters.hits > 350, "{} hits", counters.hits);
     assert!(counters.useful_bytes >= 10 * 350, "{} useful bytes", counters.useful_bytes);
     assert!(counters.wasted_bytes <= 40, "{} wasted bytes", counters.wasted_bytes);
+    let (useful, wasted) = (counters.useful_bytes as f64, counters.wasted_bytes as f64);
+    println!("precision of loading ahead: {:.3}", useful / (useful + wasted));
     // The same agent goes on without a plan: what it did before foretells nothing, which is seen,
     // counted, and stopped.
     replay(&mut manager, 480, &at_random(300), &worker);

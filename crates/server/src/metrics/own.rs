@@ -1,6 +1,8 @@
 //! Metrics of ours, and those of a process that Prometheus' own clients have.
 
-use super::{Family, Labels, Of, Seen, counter, family, gauge, labelled, pages_in_use, spread};
+use super::{
+    Family, Labels, Of, Seen, counter, family, gauge, labelled, only, pages_in_use, spread,
+};
 use crate::app::App;
 use crate::cache::{CacheStats, LOAD_BOUNDS};
 use crate::models::Status;

@@ -67,7 +67,8 @@ fn limits(args: &Args) -> anyhow::Result<Limits> {
         None => u64::MAX,
     };
     let models = args.models_max.unwrap_or(usize::MAX);
-    Ok(Limits { bytes, models, waiting: args.sizes.max_queue.max(1) })
+    let (waiting, eviction) = (args.sizes.max_queue.max(1), args.models_evict);
+    Ok(Limits { bytes, models, waiting, eviction })
 }
 
 /// The models that are named: pinned where all of them fit.

@@ -23,7 +23,8 @@ pub struct SizeArgs {
     #[arg(long, visible_alias = "cache-ram", value_name = "SIZE")]
     kv_size: Option<String>,
     /// How long a step may take while somebody waits for the next token: longer prompts are read in
-    /// smaller parts then. 0s sets no target.
+    /// smaller parts then, and no more sequences are begun than steps are in time with. 0s sets no
+    /// target.
     #[arg(long, default_value = "0.5s", value_name = "TIME")]
     itl_target: String,
     /// Memory for answers of each model that would be the same again: of requests at temperature 0
