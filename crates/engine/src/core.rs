@@ -54,7 +54,7 @@ pub struct Limits {
     pub max_queue: usize,
     /// Tokens are below it.
     pub vocabulary: usize,
-    /// What a batch should take at most that generates and reads prompts.
+    /// What a batch should take at most that generates tokens.
     pub itl_target: Option<Duration>,
     /// What the response cache keeps.
     pub answers: AnswerLimits,

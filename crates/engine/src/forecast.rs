@@ -30,7 +30,11 @@ const STEP_DECAY: f64 = 0.9;
 const MARGIN: f64 = 1.1;
 
 /// The seconds of a batch: `[1, prompt rows, decode rows] . coefficients`.
-type Coefficients = [f64; 3];
+pub type Coefficients = [f64; 3];
+
+/// A batch that took longer than this many times what was expected counts as if it had taken so
+/// much: something else held it up. Where all do, it is soon expected.
+const MOST_SURPRISE: f64 = 3.0;
 
 /// The forecast.
 #[derive(Clone, Debug, Default)]
@@ -62,33 +66,39 @@ impl Forecast {
         self.error
     }
 
+    /// What a batch takes by now, each row of a prompt in it, and each token being generated;
+    /// `None` until enough was seen.
+    pub fn coefficients(&self) -> Option<Coefficients> {
+        (self.n_batches >= LEAST_BATCHES).then(|| self.fit())
+    }
+
     /// Learns from what a batch had and took.
     fn learn(&mut self, prompt_rows: usize, decode_rows: usize, took: Duration) {
         let had = [1.0, prompt_rows as f64, decode_rows as f64];
-        self.error = (self.n_batches >= LEAST_BATCHES && !took.is_zero()).then(|| {
-            let expected: f64 = had.iter().zip(self.fit()).map(|(n, each)| n * each).sum();
-            (expected / took.as_secs_f64() - 1.0).abs()
+        let took = took.as_secs_f64();
+        let expected = self.coefficients().map(|fit| {
+            let seconds = had.iter().zip(fit).map(|(n, each)| n * each);
+            seconds.sum::<f64>()
         });
+        self.error = expected.filter(|_| took > 0.0).map(|seconds| (seconds / took - 1.0).abs());
+        let most = expected.filter(|&seconds| seconds > 0.0).map(|s| MOST_SURPRISE * s);
+        let took = took.min(most.unwrap_or(f64::INFINITY));
         for (i, row) in self.moments.iter_mut().enumerate() {
             for (j, moment) in row.iter_mut().enumerate() {
                 *moment = *moment * DECAY + had[i] * had[j];
             }
-            self.sums[i] = self.sums[i] * DECAY + had[i] * took.as_secs_f64();
+            self.sums[i] = self.sums[i] * DECAY + had[i] * took;
         }
         self.n_batches = self.n_batches.saturating_add(1);
         if decode_rows > 0 {
-            let new = took.as_secs_f64();
-            self.step_seconds = self.step_seconds * STEP_DECAY + new * (1.0 - STEP_DECAY);
+            self.step_seconds = self.step_seconds * STEP_DECAY + took * (1.0 - STEP_DECAY);
         }
     }
 
     /// The time from now until a request is answered which has `own` left, where at most
     /// `max_running` are computed at once; `None` until enough was seen.
     pub fn answered_in(&self, ahead: Load, own: Load, max_running: usize) -> Option<Duration> {
-        if self.n_batches < LEAST_BATCHES {
-            return None;
-        }
-        let fit = self.fit();
+        let fit = self.coefficients()?;
         let step = |n: usize| fit[0] + fit[2] * n as f64;
         let prompts = fit[1] * (ahead.prompt_rows + own.prompt_rows) as f64;
         // Who comes when all places are taken waits until so many others have ended.
@@ -190,5 +200,12 @@ mod tests {
         assert!((seconds / MARGIN - 0.4).abs() < 0.01, "{seconds}");
         forecast.learn(0, 4, Duration::from_millis(80));
         assert!((forecast.error().unwrap() - 0.5).abs() < 1e-3, "half of it was expected");
+        // A page of the disk, or a long pause of the machine, is not what steps take.
+        forecast.learn(0, 4, Duration::from_secs(60));
+        let seconds = forecast.answered_in(beside, own, 4).unwrap().as_secs_f64();
+        assert!(seconds / MARGIN < 0.6, "{seconds}");
+        // What they all take is.
+        (0..100).for_each(|_| forecast.learn(0, 4, Duration::from_secs(1)));
+        assert!(forecast.error().unwrap() < 0.2, "{:?}", forecast.error());
     }
 }

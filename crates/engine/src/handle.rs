@@ -54,6 +54,8 @@ impl Shared {
             stats: Mutex::new(Stats {
                 pages: limits.n_pages,
                 max_running: limits.max_running,
+                paced_running: limits.max_running.min(limits.max_rows),
+                paced_rows: limits.max_rows,
                 ..Stats::default()
             }),
             next_id: AtomicU64::new(0),

@@ -1,18 +1,22 @@
 //! How large batches may be while somebody waits for the next token: rows of prompts beside tokens
 //! being generated, and sequences that generate at once.
 //!
-//! A bounded controller on the measured time of steps: up a little after a step that was in time,
-//! down after one that was not by as much as it was late, but never below half at once. It aims
-//! below the target, so that what goes up a little is still in time.
+//! A bounded controller: what steps took is fitted (`forecast.rs`), and both limits go towards
+//! where the fit has a step take most of the target, a little up at a time, and down by half at
+//! most. What the limits cannot change is no reason to lower them: where a step is late with a
+//! single sequence, fewer of them would only be slower.
 
-use crate::batch::Batch;
+use crate::forecast::Coefficients;
 use std::time::Duration;
 
 /// Rows of prompts beside decoding, at least: below this, prompts would starve.
 const LEAST_ROWS: usize = 32;
 
-/// What is aimed at, of the target.
-const AIM: f64 = 0.85;
+/// Sequences that generate, at least: fewer cost much of a machine's throughput.
+const LEAST_PLACES: usize = 8;
+
+/// What is aimed at, of the target: half of all steps take longer than is expected of them.
+const AIM: f64 = 0.9;
 
 /// A limit grows by this part of itself.
 const GROWTH: usize = 16;
@@ -20,7 +24,8 @@ const GROWTH: usize = 16;
 /// The controller.
 #[derive(Clone, Debug)]
 pub struct Pacing {
-    aim: Option<Duration>,
+    /// Seconds that a step should take.
+    aim: Option<f64>,
     rows: Limit,
     places: Limit,
 }
@@ -37,10 +42,11 @@ impl Pacing {
     /// Steps that should take `target`, of at most `most_rows` rows and `most_places` sequences;
     /// without a target, all may be full.
     pub fn new(target: Option<Duration>, most_rows: usize, most_places: usize) -> Self {
+        let limit = |least: usize, most| Limit { now: most, least: least.min(most), most };
         Self {
-            aim: target.map(|target| target.mul_f64(AIM)),
-            rows: Limit { now: most_rows, least: LEAST_ROWS.min(most_rows), most: most_rows },
-            places: Limit { now: most_places, least: 1, most: most_places },
+            aim: target.map(|target| target.as_secs_f64() * AIM),
+            rows: limit(LEAST_ROWS, most_rows),
+            places: limit(LEAST_PLACES, most_places),
         }
     }
 
@@ -49,102 +55,69 @@ impl Pacing {
         self.rows.now
     }
 
-    /// Sequences that may be in work at once. Those that are stay when it goes down.
+    /// Sequences that may generate at once. Those that do stay when it goes down.
     pub fn places(&self) -> usize {
         self.places.now
     }
 
-    /// Learns what a batch took.
-    pub fn learn(&mut self, batch: &Batch, took: Duration) {
-        let Some(aim) = self.aim else { return };
-        let share = aim.as_secs_f64() / took.as_secs_f64().max(f64::MIN_POSITIVE);
-        let n_decoding = batch.parts.iter().filter(|part| part.is_decode).count();
-        if n_decoding == 0 {
-            // Nobody waits for the next token.
-        } else if n_decoding < batch.parts.len() {
-            let is_least = self.rows.now == self.rows.least;
-            self.rows.learn(share, self.rows.now);
-            if is_least && share < 1.0 {
-                // Prompts can have no less: it is those who generate.
-                self.places.learn(share, n_decoding);
-            }
-        } else {
-            self.places.learn(share, n_decoding);
-        }
+    /// Follows what steps take by now, after one that had `n_decoding` tokens of sequences that
+    /// generate.
+    pub fn follow(&mut self, [fixed, each_row, each_token]: Coefficients, n_decoding: usize) {
+        let Some(aim) = self.aim.filter(|_| n_decoding > 0) else { return };
+        let fitting = |seconds: f64, each: f64| (seconds.max(0.0) / each) as usize;
+        self.rows.go_to(fitting(aim - fixed - each_token * n_decoding as f64, each_row));
+        let is_of_use = fixed + each_token < aim;
+        self.places.go_to(if is_of_use { fitting(aim - fixed, each_token) } else { usize::MAX });
     }
 }
 
 impl Limit {
-    /// Learns that of the time aimed at a step with `n` of them took `1 / share`.
-    fn learn(&mut self, share: f64, n: usize) {
-        if share < 1.0 {
-            let less = (n as f64 * share.max(0.5)) as usize;
-            self.now = self.now.min(less).max(self.least);
-        } else if n >= self.now {
-            self.now = (self.now + (self.now / GROWTH).max(1)).min(self.most);
-        }
+    fn go_to(&mut self, wanted: usize) {
+        let up = self.now + (self.now / GROWTH).max(1);
+        self.now = wanted.clamp(self.now / 2, up).clamp(self.least, self.most);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::Part;
-    use sterna_runtime::Logits;
 
-    const TARGET: Duration = Duration::from_millis(100);
-
-    fn batch(n_decoding: usize, n_rows: usize) -> Batch {
-        let part = |key, n_tokens, is_decode| Part {
-            key,
-            n_tokens,
-            n_drafted: 0,
-            logits: Logits::Last,
-            is_decode,
-        };
-        let decoding = (0..n_decoding as u64).map(|key| part(key, 1, true));
-        let prompts = (n_rows > 0).then(|| part(1_000, n_rows, false));
-        Batch { copies: Vec::new(), parts: decoding.chain(prompts).collect() }
+    fn pacing(target: Option<u64>) -> Pacing {
+        Pacing::new(target.map(Duration::from_millis), 512, 64)
     }
 
-    // proves S-12, P-16 (in part: the action is bounded and settles at the target)
-    #[test]
-    fn rows_of_prompts_follow_the_time_and_stay_within_bounds() {
-        let mut pacing = Pacing::new(Some(TARGET), 512, 64);
-        // A machine that takes 10 ms and 1 ms per row settles below 85 rows.
-        for n in 0..200 {
-            let took = Duration::from_millis(10 + pacing.rows() as u64);
-            pacing.learn(&batch(1, pacing.rows()), took);
-            assert!(n < 20 || (65..=85).contains(&pacing.rows()), "{}", pacing.rows());
-        }
-        (0..4).for_each(|_| pacing.learn(&batch(9, 100), Duration::from_secs(5)));
-        assert_eq!((pacing.rows(), pacing.places()), (LEAST_ROWS, 4));
-        (0..100).for_each(|_| pacing.learn(&batch(9, 100), Duration::ZERO));
-        assert_eq!((pacing.rows(), pacing.places()), (512, 4), "prompts say nothing of places");
-        let mut free = Pacing::new(None, 512, 64);
-        free.learn(&batch(64, 0), Duration::from_secs(9));
-        free.learn(&batch(64, 9), Duration::from_secs(9));
-        assert_eq!((free.rows(), free.places()), (512, 64));
+    /// After so many steps that took what these coefficients say.
+    fn after(n: usize, pacing: &mut Pacing, fit: Coefficients) -> (usize, usize) {
+        (0..n).for_each(|_| pacing.follow(fit, 4));
+        (pacing.rows(), pacing.places())
     }
 
-    // proves S-12, P-16 (in part: the same of the batch's size)
+    // proves S-12, P-16 (in part: the action is bounded)
     #[test]
-    fn places_follow_the_time_of_generating_alone() {
-        let mut pacing = Pacing::new(Some(TARGET), 512, 64);
-        // Prompts alone are nobody's time between tokens, and a small batch says nothing of more.
-        pacing.learn(&batch(0, 512), Duration::from_secs(9));
-        pacing.learn(&batch(8, 0), Duration::ZERO);
-        assert_eq!((pacing.rows(), pacing.places()), (512, 64));
-        // A machine that takes 20 ms and 4 ms per sequence settles near 16.
-        for n in 0..200 {
-            let running = pacing.places();
-            let took = Duration::from_millis(20 + 4 * running as u64);
-            pacing.learn(&batch(running, 0), took);
-            assert!(n < 20 || (14..=17).contains(&pacing.places()), "{}", pacing.places());
-        }
-        (0..100).for_each(|_| pacing.learn(&batch(9, 0), Duration::from_secs(5)));
-        assert_eq!(pacing.places(), 4, "as few as took too long, halved at most");
-        (0..100).for_each(|_| pacing.learn(&batch(64, 0), Duration::ZERO));
-        assert_eq!(pacing.places(), 64);
+    fn limits_go_where_steps_take_most_of_the_target_by_bounded_steps() {
+        let mut pacing = pacing(Some(100));
+        // 90 ms: 10 are fixed, 4 tokens take 16; of the rest 0.5 go to each row, or 4 to each
+        // token.
+        let machine = [0.010, 0.0005, 0.004];
+        assert_eq!(after(1, &mut pacing, machine), (256, 32));
+        assert_eq!(after(20, &mut pacing, machine), (128, 20));
+        // Twice as fast: up by a sixteenth.
+        let fast = machine.map(|seconds| seconds / 2.0);
+        assert_eq!(after(1, &mut pacing, fast), (136, 21));
+        assert_eq!(after(99, &mut pacing, fast), (308, 42));
+        assert_eq!(after(99, &mut pacing, [0.0; 3]), (512, 64));
+        assert_eq!(after(99, &mut pacing, [0.010, 1.0, 0.080]), (LEAST_ROWS, LEAST_PLACES));
+    }
+
+    #[test]
+    fn what_cannot_be_helped_changes_no_places() {
+        let mut late = pacing(Some(100));
+        // Alone a sequence takes longer; prompts must go on all the same.
+        assert_eq!(after(99, &mut late, [0.100, 0.001, 0.001]), (LEAST_ROWS, 64));
+        // Steps that generate nothing are nobody's time between tokens.
+        let mut reading = pacing(Some(100));
+        (0..99).for_each(|_| reading.follow([9.0; 3], 0));
+        assert_eq!((reading.rows(), reading.places()), (512, 64));
+        assert_eq!(after(99, &mut pacing(None), [9.0; 3]), (512, 64));
     }
 }

@@ -74,6 +74,8 @@ pub struct Spent {
     pub no_pages: Duration,
     /// Anything, while whoever was next found no place among those in work.
     pub no_places: Duration,
+    /// Anything, while one more to generate would have made steps too long.
+    pub no_pace: Duration,
 }
 
 /// All requests and what they took.
@@ -190,6 +192,7 @@ impl<'c> Rehearsal<'c> {
         match self.core.schedule().short {
             Some(Short::Pages) => spent.no_pages += took,
             Some(Short::Places) => spent.no_places += took,
+            Some(Short::Pace) => spent.no_pace += took,
             None => {}
         }
         let pool = &self.core.schedule().pool;
@@ -260,10 +263,10 @@ impl Play {
         let queued = answer.as_ref().map_or(0.0, |finished| finished.queue_seconds);
         let started = (sent + Duration::from_secs_f64(queued)).min(first);
         // Pages can be missing in work too, places only before it.
-        let before_first =
-            Spent { no_places: self.spent(sent, started).no_places, ..self.spent(sent, first) };
-        let after_first =
-            Spent { no_pages: Duration::ZERO, no_places: Duration::ZERO, ..self.spent(first, now) };
+        let Spent { no_places, no_pace, .. } = self.spent(sent, started);
+        let before_first = Spent { no_places, no_pace, ..self.spent(sent, first) };
+        let Spent { prompts, generation, .. } = self.spent(first, now);
+        let after_first = Spent { prompts, generation, ..Spent::default() };
         self.over[lane].push(Played {
             sent: sent - self.start,
             tokens,
@@ -290,6 +293,7 @@ impl Play {
             generation: to.generation - from.generation,
             no_pages: to.no_pages - from.no_pages,
             no_places: to.no_places - from.no_places,
+            no_pace: to.no_pace - from.no_pace,
         }
     }
 }

@@ -4,7 +4,8 @@ use crate::batch::Batch;
 use crate::pages::PagePool;
 use crate::prefix::Match;
 use crate::schedule::Schedule;
-use crate::turn::{Place, Turn, place};
+use crate::sequence::Sequence;
+use crate::turn::{Place, Short, Turn, place};
 use std::time::Duration;
 use sterna_runtime::settings::PAGE_LEN;
 
@@ -61,10 +62,22 @@ impl Schedule {
         self.n_preempted += 1;
     }
 
-    /// Whether one more may run, or somebody less urgent can give way.
-    pub(crate) fn has_place(&self, turn: &Turn, now: Duration) -> bool {
-        self.running.len() < self.pacing.places()
-            || self.running.iter().any(|s| turn.is_before(place(s, now)))
+    /// What somebody who waits lacks to run, and nobody less urgent can give way for.
+    pub(crate) fn lacks_place(&self, at: usize, turn: &Turn, now: Duration) -> Option<Short> {
+        let gives_way = |s: &Sequence| turn.is_before(place(s, now));
+        let is_paced = self.queue[at].generates() && self.n_generating() >= self.pacing.places();
+        if self.running.len() >= self.limits.max_running && !self.running.iter().any(gives_way) {
+            Some(Short::Places)
+        } else if is_paced && !self.running.iter().any(|s| s.generates() && gives_way(s)) {
+            Some(Short::Pace)
+        } else {
+            None
+        }
+    }
+
+    /// Those in work that others' next tokens wait for.
+    fn n_generating(&self) -> usize {
+        self.running.iter().filter(|s| s.generates()).count()
     }
 
     /// Makes a place among the running for one that waits, with pages for all of its tokens; less
@@ -74,29 +87,38 @@ impl Schedule {
         let n_shared = found.pages.iter().filter(|&&page| self.pool.is_cached(page)).count();
         let whole = (self.queue[at].tokens.len() + 1).div_ceil(PAGE_LEN).min(self.pool.len());
         let wanted = whole - found.pages.len().min(whole);
-        let mut victims: Vec<(Place, usize)> = self
+        let generates = self.queue[at].generates();
+        let mut victims: Vec<(Place, usize, bool)> = self
             .running
             .iter()
-            .map(|s| (place(s, now), s.pages.len()))
-            .filter(|&(other, _)| turn.is_before(other))
+            .map(|s| (place(s, now), s.pages.len(), s.generates()))
+            .filter(|&(other, ..)| turn.is_before(other))
             .collect();
         victims.sort_unstable();
-        // Where more are in work than should be, one gives way to one.
-        let most = self.pacing.places().max(self.running.len());
-        // Each that runs may need one more page at any time.
-        let fits = |n_running: usize, n_free: usize| {
-            n_running < most && (n_running == 0 || wanted + n_running <= n_free)
-        };
         let mut n_running = self.running.len();
+        let mut n_generating = self.n_generating();
+        // Where more generate than should, one gives way to one.
+        let most = self.pacing.places().max(n_generating);
         let mut n_free = self.pool.n_free() + self.pool.n_cached() - n_shared;
         if wanted + n_running > n_free {
             n_free += self.sessions.n_droppable(&self.pool, &found.pages);
         }
         let mut chosen = Vec::new();
-        while !fits(n_running, n_free) {
-            let Some(((_, key), n_pages)) = victims.pop() else { return false };
+        loop {
+            // Each that runs may need one more page at any time.
+            let has_pages = n_running == 0 || wanted + n_running <= n_free;
+            let has_place = n_running < self.limits.max_running;
+            if has_pages && has_place && (!generates || n_generating < most) {
+                break;
+            }
+            // Who generates nothing does not hold up the pace.
+            let helps =
+                |&(_, _, generates): &(Place, usize, bool)| generates || !has_pages || !has_place;
+            let Some(last) = victims.iter().rposition(helps) else { return false };
+            let ((_, key), n_pages, generates) = victims.remove(last);
             chosen.push(key);
             (n_running, n_free) = (n_running - 1, n_free + n_pages);
+            n_generating -= usize::from(generates);
         }
         for key in chosen {
             self.preempt(key);

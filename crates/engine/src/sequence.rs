@@ -180,6 +180,11 @@ impl Sequence {
         self.request.prompt_logprobs.is_some() && self.n_new() == 0
     }
 
+    /// Whether its answer has tokens that follow one another.
+    pub fn generates(&self) -> bool {
+        self.request.max_tokens > 1
+    }
+
     /// Tokens that may be guessed beside the next one: what is beyond its limit is of no use.
     pub fn n_guessable(&self) -> usize {
         let left = self.request.max_tokens.saturating_sub(self.n_new());

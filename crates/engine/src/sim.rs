@@ -66,7 +66,8 @@ impl Scenario {
             max_running: rng.random_range(1..9),
             max_queue: 1000,
             vocabulary: VOCABULARY,
-            itl_target: rng.random_bool(0.5).then_some(Duration::from_millis(10)),
+            itl_target: [None, Some(10), Some(50), Some(10_000)][rng.random_range(0..4)]
+                .map(Duration::from_millis),
             answers: AnswerLimits {
                 bytes: rng.random_range(0..2) << 14,
                 ttl: Duration::from_secs(rng.random_range(1..60)),

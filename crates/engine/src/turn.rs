@@ -11,6 +11,8 @@ use std::time::Duration;
 pub enum Short {
     /// As many are in work as may be.
     Places,
+    /// As many generate as steps are in time with.
+    Pace,
     /// There are no pages for the next tokens.
     Pages,
 }

@@ -181,8 +181,8 @@ mod tests {
             misses: 1,
             evictions: vec![("room", 2), ("idle", 1)],
             load_seconds,
-            preload_useful_bytes: 5,
-            preload_wasted_bytes: 9,
+            preload_useful_bytes: 6,
+            preload_wasted_bytes: 2,
             preload: (true, Some([0.125, 0.5])),
             models: vec![model],
             agent_models: BTreeMap::from([("x".to_owned(), 2)]),
@@ -206,6 +206,16 @@ mod tests {
             ("average_load_time_ms", json!(375.0)),
             ("peak_memory_mb", json!(6.0)),
             ("agent_model_count", json!({ "x": 2 })),
+            (
+                "preload",
+                json!({
+                    "is_on": true,
+                    "gain": [0.125, 0.5],
+                    "useful_bytes": 6,
+                    "wasted_bytes": 2,
+                    "precision": 0.75,
+                }),
+            ),
         ] {
             assert_eq!(shown[key], value, "{key}");
         }

@@ -265,6 +265,8 @@ pub fn keep(app: &App, model: &Model, value: &Value) -> Result<Option<String>, A
 struct Wanted {
     model: Option<String>,
     agent_id: Option<String>,
+    /// Where Anthropic's clients say who asks.
+    metadata: Option<Value>,
     keep_alive: Option<Value>,
 }
 
@@ -275,6 +277,13 @@ impl Wanted {
         let time = wanted.keep_alive.as_ref().and_then(|time| KeepAlive::of_json(time).ok());
         let lets_go = time.is_some_and(KeepAlive::is_zero) && ollama::asks_nothing(path, body);
         (!lets_go).then_some(wanted)
+    }
+
+    /// Who the body says asks.
+    fn agents(&self, dialect: Dialect) -> impl Iterator<Item = &str> {
+        let metadata = self.metadata.as_ref().filter(|_| dialect == Dialect::Anthropic);
+        let user = metadata.and_then(|metadata| metadata["user_id"].as_str());
+        self.agent_id.as_deref().into_iter().chain(user)
     }
 }
 
@@ -293,8 +302,8 @@ pub async fn lease(
     let (is_long, at) = (body.len() >= LARGE_BODY, path.to_owned());
     let wanted = aside(is_long, move || Wanted::of(&at, &body)).await;
     let Some(wanted) = wanted else { return Ok(None) };
-    if let Some(agent) = &wanted.agent_id {
-        // Nothing is loaded for who may not ask in this name.
+    // Nothing is loaded for who may not ask in this name.
+    for agent in wanted.agents(Dialect::of(path)) {
         app.options.agents.policy(agent, headers)?;
     }
     let header_agent = headers.get(AGENT_HEADER).and_then(|agent| agent.to_str().ok());

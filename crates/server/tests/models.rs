@@ -248,6 +248,13 @@ async fn nothing_is_loaded_for_who_may_not_ask() {
     let body = json!({ "prompt": "a", "model": "org/away", "agent_id": "one" });
     let (status, error) = client.refused(COMPLETIONS, body).await;
     assert_eq!((status, &error["code"]), (401, &json!("agent_key_required")), "{error}");
+    let body = json!({
+        "model": "org/away",
+        "max_tokens": 1,
+        "messages": [{ "role": "user", "content": "a" }],
+        "metadata": { "user_id": "one" },
+    });
+    assert_eq!(client.post_with("/v1/messages", &[], body).await.0, StatusCode::UNAUTHORIZED);
     assert!(models.away.lock().unwrap()[0].1.is_empty(), "it was asked for");
 }
 

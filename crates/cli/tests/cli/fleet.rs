@@ -270,7 +270,13 @@ fn a_model_that_nobody_uses_goes_and_comes_back() {
     }
     let stats = json_of(&server, "/v1/cache/stats");
     assert_eq!((&stats["evictions"]["idle"], &stats["memory_used_mb"]), (&json!(1), &json!(0.0)));
-    let preload = json!({ "is_on": false, "gain": null, "useful_bytes": 0, "wasted_bytes": 0 });
+    let preload = json!({
+        "is_on": false,
+        "gain": null,
+        "useful_bytes": 0,
+        "wasted_bytes": 0,
+        "precision": null,
+    });
     assert_eq!(stats["preload"], preload, "nothing is loaded on a hope");
     assert_eq!(said(&server, SMALL), text);
     assert!(server.terminate().success(), "SIGTERM is a regular end");

@@ -24,7 +24,6 @@ impl Core {
         self.counters.rows += batch.n_rows() as u64;
         self.counters.sequences += batch.parts.len() as u64;
         self.counters.batch_rows.add(batch.n_rows() as f64);
-        self.schedule.pacing.learn(batch, took);
         if let Some(disk) = &mut self.schedule.disk {
             disk.rates.learn_rows(batch.n_rows(), took);
         }
@@ -44,6 +43,10 @@ impl Core {
         self.forecast.learn_batch(batch, n_new as usize, took);
         if let Some(error) = self.forecast.error() {
             self.counters.forecast_error.add(error);
+        }
+        if let Some(fit) = self.forecast.coefficients() {
+            let n_decoding = batch.parts.iter().filter(|part| part.is_decode).count();
+            self.schedule.pacing.follow(fit, n_decoding);
         }
         said
     }

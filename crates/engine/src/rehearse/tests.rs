@@ -115,13 +115,21 @@ fn what_is_short_is_what_was_waited_for() {
     let all = |limits| play(limits, (0..8).map(|n| lane(n..n + 1, 60, 40)).collect());
     let waited = |run: &Run| {
         let spent = run.lanes.iter().flatten().map(|played| played.before_first);
-        spent.fold([Duration::ZERO; 2], |[a, b], s| [a + s.no_pages, b + s.no_places])
+        spent.fold([Duration::ZERO; 3], |[a, b, c], s| {
+            [a + s.no_pages, b + s.no_places, c + s.no_pace]
+        })
     };
-    assert_eq!(waited(&all(limits())), [Duration::ZERO; 2]);
-    let [pages, places] = waited(&all(Limits { max_running: 2, ..limits() }));
-    assert!(pages.is_zero() && places > Duration::from_secs(1), "{pages:?} {places:?}");
-    let [pages, places] = waited(&all(Limits { n_pages: 10, ..limits() }));
-    assert!(places.is_zero() && pages > Duration::from_secs(1), "{pages:?} {places:?}");
+    assert_eq!(waited(&all(limits())), [Duration::ZERO; 3]);
+    let [pages, places, pace] = waited(&all(Limits { max_running: 2, ..limits() }));
+    assert!(
+        pages.is_zero() && pace.is_zero() && places > Duration::from_secs(1),
+        "{pages:?} {places:?}"
+    );
+    let [pages, places, pace] = waited(&all(Limits { n_pages: 10, ..limits() }));
+    assert!(
+        places.is_zero() && pace.is_zero() && pages > Duration::from_secs(1),
+        "{pages:?} {places:?}"
+    );
 }
 
 #[test]

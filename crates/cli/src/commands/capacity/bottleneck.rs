@@ -31,6 +31,8 @@ pub enum What {
     Memory,
     /// Waiting for a place among the sequences in work.
     Places,
+    /// Waiting until one more that generates keeps steps in time.
+    Pace,
     /// Nothing: the queue was full.
     Queue,
     /// Longer than a client waits.
@@ -78,6 +80,7 @@ fn whole(waited: &Waited) -> Spent {
         generation: a.generation + b.generation,
         no_pages: a.no_pages,
         no_places: a.no_places,
+        no_pace: a.no_pace,
     }
 }
 
@@ -110,6 +113,7 @@ impl Bottleneck {
             spent.generation += one.generation;
             spent.no_pages += one.no_pages;
             spent.no_places += one.no_places;
+            spent.no_pace += one.no_pace;
         }
         let is_giving_way = preemptions as f64 > MANY_PREEMPTED * requests.len() as f64;
         let (what, share) = match limit.name {
@@ -126,6 +130,7 @@ impl Bottleneck {
             What::Generation => "compute of generation",
             What::Memory => "memory for keys and values (--kv-size)",
             What::Places => "places for sequences in work (--parallel)",
+            What::Pace => "the time of steps, which is kept short (--itl-target)",
             What::Queue => "the queue (--max-queue)",
             What::Timeout => "time to answer",
         };
@@ -184,12 +189,14 @@ impl<'r> Judged<'r> {
 /// What most of the time went to. Who waits for a page or a place waits while others are computed,
 /// so waiting counts where it is more than half of all.
 fn largest(spent: Spent) -> (What, f64) {
-    let Spent { prompts, generation, no_pages, no_places } = spent;
+    let Spent { prompts, generation, no_pages, no_places, no_pace } = spent;
     let all = (prompts + generation).max(Duration::from_nanos(1));
     let share = |time: Duration| (time.as_secs_f64() / all.as_secs_f64()).min(1.0);
+    let mut short = [(What::Memory, no_pages), (What::Places, no_places), (What::Pace, no_pace)];
+    short.sort_by_key(|&(_, time)| std::cmp::Reverse(time));
+    let [longest, ..] = short;
     let (what, time) = match () {
-        () if (no_pages + no_places) * 2 > all && no_pages >= no_places => (What::Memory, no_pages),
-        () if (no_pages + no_places) * 2 > all => (What::Places, no_places),
+        () if (no_pages + no_places + no_pace) * 2 > all => longest,
         () if prompts >= generation => (What::Prompts, prompts),
         () => (What::Generation, generation),
     };
@@ -215,7 +222,7 @@ mod tests {
     fn spent(prompts: u64, generation: u64, no_pages: u64, no_places: u64) -> Spent {
         let [prompts, generation, no_pages, no_places] =
             [prompts, generation, no_pages, no_places].map(Duration::from_secs);
-        Spent { prompts, generation, no_pages, no_places }
+        Spent { prompts, generation, no_pages, no_places, no_pace: Duration::ZERO }
     }
 
     // proves A22 (in part: the bottleneck)
@@ -234,6 +241,8 @@ mod tests {
         assert_eq!(of(1.0, 0.01, spent(1, 3, 1, 0), none, 0), (What::Generation, "ttft", 75.0));
         assert_eq!(of(3.0, 0.01, spent(1, 3, 3, 0), none, 0), (What::Memory, "ttft", 75.0));
         assert_eq!(of(3.0, 0.01, spent(1, 3, 1, 2), none, 0), (What::Places, "ttft", 50.0));
+        let paced = Spent { no_pace: Duration::from_secs(3), ..spent(1, 3, 1, 1) };
+        assert_eq!(of(3.0, 0.01, paced, none, 0), (What::Pace, "ttft", 75.0));
         assert_eq!(of(1.0, 0.2, none, spent(1, 4, 0, 0), 0), (What::Generation, "itl", 80.0));
         assert_eq!(of(1.0, 0.2, none, spent(1, 4, 0, 0), 30), (What::Memory, "itl", 100.0));
         let words =

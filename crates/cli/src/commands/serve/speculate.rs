@@ -5,7 +5,7 @@ use crate::scoring;
 use crate::show::bad_input;
 use std::path::PathBuf;
 use std::sync::Arc;
-use sterna_engine::speculation::MOST_DRAFTED;
+use sterna_engine::speculation::{MOST_DRAFTED, MOST_MODELLED};
 use sterna_engine::{Drafter, Speculate, When, drafter};
 use sterna_model::{Model, Tokenizer};
 use sterna_runtime::{Memory, Program, Settings};
@@ -102,7 +102,7 @@ impl SpeculateArgs {
 /// How a draft model computes beside a model that computes so: nobody asks for its states.
 fn guessing(compute: &ComputeArgs) -> ComputeArgs {
     let mut compute = compute.clone();
-    (compute.hidden, compute.logits_rows) = (false, None);
+    (compute.hidden, compute.logits_rows) = (false, Some(MOST_MODELLED));
     compute
 }
 
