@@ -294,8 +294,7 @@ fn check_pages(mut core: Core, seed: u64) {
 }
 
 // proves S-10, S-11, B-12, A14, A15, A18, P-13: answers do not depend on company, order, sharing,
-// preemption, coalescing or guesses; everybody is answered exactly once; nothing leaks; nobody
-// starves.
+// preemption, coalescing or guesses; all are answered exactly once; nothing leaks; nobody starves.
 #[test]
 fn random_schedules_keep_what_always_holds() {
     let all: Vec<Stats> = (0..10_000).map(run).collect();

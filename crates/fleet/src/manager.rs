@@ -5,8 +5,8 @@
 //! bytes count from the moment that its load begins until its unload has ended; where the budget
 //! falls, models go until it is kept. Whoever waits is served
 //! in order of arrival, by model: nobody overtakes, so nobody starves. Who makes room first is said
-//! by [`crate::score`]; pinned models never do, and what it spares only for somebody who has waited a
-//! minute.
+//! by [`crate::score`]; pinned models never do, and what it spares only for somebody who has waited
+//! a minute.
 
 mod counters;
 #[cfg(test)]
@@ -334,8 +334,8 @@ impl Manager {
         ))
     }
 
-    /// Lets models go, the one of least worth first, until there is room. Nobody goes while that would
-    /// not be enough: a load that is under way ends first.
+    /// Lets models go, the one of least worth first, until there is room. Nobody goes while that
+    /// would not be enough: a load that is under way ends first.
     fn make_room(
         &mut self,
         now: Duration,

@@ -1,8 +1,8 @@
 //! The two scores of a model in memory, how much it is wanted, and who makes room first.
 //!
-//! In: how often, by how many and how long ago it was used, and its size. Out: scores from 0 to 1, and
-//! what a model is worth to keep. The formulas are system 001's (its model cache manager), to the letter: whoever moves over from
-//! it finds models leave in the order they know.
+//! In: how often, by how many and how long ago it was used, and its size. Out: scores from 0 to 1,
+//! and what a model is worth to keep. The formulas are system 001's (its model cache manager), to
+//! the letter: whoever moves over from it finds models leave in the order they know.
 
 use std::time::Duration;
 

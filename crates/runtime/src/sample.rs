@@ -120,7 +120,7 @@ impl TokenSet {
     }
 }
 
-/// What choosing a token takes: 12 bytes for each of the vocabulary. Nothing of it outlasts a token.
+/// What choosing a token takes: 12 bytes for each of the vocabulary. Nothing of it outlasts one.
 #[derive(Clone, Debug, Default)]
 pub struct SamplerMemory {
     logits: Vec<f32>,

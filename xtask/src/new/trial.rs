@@ -24,7 +24,7 @@ pub fn run() -> Result<bool> {
     check.current_dir(&copy).args(["check", "--quiet", "--workspace", "--all-targets"]);
     let status = check.env("CARGO_TARGET_DIR", root::target_dir()).status();
     // In one build folder Cargo takes the copy's crates and the tree's for the same; with the copy
-    // gone, the next `cargo check` sees that it must look at the tree's. What failed shows its lines.
+    // gone, the next `cargo check` sees that it must look at the tree's.
     fs::remove_dir_all(&copy).with_context(|| format!("cannot remove {}", copy.display()))?;
     Ok(status.context("cannot start cargo check")?.success())
 }

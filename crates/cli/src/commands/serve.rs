@@ -73,9 +73,9 @@ pub struct Args {
     /// Models in memory at once.
     #[arg(long, env = "STERNA_MODELS_MAX", value_name = "N", value_parser = at_least_one())]
     models_max: Option<usize>,
-    /// Which model makes room first: the one of the lowest score (of use, agents, age and size; what
-    /// several agents use right now is spared for a minute), the least recently used, the least
-    /// frequently used, or the first that came.
+    /// Which model makes room first: the one of the lowest score (of use, agents, age and size;
+    /// what several agents use right now is spared for a minute), the least recently used, the
+    /// least frequently used, or the first that came.
     #[arg(long, env = "STERNA_MODELS_EVICT", default_value = "score", value_name = "POLICY",
           value_parser = evictions())]
     models_evict: Eviction,

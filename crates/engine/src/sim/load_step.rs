@@ -100,8 +100,8 @@ fn long_prompts_delay_tokens_for_two_seconds_at_most() {
     assert!(paced.p95.len() <= free.p95.len() + 1, "all are answered as soon");
 }
 
-// proves P-16, S-12: more come at once than tokens are in time for; no more are begun than are, within
-// 2 s.
+// proves P-16, S-12: more come at once than tokens are in time for; no more are begun than are,
+// within 2 s.
 #[test]
 fn a_crowd_is_admitted_as_far_as_tokens_stay_in_time() {
     let requests = |rng: &mut StdRng| {

@@ -119,17 +119,17 @@ pub fn linear<I: Isa, B: Blocks>(isa: I, call: &mut LinearCall<'_>, acts: &Quant
                     continue;
                 }
                 let add = if parts::<I, B>() == 2 { call.code_min } else { 0 };
-                if n_tiled == 0 {
-                    ahead.part(0, 2).ask(isa);
-                }
                 let block = unpack::<I, B>(isa, pair, call, c, add, block);
-                if n_tiled == 0 {
-                    ahead.part(1, 2).ask(isa);
-                }
+                let n_left = n_rows - n_tiled;
                 for (at, width) in tiles(n_rows).filter(|&(at, _)| at >= n_tiled) {
+                    // The tile unit has asked already.
+                    let mut ahead = ahead.clone();
+                    let part = |rows: usize| rows * ahead.lines.len() / n_left;
+                    let (from, to) = (part(at - n_tiled), part(at - n_tiled + width));
+                    ahead.lines = if n_tiled == 0 { from..to } else { 0..0 };
                     let tile = acts.tile(first + at, width);
                     let sums = &mut sums[at..at + width];
-                    chunk::<I, B>(isa, &block, &tile, c, call.code_min - add, work, sums);
+                    chunk::<I, B>(isa, &block, &tile, c, (call.code_min - add, &ahead), work, sums);
                 }
             }
             for (row, sums) in sums.iter().enumerate() {
@@ -200,42 +200,43 @@ fn chunk<I: Isa, B: Blocks>(
     block: &Block<'_>,
     tile: &QuantTile<'_>,
     c: usize,
-    code_min: i32,
+    (code_min, ahead): (i32, &Ahead<'_>),
     work: &mut [Line],
     sums: &mut [[Line; PAIR]],
 ) {
     match sums.len() {
         1 => {
             let part = Part::<1>::new::<I, B>(isa, tile, c, block, code_min, work);
-            part.pass::<I, B, 0, 1, 2>(isa, block, sums, 0);
+            part.pass::<I, B, 0, 1, 2>(isa, block, ahead, sums, 0);
         }
         2 => {
             let part = Part::<2>::new::<I, B>(isa, tile, c, block, code_min, work);
-            part.pass::<I, B, 0, 2, 2>(isa, block, sums, 0);
+            part.pass::<I, B, 0, 2, 2>(isa, block, ahead, sums, 0);
         }
         4 => {
             let part = Part::<4>::new::<I, B>(isa, tile, c, block, code_min, work);
             if I::REGISTERS >= 32 {
-                part.pass::<I, B, 0, 4, 2>(isa, block, sums, 0);
+                part.pass::<I, B, 0, 4, 2>(isa, block, ahead, sums, 0);
             } else {
-                part.pass::<I, B, 0, 4, 1>(isa, block, sums, 0);
-                part.pass::<I, B, 0, 4, 1>(isa, block, sums, 1);
+                part.pass::<I, B, 0, 4, 1>(isa, block, &ahead.part(0, 2), sums, 0);
+                part.pass::<I, B, 0, 4, 1>(isa, block, &ahead.part(1, 2), sums, 1);
             }
         }
         _ => {
             let part = Part::<12>::new::<I, B>(isa, tile, c, block, code_min, work);
             if I::REGISTERS >= 32 && B::GROUP == 256 {
-                part.pass::<I, B, 0, 12, 2>(isa, block, sums, 0);
+                part.pass::<I, B, 0, 12, 2>(isa, block, ahead, sums, 0);
             } else if I::REGISTERS >= 32 {
-                part.pass::<I, B, 0, 6, 2>(isa, block, sums, 0);
-                part.pass::<I, B, 6, 6, 2>(isa, block, sums, 0);
+                part.pass::<I, B, 0, 6, 2>(isa, block, &ahead.part(0, 2), sums, 0);
+                part.pass::<I, B, 6, 6, 2>(isa, block, &ahead.part(1, 2), sums, 0);
             } else {
                 // Dots and totals of three rows stay in registers; those of four would not.
                 for panel in 0..PAIR {
-                    part.pass::<I, B, 0, 3, 1>(isa, block, sums, panel);
-                    part.pass::<I, B, 3, 3, 1>(isa, block, sums, panel);
-                    part.pass::<I, B, 6, 3, 1>(isa, block, sums, panel);
-                    part.pass::<I, B, 9, 3, 1>(isa, block, sums, panel);
+                    let ahead = &ahead.part(panel, PAIR);
+                    part.pass::<I, B, 0, 3, 1>(isa, block, &ahead.part(0, 4), sums, panel);
+                    part.pass::<I, B, 3, 3, 1>(isa, block, &ahead.part(1, 4), sums, panel);
+                    part.pass::<I, B, 6, 3, 1>(isa, block, &ahead.part(2, 4), sums, panel);
+                    part.pass::<I, B, 9, 3, 1>(isa, block, &ahead.part(3, 4), sums, panel);
                 }
             }
         }

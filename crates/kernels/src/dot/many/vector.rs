@@ -1,6 +1,6 @@
 //! A tile of rows against a pair of panels by dots on vectors.
 
-use super::{Block, PAIR, QUADS, TILE_QUADS, TILE_WORK, parts};
+use super::{Ahead, Block, PAIR, QUADS, TILE_QUADS, TILE_WORK, parts};
 use crate::acts::{CHUNK, QuantTile};
 use crate::dot::Blocks;
 use crate::isa::{Isa, Line, short_dots};
@@ -57,6 +57,7 @@ impl<'a, const W: usize> Part<'a, W> {
         &self,
         isa: I,
         block: &Block<'_>,
+        ahead: &Ahead<'_>,
         sums: &mut [[Line; PAIR]],
         panel: usize,
     ) {
@@ -68,7 +69,11 @@ impl<'a, const W: usize> Part<'a, W> {
         let groups = groups.zip(self.quads.chunks_exact(group_quads));
         let groups = groups.zip(self.odd.chunks_exact(group_quads));
         let per_group = block.scales.iter().zip(block.mins).zip(self.corrections);
-        for (((codes, quads), odd), ((scales, mins), corrections)) in groups.zip(per_group) {
+        let n_groups = block.scales.len();
+        for (g, (((codes, quads), odd), ((scales, mins), corrections))) in
+            groups.zip(per_group).enumerate()
+        {
+            ahead.part(g, n_groups).ask(isa);
             let first = |t: usize| if B::HAS_MIN { 0 } else { corrections[FROM + t] };
             let mut dots: [[I::I; P]; T] = std::array::from_fn(|t| [isa.splat_i(first(t)); P]);
             if parts::<I, B>() == 2 {
