@@ -55,7 +55,14 @@ fn is_input(error: &(dyn std::error::Error + 'static)) -> bool {
     let io = error.downcast_ref::<std::io::Error>();
     error.is::<BadInput>()
         || error.is::<FormatError>()
-        || matches!(optimize, Some(OptimizeError::Input(_) | OptimizeError::Format(_)))
+        || matches!(
+            optimize,
+            Some(
+                OptimizeError::Input(_)
+                    | OptimizeError::Format(_)
+                    | OptimizeError::Measure(MeasureError::Data(_))
+            )
+        )
         || matches!(
             train,
             Some(TrainError::Input(_) | TrainError::Format(_) | TrainError::Teacher(_))

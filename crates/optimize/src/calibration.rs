@@ -79,8 +79,7 @@ pub fn prepare(
     };
     let max_tokens = settings.max_tokens.min(context_len);
     let scoring = scoring(tokenizer);
-    let limit =
-        max_tokens - usize::from(matches!(scoring, Scoring::Documents { bos: Some(_), .. }));
+    let limit = max_tokens - usize::from(has_bos(scoring));
     let tokenized = Tokenized { tokenizer, limit };
     let name = |path: &Path, part: &str| {
         let file = path.file_name().map_or(path.display().to_string(), |f| f.display().to_string());
@@ -107,6 +106,34 @@ pub fn prepare(
         heldout: Passages::new(&heldout, scoring)?,
         notes,
     })
+}
+
+/// The same without a verdict: all documents, as many as are asked for, for calibration. Where
+/// there is a text for evaluation, they must share nothing with it.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn alone(
+    settings: &TextSettings,
+    tokenizer: &Tokenizer,
+    context_len: usize,
+) -> Result<Passages> {
+    let scoring = scoring(tokenizer);
+    let limit = settings.max_tokens.min(context_len) - usize::from(has_bos(scoring));
+    let tokenized = Tokenized { tokenizer, limit };
+    let workload = |path: &Path, n| {
+        let documents = shuffled(read(path)?, settings.seed);
+        tokenized.workload(&path.display().to_string(), &documents, n, None)
+    };
+    let calibration = workload(&settings.calibration, settings.n_calibration)?;
+    if let Some(path) = &settings.evaluation {
+        workload::disjoint(&calibration, &workload(path, usize::MAX)?)?;
+    }
+    Ok(Passages::new(&calibration, scoring)?)
+}
+
+fn has_bos(scoring: Scoring) -> bool {
+    matches!(scoring, Scoring::Documents { bos: Some(_), .. })
 }
 
 /// Each document alone, after a BOS if the model was trained with one.

@@ -5,7 +5,10 @@
 
 use crate::error::Result;
 use sterna_measure::LanguageModel;
-use sterna_model::{Graph, WeightSource};
+use sterna_model::{Graph, WeightId, WeightSource};
+
+/// Who looks at what matrices read.
+pub type See<'a> = &'a mut dyn FnMut(&[WeightId], usize, &[f32]);
 
 /// Makes models runnable.
 pub trait Engine: Sync {
@@ -14,6 +17,21 @@ pub trait Engine: Sync {
     /// # Errors
     /// When it cannot be run here.
     fn load(&self, graph: &Graph, weights: &dyn WeightSource) -> Result<Box<dyn Loaded>>;
+    /// Runs documents, and shows what linear layers read: their matrices, the features of a row,
+    /// and rows, `[rows, features]`, in the order of the graph. Each token's logits are computed,
+    /// so that the head reads all of them too. `told` is called after each document with how many
+    /// are done.
+    ///
+    /// # Errors
+    /// When the model cannot be run here, or whoever is told wants no more.
+    fn observe(
+        &self,
+        graph: &Graph,
+        weights: &dyn WeightSource,
+        documents: &[&[u32]],
+        see: See<'_>,
+        told: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<()>;
     /// Threads in use.
     fn n_threads(&self) -> usize;
     /// The kernels in use: `scalar`, `avx2`, `avx512`.

@@ -13,7 +13,9 @@ pub mod draft;
 pub mod fit;
 pub mod importance;
 pub mod mixes;
+pub mod observe;
 pub mod passes;
+pub mod ranges;
 pub mod recipe;
 pub mod recode;
 pub mod scan;
@@ -28,6 +30,7 @@ pub mod yardstick;
 pub mod pipeline;
 pub mod report;
 pub mod size;
+pub mod statistics;
 
 #[cfg(test)]
 mod testing;

@@ -1,6 +1,6 @@
 //! The real engine: models run by the runtime, as they will be for users.
 
-use crate::engine::{Engine, Loaded};
+use crate::engine::{Engine, Loaded, See};
 use crate::error::{OptimizeError, Result};
 use std::sync::Arc;
 use sterna_measure::LanguageModel;
@@ -15,6 +15,9 @@ const MAX_ROWS: usize = 512;
 /// Memory that scorers of one worker each may take together besides the weights. Larger models
 /// have longer steps, on which a team is as good, and it needs the memory once.
 const MAX_SCORERS_BYTES: usize = 256 << 20;
+
+/// Rows whose values are all kept at once while they are looked at.
+const OBSERVED_ROWS: usize = 128;
 
 /// Runs models with the runtime, all with the same settings.
 #[derive(Debug, Clone)]
@@ -42,6 +45,35 @@ impl Engine for RuntimeEngine {
         let program = Program::compile(graph, weights, &self.settings, None).map_err(failed)?;
         let runner = Runner::new(Arc::new(program)).map_err(failed)?;
         Ok(Box::new(Running::new(runner)))
+    }
+
+    fn observe(
+        &self,
+        graph: &Graph,
+        weights: &dyn WeightSource,
+        documents: &[&[u32]],
+        see: See<'_>,
+        told: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<()> {
+        let max_batch_rows = self.settings.max_batch_rows.min(OBSERVED_ROWS);
+        let settings =
+            Settings { fuse: false, pool: false, max_batch_rows, ..self.settings.clone() };
+        let failed = |error| OptimizeError::failed("running the model", error);
+        let program = Program::compile(graph, weights, &settings, None).map_err(failed)?;
+        let mut runner = Runner::new(Arc::new(program)).map_err(failed)?;
+        for (n_before, document) in documents.iter().enumerate() {
+            let sequence = runner.new_sequence();
+            for tokens in document.chunks(max_batch_rows) {
+                let chunk = Chunk { sequence, tokens, logits: Logits::All };
+                runner.forward(&[chunk]).map_err(failed)?;
+                for (matrices, len, rows) in runner.linear_inputs() {
+                    see(matrices, len, rows);
+                }
+            }
+            runner.free(sequence).map_err(failed)?;
+            told(n_before + 1)?;
+        }
+        Ok(())
     }
 
     fn n_threads(&self) -> usize {

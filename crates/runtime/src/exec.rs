@@ -230,8 +230,14 @@ impl Runner {
         }
     }
 
-    /// Fills the next batch; whether there was anything left.
+    /// Fills the next batch, if there is anything left; otherwise the last one stays as it is.
     fn fill<C: Tokens>(&mut self, chunks: &[C], at: &mut Cursor) -> bool {
+        while chunks.get(at.chunk).is_some_and(|chunk| chunk.tokens().len() == at.token) {
+            *at = Cursor { chunk: at.chunk + 1, token: 0 };
+        }
+        if at.chunk == chunks.len() {
+            return false;
+        }
         let batch = &mut self.batch;
         batch.tokens.clear();
         batch.part_of.clear();
@@ -268,7 +274,7 @@ impl Runner {
         }
         batch.n_logits = batch.wanted.len();
         batch.wanted.append(&mut batch.hidden);
-        !batch.tokens.is_empty()
+        true
     }
 
     /// Walks through all steps; the wanted logits go to row `first_logits` and on.

@@ -11,6 +11,7 @@ use crate::fuse::{self, Fusions, Uses};
 use crate::kv::{KvLayout, KvNode, kv_shape};
 use crate::pack::{Form, Layout};
 use crate::steps::hidden::{self, Hidden};
+use crate::steps::inputs::Input;
 use crate::steps::{self, Planned, Rows, Step};
 use crate::team::{Access, Split};
 use crate::{RuntimeError, Settings};
@@ -73,6 +74,8 @@ pub struct Lowered {
     pub tables: Vec<RopeTable>,
     /// The states before the head, where they are kept.
     pub hidden: Option<Hidden>,
+    /// What linear layers read, where it stays.
+    pub inputs: Vec<Input>,
     /// Length of the arena in f32.
     pub arena_len: usize,
     /// Entries of the vocabulary that tokens come from.
@@ -104,6 +107,8 @@ pub struct Lowering<'g> {
     pub prepared: HashMap<(ValueId, Rows, Activations), Prepared>,
     /// Entries of the embedding table.
     pub vocabulary: usize,
+    /// Linear nodes, and where their input lies.
+    pub inputs: Vec<(usize, Place)>,
     layout: Layout,
     tables: Vec<RopeTable>,
     table_of: HashMap<String, usize>,
@@ -148,6 +153,7 @@ pub fn lower(
         kv,
         prepared: HashMap::new(),
         vocabulary: 0,
+        inputs: Vec::new(),
         layout: Layout::default(),
         tables: Vec::new(),
         table_of: HashMap::new(),

@@ -88,6 +88,12 @@ impl Settings {
         Ok(level)
     }
 
+    /// Whether what linear layers read can be seen after a call: nothing is fused, and no value
+    /// takes another's memory.
+    pub fn keeps_inputs(&self) -> bool {
+        !self.fuse && !self.pool
+    }
+
     /// The number of workers to run with.
     pub fn n_workers(&self) -> usize {
         self.threads.unwrap_or_else(cpus::default_workers)

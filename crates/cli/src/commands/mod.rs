@@ -1,6 +1,7 @@
 //! The commands, one file each: a `struct Args` with its help, and a `run`.
 
 mod bench;
+mod calibrate;
 mod capacity;
 mod convert;
 mod demo;
@@ -33,6 +34,9 @@ pub enum Command {
     Convert(convert::Args),
     /// Encode a model's weights directly, without a search.
     Quantize(quantize::Args),
+    /// Run text through a model and write down what its weights meet: an importance matrix.
+    #[command(visible_alias = "imatrix")]
+    Calibrate(calibrate::Args),
     /// Generate text.
     Run(run::Args),
     /// Serve models to many agents at once: an OpenAI-compatible API, a dashboard, a playground.
@@ -76,6 +80,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Inspect(args) => inspect::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Quantize(args) => quantize::run(args),
+        Command::Calibrate(args) => calibrate::run(args),
         Command::Run(args) => run::run(args),
         Command::Serve(args) => serve::run(*args),
         Command::Eval(args) => eval::run(args),

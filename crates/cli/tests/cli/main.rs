@@ -1,6 +1,7 @@
 //! The real binary, as a user runs it, on a tiny model made here.
 
 mod browser;
+mod calibrate;
 mod capacity;
 mod demo;
 mod errors;

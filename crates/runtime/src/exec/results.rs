@@ -5,6 +5,7 @@ use crate::chunk::Tokens;
 use crate::steps::Rows;
 use crate::steps::hidden::Hidden;
 use crate::{Lines, RuntimeError};
+use sterna_model::WeightId;
 
 impl Runner {
     /// The logits that the last call wanted, `[rows, n_outputs]`.
@@ -17,6 +18,20 @@ impl Runner {
     pub fn hidden(&self) -> &[f32] {
         let hidden: &[f32] = bytemuck::cast_slice(self.hidden.lines());
         &hidden[..self.n_wanted.1 * self.program.hidden_len().unwrap_or(0)]
+    }
+
+    /// What the linear layers of the last batch of the last call read, in the order of the graph:
+    /// each with its matrices, as `[rows, features]`. Layers after the last attention run on the
+    /// rows that were wanted, the head on those whose logits were. Nothing where
+    /// [`Settings::keeps_inputs`] does not hold.
+    ///
+    /// [`Settings::keeps_inputs`]: crate::Settings::keeps_inputs
+    pub fn linear_inputs(&self) -> impl Iterator<Item = (&[WeightId], usize, &[f32])> {
+        let arena: &[f32] = bytemuck::cast_slice(self.arena.lines());
+        self.program.lowered.inputs.iter().map(|input| {
+            let n_rows = self.batch.n_rows(input.rows);
+            (&input.weights[..], input.len, &arena[input.start..][..n_rows * input.len])
+        })
     }
 
     /// Makes room for the logits and states that a call wants.

@@ -6,6 +6,7 @@ use crate::RuntimeError;
 use crate::arena::{self, Buffer};
 use crate::steps::Rows;
 use crate::steps::hidden::{self, Hidden};
+use crate::steps::inputs::Input;
 use crate::team::{Access, Region, Span};
 
 impl Lowering<'_> {
@@ -34,6 +35,13 @@ impl Lowering<'_> {
             Place::Logits => Span::whole(Region::Logits),
             Place::Kv => Span::whole(Region::Kv),
         };
+        let inputs = self.inputs.iter().map(|&(n, place)| {
+            let node = &graph.nodes[n];
+            let weights = node.weights[..node.outputs.len()].to_vec();
+            let len = self.features(node.inputs[0]);
+            Input { weights, start: span(place).start, len, rows: self.rows(n) }
+        });
+        let inputs = inputs.collect();
         let hidden = hidden.map(|(place, len)| Hidden { start: span(place).start, len });
         let access = |draft: &Draft| {
             let reads = draft.reads.iter().map(|&place| span(place)).collect();
@@ -48,6 +56,7 @@ impl Lowering<'_> {
             kv: self.kv,
             tables: self.tables,
             hidden,
+            inputs,
             arena_len,
             vocabulary: self.vocabulary,
         })

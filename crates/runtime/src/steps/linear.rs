@@ -1,6 +1,6 @@
 //! Linear layers: every matrix that shares an input in one step, 16 output features to an item.
 
-use super::{Batch, Run, Step, Work, prepare};
+use super::{Batch, Run, Step, Work, inputs, prepare};
 use crate::RuntimeError;
 use crate::lower::{Lowering, Place, Prepared};
 use crate::pack::Form;
@@ -181,6 +181,7 @@ pub fn lower(l: &mut Lowering<'_>, n: usize) -> Result<(), RuntimeError> {
     if let Some(&gate) = l.fusions.gated.get(&n) {
         return gate_up::lower(l, n, gate);
     }
+    inputs::note(l, n);
     let node = &l.graph.nodes[n];
     let op: &ops::Linear = l.op(n);
     let rows = l.rows(n);

@@ -8,6 +8,7 @@ pub mod gate_up;
 pub mod gather;
 pub mod heads;
 pub mod hidden;
+pub mod inputs;
 pub mod linear;
 pub mod norm;
 pub mod prepare;
