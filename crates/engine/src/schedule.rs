@@ -2,12 +2,11 @@
 //!
 //! First the queue: whoever is next by urgency, then by what its agent was served, then by arrival,
 //! is admitted as long as a batch has rows, steps stay in time, and there are pages for it; the
-//! less urgent give way. A
-//! request whose beginning another one is computing right now waits for that one, so that a prefix
-//! which many share is computed once. Then the batch: a row for each token being generated, and
-//! what is left for prompts, in the same order. Where a running sequence needs a page and none can
-//! be had, the last in line gives its pages up and is computed again later, mostly from what the
-//! prefix tree kept of it.
+//! less urgent give way. A request whose beginning another one is computing right now waits for
+//! that one, so that a prefix which many share is computed once. Then the batch: a row for each
+//! token being generated, and what is left for prompts, in the same order. Where a running sequence
+//! needs a page and none can be had, the last in line gives its pages up and is computed again
+//! later, mostly from what the prefix tree kept of it.
 
 use crate::batch::{Batch, Part};
 use crate::constraint::Held;

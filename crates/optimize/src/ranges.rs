@@ -74,9 +74,9 @@ impl Magnitudes {
             return 0.0;
         }
         let bins = self.linear();
-        let loss = |n: usize| divergence(&bins, n, n_levels);
-        let best = (n_levels..=N_LINEAR).min_by(|&a, &b| loss(a).total_cmp(&loss(b)));
-        self.largest * best.unwrap_or(N_LINEAR) as f32 / N_LINEAR as f32
+        let losses = (n_levels..=N_LINEAR).map(|n| (divergence(&bins, n, n_levels), n));
+        let best = losses.min_by(|a, b| a.0.total_cmp(&b.0));
+        self.largest * best.map_or(N_LINEAR, |(_, n)| n) as f32 / N_LINEAR as f32
     }
 
     /// Counts by bins of equal width from 0 to the largest.

@@ -95,7 +95,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Err(OptimizeError::Cancelled) => anyhow::bail!("stopped; nothing was written"),
         observed => observed?,
     };
-    observed.warnings().iter().for_each(|warning| show::warn(warning));
+    let warnings = observed.warnings();
+    warnings.iter().for_each(|warning| show::warn(warning));
     let lines: Vec<Line> = observed.inputs.iter().map(Line::of).collect();
     statistics::write(&args.out, &observed, &text, &lines)?;
     if args.json {
@@ -103,7 +104,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             "path": args.out,
             "text": text,
             "inputs": lines,
-            "warnings": observed.warnings(),
+            "warnings": warnings,
         }))?;
         return Ok(ExitCode::SUCCESS);
     }
