@@ -46,38 +46,48 @@ struct Block<'a> {
     mins: &'a [[Line; PAIR]],
 }
 
-/// What is asked for of the chunk that comes after one, so that it comes from memory while that one
-/// is multiplied: lines of either panel. All at once they would hold up what they are to go beside,
-/// since a core waits for few lines at a time; so each step of a tile asks for some.
+/// What is asked for while a chunk is multiplied, so that it has come from memory when it is
+/// unpacked: as many lines of either panel as a chunk has, from half a chunk beyond the next one's
+/// first on, for those asked for last are to have time as well. All at once they would hold up what
+/// they are to go beside, since a core waits for few lines at a time; so each step of a tile asks
+/// for some.
 #[derive(Clone)]
 struct Ahead<'a> {
     pair: &'a [Line],
-    /// Where the next chunk of each panel begins; beyond the pair's end is the next pair.
-    panels: [usize; PAIR],
+    panel_lines: usize,
+    /// Lines of either panel, counted on into the next pair.
     lines: Range<usize>,
 }
 
 impl<'a> Ahead<'a> {
-    /// Of the chunk after `c`.
+    /// While chunk `c` is multiplied.
     #[inline(always)]
     fn new<B: Blocks>(pair: &'a [Line], call: &LinearCall<'_>, c: usize) -> Self {
         let chunk_lines = B::HEADER_LINES + CHUNK / 16 * B::UNIT_LINES;
-        let is_last = (c + 1) * CHUNK >= call.cols;
-        let first = if is_last { pair.len() } else { (c + 1) * chunk_lines };
-        Self { pair, panels: [first, first + call.panel_lines], lines: 0..chunk_lines }
+        let first = (c + 1) * chunk_lines + chunk_lines / 2;
+        Self { pair, panel_lines: call.panel_lines, lines: first..first + chunk_lines }
     }
 
     /// Part `i` of `n`.
     #[inline(always)]
     fn part(&self, i: usize, n: usize) -> Self {
+        self.parts(i..i + 1, n)
+    }
+
+    /// Some of `n` parts.
+    #[inline(always)]
+    fn parts(&self, parts: Range<usize>, n: usize) -> Self {
         let (start, len) = (self.lines.start, self.lines.len());
-        Self { lines: start + i * len / n..start + (i + 1) * len / n, ..self.clone() }
+        let lines = start + parts.start * len / n..start + parts.end * len / n;
+        Self { lines, ..*self }
     }
 
     #[inline(always)]
     fn ask<I: Isa>(&self, isa: I) {
         for line in self.lines.clone() {
-            self.panels.iter().for_each(|panel| isa.prefetch(self.pair, panel + line));
+            let at = if line < self.panel_lines { line } else { line + self.panel_lines };
+            isa.prefetch(self.pair, at);
+            isa.prefetch(self.pair, at + self.panel_lines);
         }
     }
 }
@@ -120,13 +130,10 @@ pub fn linear<I: Isa, B: Blocks>(isa: I, call: &mut LinearCall<'_>, acts: &Quant
                 }
                 let add = if parts::<I, B>() == 2 { call.code_min } else { 0 };
                 let block = unpack::<I, B>(isa, pair, call, c, add, block);
-                let n_left = n_rows - n_tiled;
                 for (at, width) in tiles(n_rows).filter(|&(at, _)| at >= n_tiled) {
                     // The tile unit has asked already.
-                    let mut ahead = ahead.clone();
-                    let part = |rows: usize| rows * ahead.lines.len() / n_left;
-                    let (from, to) = (part(at - n_tiled), part(at - n_tiled + width));
-                    ahead.lines = if n_tiled == 0 { from..to } else { 0..0 };
+                    let rows = if n_tiled == 0 { at..at + width } else { 0..0 };
+                    let ahead = ahead.parts(rows, n_rows);
                     let tile = acts.tile(first + at, width);
                     let sums = &mut sums[at..at + width];
                     chunk::<I, B>(isa, &block, &tile, c, (call.code_min - add, &ahead), work, sums);
