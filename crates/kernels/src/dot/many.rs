@@ -57,15 +57,25 @@ struct Ahead<'a> {
     panel_lines: usize,
     /// Lines of either panel, counted on into the next pair.
     lines: Range<usize>,
+    /// All rows' codes.
+    ints: &'a [i32],
+    /// Of them, the chunk of the tile that comes next: the hardware does not guess where it is.
+    next: Range<usize>,
 }
 
 impl<'a> Ahead<'a> {
     /// While chunk `c` is multiplied.
     #[inline(always)]
-    fn new<B: Blocks>(pair: &'a [Line], call: &LinearCall<'_>, c: usize) -> Self {
+    fn new<B: Blocks>(
+        pair: &'a [Line],
+        call: &LinearCall<'_>,
+        acts: &QuantActs<'a>,
+        c: usize,
+    ) -> Self {
         let chunk_lines = B::HEADER_LINES + CHUNK / 16 * B::UNIT_LINES;
         let first = (c + 1) * chunk_lines + chunk_lines / 2;
-        Self { pair, panel_lines: call.panel_lines, lines: first..first + chunk_lines }
+        let lines = first..first + chunk_lines;
+        Self { pair, panel_lines: call.panel_lines, lines, ints: acts.ints, next: 0..0 }
     }
 
     /// Part `i` of `n`.
@@ -77,9 +87,11 @@ impl<'a> Ahead<'a> {
     /// Some of `n` parts.
     #[inline(always)]
     fn parts(&self, parts: Range<usize>, n: usize) -> Self {
-        let (start, len) = (self.lines.start, self.lines.len());
-        let lines = start + parts.start * len / n..start + parts.end * len / n;
-        Self { lines, ..*self }
+        let part = |all: &Range<usize>| {
+            let at = |part: usize| all.start + part * all.len() / n;
+            at(parts.start)..at(parts.end)
+        };
+        Self { lines: part(&self.lines), next: part(&self.next), ..*self }
     }
 
     #[inline(always)]
@@ -88,6 +100,9 @@ impl<'a> Ahead<'a> {
             let at = if line < self.panel_lines { line } else { line + self.panel_lines };
             isa.prefetch(self.pair, at);
             isa.prefetch(self.pair, at + self.panel_lines);
+        }
+        for at in self.next.clone().step_by(16) {
+            isa.prefetch(self.ints, at);
         }
     }
 }
@@ -114,7 +129,7 @@ pub fn linear<I: Isa, B: Blocks>(isa: I, call: &mut LinearCall<'_>, acts: &Quant
             for c in 0..call.cols.div_ceil(CHUNK) {
                 // The tile unit takes the full tiles; the codes it multiplies are signed.
                 let n_tiled = if unit.is_some() { n_rows / TILE_ROWS * TILE_ROWS } else { 0 };
-                let ahead = Ahead::new::<B>(pair, call, c);
+                let ahead = Ahead::new::<B>(pair, call, acts, c);
                 if let Some(unit) = unit.as_ref().filter(|_| n_tiled > 0) {
                     let block = unpack::<I, B>(isa, pair, call, c, call.code_min, block);
                     for at in (0..n_tiled).step_by(TILE_ROWS) {
@@ -133,7 +148,11 @@ pub fn linear<I: Isa, B: Blocks>(isa: I, call: &mut LinearCall<'_>, acts: &Quant
                 for (at, width) in tiles(n_rows).filter(|&(at, _)| at >= n_tiled) {
                     // The tile unit has asked already.
                     let rows = if n_tiled == 0 { at..at + width } else { 0..0 };
-                    let ahead = ahead.parts(rows, n_rows);
+                    let mut ahead = ahead.parts(rows, n_rows);
+                    let after = at + width;
+                    let next_width = tiles(n_rows - after).next().map_or(0, |(_, width)| width);
+                    let next = (first + after) * acts.layout.ints() + c * QUADS * next_width;
+                    ahead.next = next..next + QUADS * next_width;
                     let tile = acts.tile(first + at, width);
                     let sums = &mut sums[at..at + width];
                     chunk::<I, B>(isa, &block, &tile, c, (call.code_min - add, &ahead), work, sums);
