@@ -65,15 +65,20 @@ impl<'a, const W: usize> Part<'a, W> {
         let panel = if P == PAIR { 0 } else { panel % PAIR };
         let mut total = [[isa.splat(0.0); P]; T];
         let group_quads = B::GROUP / 4;
-        let groups = block.codes.chunks_exact(group_quads * parts::<I, B>());
-        let groups = groups.zip(self.quads.chunks_exact(group_quads));
-        let groups = groups.zip(self.odd.chunks_exact(group_quads));
-        let per_group = block.scales.iter().zip(block.mins).zip(self.corrections);
+        let group_codes = group_quads * parts::<I, B>();
         let n_groups = block.scales.len();
-        for (g, (((codes, quads), odd), ((scales, mins), corrections))) in
-            groups.zip(per_group).enumerate()
-        {
-            ahead.part(g, n_groups).ask(isa);
+        // Lengths that a compiler sees to be enough.
+        let (scales, mins) = (&block.scales[..n_groups], &block.mins[..n_groups]);
+        let (codes, corrections) =
+            (&block.codes[..n_groups * group_codes], &self.corrections[..n_groups]);
+        let quads = &self.quads[..n_groups * group_quads];
+        let odd = &self.odd[..n_groups * group_quads];
+        for g in 0..n_groups {
+            ahead.part(g, CHUNK / B::GROUP).ask(isa);
+            let (scales, mins, corrections) = (&scales[g], &mins[g], &corrections[g]);
+            let codes = &codes[g * group_codes..(g + 1) * group_codes];
+            let quads = &quads[g * group_quads..(g + 1) * group_quads];
+            let odd = &odd[g * group_quads..(g + 1) * group_quads];
             let first = |t: usize| if B::HAS_MIN { 0 } else { corrections[FROM + t] };
             let mut dots: [[I::I; P]; T] = std::array::from_fn(|t| [isa.splat_i(first(t)); P]);
             if parts::<I, B>() == 2 {
