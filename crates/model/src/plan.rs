@@ -38,6 +38,9 @@ pub struct Plan {
     /// Hidden features of the MLP, where zeros were added so that its rows fit block encodings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mlp_width: Option<u64>,
+    /// How matrices are rounded.
+    #[serde(default, skip_serializing_if = "Rounding::is_plain")]
+    pub rounding: Rounding,
     /// What the artifact is made from.
     pub source: Source,
     /// What the user capped.
@@ -52,6 +55,25 @@ pub struct Plan {
     /// Encoding by tensor name, of each tensor whose encoding is decided; others stay as they are.
     #[serde(default)]
     pub encodings: BTreeMap<String, String>,
+}
+
+/// Which errors rounding keeps small.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rounding {
+    /// Those of all values alike.
+    #[default]
+    Plain,
+    /// Those of a value as much as its column's inputs are large: their mean squares on the
+    /// calibration text.
+    Weighed,
+}
+
+impl Rounding {
+    /// Whether it is [`Rounding::Plain`].
+    pub fn is_plain(&self) -> bool {
+        *self == Rounding::Plain
+    }
 }
 
 /// A source model, known by its content.
@@ -105,6 +127,7 @@ impl Plan {
             kv: "F16".into(),
             rewrites: Vec::new(),
             mlp_width: None,
+            rounding: Rounding::Plain,
             source,
             budget: Budget::default(),
             calibration: None,

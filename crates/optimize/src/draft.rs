@@ -5,24 +5,23 @@
 //! encoded anew when it is asked for, so that a draft costs no memory and editing costs no time;
 //! only what a [`Shelf`] was given for is kept.
 
+mod reading;
+
 use crate::error::{OptimizeError, Result};
 use crate::fit;
-use crate::recode::{Target, recode};
+use crate::importance::Importance;
 use crate::shelf::Shelf;
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use sterna_formats::EncodingRef;
 use sterna_model::config::Config;
-use sterna_model::{Graph, WeightDecl, WeightId, WeightSource, WeightView};
+use sterna_model::{Graph, WeightDecl, WeightId, WeightSource};
 
 /// What becomes of one weight.
 #[derive(Clone, Debug)]
 pub struct Edit {
     /// The encoding it gets.
     pub encoding: EncodingRef,
-    /// Weight of each value's squared error within a row, where an importance matrix was given.
-    pub importance: Option<Arc<[f32]>>,
     /// Who decided this and why, e.g. `mixed: knapsack under 220 KB`.
     pub provenance: String,
 }
@@ -35,14 +34,22 @@ pub struct Draft<'a> {
     config: Option<Config>,
     edits: BTreeMap<WeightId, Edit>,
     notes: Vec<String>,
+    importance: Option<Arc<Importance>>,
     shelf: Option<Arc<Shelf>>,
 }
 
 impl<'a> Draft<'a> {
     /// A draft without edits.
     pub fn new(graph: &Graph, source: &'a dyn WeightSource) -> Self {
-        let (edits, notes) = (BTreeMap::new(), Vec::new());
-        Self { source, graph: graph.clone(), config: None, edits, notes, shelf: None }
+        Self {
+            source,
+            graph: graph.clone(),
+            config: None,
+            edits: BTreeMap::new(),
+            notes: Vec::new(),
+            importance: None,
+            shelf: None,
+        }
     }
 
     /// The graph as edited.
@@ -100,6 +107,19 @@ impl<'a> Draft<'a> {
         Err(OptimizeError::Input(format!("tensor {name} as {encoding}: {problem}; choose another")))
     }
 
+    /// Has every squared error count as much as the importance of its column; what is encoded from
+    /// now on is rounded so.
+    pub fn weigh(&mut self, importance: Arc<Importance>) {
+        self.importance = Some(importance);
+        // Its bytes were rounded otherwise.
+        self.shelf = None;
+    }
+
+    /// Whether [`Draft::weigh`] was called.
+    pub fn is_weighed(&self) -> bool {
+        self.importance.is_some()
+    }
+
     /// Keeps what is encoded for this draft and its copies, up to so many bytes.
     pub fn keep_encoded(&mut self, max_bytes: usize) {
         self.shelf = Some(Arc::new(Shelf::new(max_bytes)));
@@ -130,44 +150,6 @@ impl<'a> Draft<'a> {
     pub fn weight_bytes(&self) -> usize {
         let bytes = |id| fit::bytes_of(self.graph.decl(id), self.encoding(id));
         self.graph.weight_ids().map(bytes).sum()
-    }
-
-    /// Whether the source's bytes serve as they are.
-    fn is_untouched(&self, id: WeightId, view: &WeightView<'_>) -> bool {
-        let (rows, cols) = self.rows_cols(id);
-        self.encoding(id) == view.encoding && (rows, cols) == (view.rows, view.cols)
-    }
-
-    fn rows_cols(&self, id: WeightId) -> (usize, usize) {
-        let decl = self.graph.decl(id);
-        let cols = fit::cols_of(decl);
-        (decl.shape.iter().product::<usize>() / cols.max(1), cols)
-    }
-}
-
-impl WeightSource for Draft<'_> {
-    fn weight(&self, id: WeightId) -> WeightView<'_> {
-        let view = self.source.weight(id);
-        if self.is_untouched(id, &view) {
-            return view;
-        }
-        let (rows, cols) = self.rows_cols(id);
-        let importance = self.edits.get(&id).and_then(|edit| edit.importance.as_deref());
-        let encoding = self.encoding(id);
-        let recode = || recode(&view, &Target { encoding, rows, cols, importance });
-        let bytes = match &self.shelf {
-            Some(shelf) if importance.is_none() => shelf.get(id, encoding, recode),
-            _ => recode(),
-        };
-        WeightView { encoding, rows, cols, bytes: Cow::Owned(bytes) }
-    }
-
-    fn encoding(&self, id: WeightId) -> EncodingRef {
-        self.edits.get(&id).map_or_else(|| self.source.encoding(id), |edit| edit.encoding)
-    }
-
-    fn release(&self, id: WeightId) {
-        self.source.release(id);
     }
 }
 

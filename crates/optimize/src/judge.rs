@@ -25,7 +25,7 @@ impl Judge for ModelJudge<'_> {
         let mut draft = self.draft.clone();
         for &(id, encoding) in plan {
             let provenance = "a trial".to_owned();
-            draft.encode(id, Edit { encoding, importance: None, provenance })?;
+            draft.encode(id, Edit { encoding, provenance })?;
         }
         let mut candidate = self.engine.load(draft.graph(), &draft)?;
         let yardstick = match depth {

@@ -7,6 +7,7 @@
 mod build;
 mod prepare;
 mod prove;
+pub mod rounding;
 mod speed;
 
 use crate::budget::Budget;
@@ -46,6 +47,8 @@ pub struct Settings {
     pub text: TextSettings,
     /// Whether the MLP may be widened with zeros so that its rows fit.
     pub may_pad: bool,
+    /// Whether rounding errors are weighed by what matrices read.
+    pub rounding: rounding::Choice,
     /// Whole plans measured at most.
     pub max_checks: usize,
     /// Bands of layers searched together; `None` is each layer alone, if time allows.
@@ -69,6 +72,7 @@ impl Settings {
             budget,
             text,
             may_pad: true,
+            rounding: rounding::Choice::default(),
             max_checks: 80,
             n_bands: None,
             resume: false,
@@ -147,7 +151,7 @@ pub fn optimize(
 fn search<'p>(
     settings: &Settings,
     prepared: &'p Prepared,
-    engine: &dyn Engine,
+    engine: &'p dyn Engine,
     clock: &dyn Clock,
     watch: Watch<'_>,
 ) -> Result<(Building<'p>, Found)> {
@@ -161,10 +165,13 @@ fn search<'p>(
     watch.step(Stage::Baseline, 1, 2, "running the baseline on its first part")?;
     let quick = yardstick(&prepared.texts.quick)?;
     watch.step(Stage::Baseline, 2, 2, "done")?;
-    let mut judge = ModelJudge { engine, draft: base.clone(), quick, full };
+    let mut judge = ModelJudge { engine, draft: base, quick, full };
+    rounding::decide(settings.rounding, prepared, &settings.budget.allow, &mut judge, watch)?;
+    judge.draft.keep_encoded(MAX_ENCODED_BYTES);
+    let base = judge.draft.clone();
     let state = settings.output.join(STATE_NAME);
-    let mut judge =
-        Remembered::in_file(&mut judge, &state, &prepared.key(settings), settings.resume)?;
+    let key = prepared.key(&base);
+    let mut judge = Remembered::in_file(&mut judge, &state, &key, settings.resume)?;
     let mut excess = 0;
     loop {
         let goal = goal(settings, prepared, &base, excess)?;
@@ -187,7 +194,6 @@ fn base_draft<'p>(settings: &Settings, prepared: &'p Prepared) -> Result<Draft<'
     let may_pad = settings.may_pad.then_some((model.arch, &model.config));
     let mut context = Context { may_pad, ..Context::default() };
     PASSES.iter().try_for_each(|pass| pass.apply(&mut draft, &mut context))?;
-    draft.keep_encoded(MAX_ENCODED_BYTES);
     Ok(draft)
 }
 

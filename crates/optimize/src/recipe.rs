@@ -19,7 +19,7 @@ pub struct Recipe {
     base: EncodingRef,
     mix: Option<&'static Mix>,
     overrides: Vec<(Regex, EncodingRef)>,
-    importance: Option<Importance>,
+    importance: Option<Arc<Importance>>,
 }
 
 impl Recipe {
@@ -72,12 +72,12 @@ impl Recipe {
     /// Adds an importance matrix.
     #[must_use]
     pub fn with_importance(self, importance: Importance) -> Self {
-        Self { importance: Some(importance), ..self }
+        Self { importance: Some(Arc::new(importance)), ..self }
     }
 
-    /// The weights of a tensor's errors, if the importance matrix knows it.
-    pub fn importance(&self, decl: &WeightDecl) -> Option<Arc<[f32]>> {
-        self.importance.as_ref()?.of(&decl.name, fit::cols_of(decl))
+    /// The importance matrix, where there is one.
+    pub fn importance(&self) -> Option<Arc<Importance>> {
+        self.importance.clone()
     }
 
     /// The encoding of every matrix.

@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex};
 use sterna_formats::EncodingRef;
 use sterna_model::WeightId;
 
-/// A weight in an encoding. The rows need no place here: a shelf is of one graph.
+/// A weight in an encoding. Rows and importance need no place here: a shelf is of one graph,
+/// rounded in one way.
 type Key = (WeightId, &'static str);
 
-/// Encoded weights of one source under one graph, without importance.
+/// Encoded weights of one source under one graph.
 #[derive(Debug)]
 pub struct Shelf {
     kept: Mutex<Kept>,

@@ -10,6 +10,7 @@ use sterna_measure::Level;
 use sterna_measure::clock::{RealClock, timestamp_utc};
 use sterna_model::Model;
 use sterna_optimize::budget::{parse_allow, parse_bytes, parse_duration, parse_percent};
+use sterna_optimize::pipeline::rounding::Choice;
 use sterna_optimize::pipeline::{self, Effort, Identity, Settings};
 use sterna_optimize::progress::Watch;
 use sterna_optimize::runner::RuntimeEngine;
@@ -64,6 +65,10 @@ pub struct Args {
     /// Never widen the MLP with zeros to make its rows fit block encodings.
     #[arg(long)]
     no_pad: bool,
+    /// Whether rounding errors count as much as the inputs they meet on calibration text: plain,
+    /// weighed, or auto, which measures both.
+    #[arg(long, value_enum, default_value = "auto", value_name = "HOW")]
+    rounding: Rounding,
     /// The folder to write into.
     #[arg(long, short = 'o', default_value = "sterna-out", value_name = "FOLDER")]
     out: PathBuf,
@@ -78,6 +83,24 @@ pub struct Args {
     json: bool,
     #[command(flatten)]
     compute: ComputeArgs,
+}
+
+/// [`Choice`] on the command line.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Rounding {
+    Auto,
+    Plain,
+    Weighed,
+}
+
+impl From<Rounding> for Choice {
+    fn from(rounding: Rounding) -> Self {
+        match rounding {
+            Rounding::Auto => Choice::Auto,
+            Rounding::Plain => Choice::Plain,
+            Rounding::Weighed => Choice::Weighed,
+        }
+    }
 }
 
 /// Runs the command.
@@ -137,6 +160,7 @@ fn settings(args: &Args) -> anyhow::Result<Settings> {
     settings.tokenizer = args.compute.tokenizer.clone();
     settings.text.evaluation = args.eval.clone();
     settings.may_pad = !args.no_pad;
+    settings.rounding = args.rounding.into();
     settings.resume = args.resume;
     apply_level(&mut settings, args.level);
     settings.text.n_calibration = args.calib_samples.unwrap_or(settings.text.n_calibration);

@@ -1,13 +1,16 @@
 //! A draft reads like the model it would become, and refuses what cannot be stored.
 
 use super::*;
+use crate::importance::Importance;
 use crate::passes::{Context, PASSES, by_name};
 use crate::recipe::Recipe;
 use crate::testing::tiny_model;
+use std::borrow::Cow;
+use std::sync::Arc;
 use sterna_formats::encodings::by_name as encoding;
 
 fn edit(name: &str) -> Edit {
-    Edit { encoding: encoding(name).unwrap(), importance: None, provenance: "test".into() }
+    Edit { encoding: encoding(name).unwrap(), provenance: "test".into() }
 }
 
 #[test]
@@ -84,11 +87,23 @@ fn kept_encodings_are_the_same_bytes_until_the_graph_changes() {
     for draft in [&kept, &copy, &kept] {
         assert_eq!(draft.weight(id).bytes, wanted);
     }
-    let weights = vec![1.0; 32].into();
-    let edit = Edit { importance: Some(weights), ..edit("Q4_0") };
-    plain.encode(id, edit.clone()).unwrap();
-    kept.encode(id, edit).unwrap();
-    assert_eq!(kept.weight(id).bytes, plain.weight(id).bytes);
+}
+
+#[test]
+fn what_was_kept_is_rounded_anew_where_errors_are_weighed() {
+    let tiny = tiny_model(9);
+    let id = tiny.graph.find_weight("blk.1.attn_q.weight").unwrap();
+    let mut draft = Draft::new(&tiny.graph, &tiny);
+    draft.encode(id, edit("Q4_0")).unwrap();
+    draft.keep_encoded(1 << 20);
+    let plain = draft.weight(id).bytes.into_owned();
+    let mut importance = Importance::default();
+    importance.set("blk.1.attn_q.weight", (0..32).map(|i| (i * i) as f32).collect());
+    draft.weigh(Arc::new(importance));
+    let weighed = draft.weight(id).bytes.into_owned();
+    assert_ne!(weighed, plain);
+    draft.keep_encoded(1 << 20);
+    assert_eq!(draft.weight(id).bytes, weighed);
 }
 
 #[test]

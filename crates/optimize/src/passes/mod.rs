@@ -7,20 +7,25 @@ pub mod fuse;
 pub mod mixed;
 pub mod pad;
 pub mod rtn;
+pub mod weigh;
 
 use crate::draft::Draft;
 use crate::error::Result;
+use crate::importance::Importance;
 use crate::recipe::Recipe;
 use crate::search::{Chooser, Found};
+use std::sync::Arc;
 use sterna_model::archs::Arch;
 use sterna_model::config::Config;
 
 /// Every pass, in the order in which they run.
-pub const PASSES: &[&dyn Pass] = &[&pad::Pad, &rtn::Rtn, &mixed::Mixed, &fuse::Fuse];
+pub const PASSES: &[&dyn Pass] = &[&pad::Pad, &weigh::Weigh, &rtn::Rtn, &mixed::Mixed, &fuse::Fuse];
 
 /// What a pass may use besides the draft. What is `None` was not asked for.
 #[derive(Default)]
 pub struct Context<'a> {
+    /// How much errors matter, by column: for `weigh`.
+    pub importance: Option<Arc<Importance>>,
     /// Encodings chosen by name: for `rtn`.
     pub recipe: Option<&'a Recipe>,
     /// A search under a budget: for `mixed`.

@@ -33,18 +33,14 @@ impl Pass for Rtn {
 /// # Errors
 /// When an override of the recipe matches no tensor.
 pub fn encode_all(draft: &mut Draft<'_>, recipe: &Recipe) -> Result<()> {
-    for (id, wanted) in recipe.resolve(draft.graph())? {
-        encode(draft, id, wanted, recipe.importance(draft.graph().decl(id)))?;
+    if let Some(importance) = recipe.importance() {
+        draft.weigh(importance);
     }
-    Ok(())
+    let resolved = recipe.resolve(draft.graph())?;
+    resolved.into_iter().try_for_each(|(id, wanted)| encode(draft, id, wanted))
 }
 
-fn encode(
-    draft: &mut Draft<'_>,
-    id: WeightId,
-    wanted: EncodingRef,
-    importance: Option<std::sync::Arc<[f32]>>,
-) -> Result<()> {
+fn encode(draft: &mut Draft<'_>, id: WeightId, wanted: EncodingRef) -> Result<()> {
     let decl = draft.graph().decl(id);
     let (encoding, reason) = fit::or_fallback(wanted, fit::cols_of(decl));
     let name = decl.name.clone();
@@ -61,5 +57,5 @@ fn encode(
     if let Some(reason) = reason {
         draft.note(format!("rtn: {name} is {reason}"));
     }
-    draft.encode(id, Edit { encoding, importance, provenance })
+    draft.encode(id, Edit { encoding, provenance })
 }

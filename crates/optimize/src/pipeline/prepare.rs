@@ -31,12 +31,13 @@ pub struct Prepared {
 
 impl Prepared {
     /// What a measurement depends on.
-    pub fn key(&self, settings: &Settings) -> String {
+    pub fn key(&self, base: &Draft<'_>) -> String {
         let parts = [
             self.source.content.as_str(),
             self.texts.calibration.workload().hash(),
             self.texts.quick.workload().hash(),
-            if settings.may_pad { "pad" } else { "no pad" },
+            if base.config().is_some() { "pad" } else { "no pad" },
+            if base.is_weighed() { "weighed" } else { "plain" },
             env!("CARGO_PKG_VERSION"),
         ];
         blake3::hash(parts.join("\n").as_bytes()).to_hex().to_string()
@@ -107,6 +108,7 @@ pub fn describe(settings: &Settings) -> Result<String> {
          budget       {}\n\
          calibration  {} documents, {} tokens; {} of them for ranking tensors\n\
          held out     {} documents, {} tokens\n\
+         rounding     {}\n\
          search       {n_groups} tensor groups, {n_pairs} measurements, then at most {} whole \
          plans\n\
          writes       {}\n",
@@ -120,6 +122,7 @@ pub fn describe(settings: &Settings) -> Result<String> {
         texts.quick.n_scored(),
         texts.heldout.len(),
         texts.heldout.n_scored(),
+        settings.rounding.words(),
         settings.max_checks,
         settings.output.display(),
     );

@@ -10,6 +10,7 @@ use expect_test::expect;
 use std::sync::atomic::{AtomicBool, Ordering};
 use sterna_formats::Metadata;
 use sterna_measure::clock::RealClock;
+use sterna_model::plan::Rounding;
 use sterna_model::{Artifact, Model, WeightSource, write_gguf};
 
 /// The folder of real data: `STERNA_DATA`, else `shared/data` above the project.
@@ -38,9 +39,9 @@ fn quick(data: &Path, output: &Path, budget: Budget) -> Settings {
     settings
 }
 
-fn engine() -> RuntimeEngine {
+fn engine(threads: usize) -> RuntimeEngine {
     let settings = sterna_runtime::Settings {
-        threads: Some(1),
+        threads: Some(threads),
         context_len: 64,
         ..sterna_runtime::Settings::default()
     };
@@ -48,8 +49,13 @@ fn engine() -> RuntimeEngine {
 }
 
 fn run(settings: &Settings) -> Result<Outcome> {
+    run_by(settings, 1)
+}
+
+fn run_by(settings: &Settings, threads: usize) -> Result<Outcome> {
     let stop = AtomicBool::new(false);
-    optimize(settings, &engine(), &RealClock::new(), Watch { progress: &Silent, stop: &stop })
+    let watch = Watch { progress: &Silent, stop: &stop };
+    optimize(settings, &engine(threads), &RealClock::new(), watch)
 }
 
 #[test]
@@ -96,6 +102,7 @@ fn golden_plan(artifact: &Artifact) {
         kv = "F16"
         rewrites = ["fuse_qkv", "fuse_gate_up"]
         mlp_width = 192
+        rounding = "weighed"
 
         [source]
         name = "stories260K"
@@ -117,39 +124,39 @@ fn golden_plan(artifact: &Artifact) {
 
         [encodings]
         "blk.0.attn_k.weight" = "Q8_0"
-        "blk.0.attn_output.weight" = "Q5_0"
-        "blk.0.attn_q.weight" = "Q8_0"
+        "blk.0.attn_output.weight" = "Q8_0"
+        "blk.0.attn_q.weight" = "Q5_0"
         "blk.0.attn_v.weight" = "Q8_0"
-        "blk.0.ffn_down.weight" = "Q5_0"
-        "blk.0.ffn_gate.weight" = "Q8_0"
+        "blk.0.ffn_down.weight" = "Q8_0"
+        "blk.0.ffn_gate.weight" = "Q5_0"
         "blk.0.ffn_up.weight" = "Q8_0"
         "blk.1.attn_k.weight" = "Q8_0"
-        "blk.1.attn_output.weight" = "Q5_0"
-        "blk.1.attn_q.weight" = "Q8_0"
+        "blk.1.attn_output.weight" = "Q8_0"
+        "blk.1.attn_q.weight" = "Q5_0"
         "blk.1.attn_v.weight" = "Q8_0"
-        "blk.1.ffn_down.weight" = "Q5_0"
-        "blk.1.ffn_gate.weight" = "Q8_0"
+        "blk.1.ffn_down.weight" = "Q8_0"
+        "blk.1.ffn_gate.weight" = "Q5_0"
         "blk.1.ffn_up.weight" = "Q8_0"
         "blk.2.attn_k.weight" = "Q8_0"
-        "blk.2.attn_output.weight" = "Q5_0"
-        "blk.2.attn_q.weight" = "Q8_0"
+        "blk.2.attn_output.weight" = "Q8_0"
+        "blk.2.attn_q.weight" = "Q5_0"
         "blk.2.attn_v.weight" = "Q8_0"
-        "blk.2.ffn_down.weight" = "Q5_0"
-        "blk.2.ffn_gate.weight" = "Q8_0"
+        "blk.2.ffn_down.weight" = "Q8_0"
+        "blk.2.ffn_gate.weight" = "Q5_0"
         "blk.2.ffn_up.weight" = "Q8_0"
         "blk.3.attn_k.weight" = "Q8_0"
-        "blk.3.attn_output.weight" = "Q5_0"
-        "blk.3.attn_q.weight" = "Q8_0"
+        "blk.3.attn_output.weight" = "Q8_0"
+        "blk.3.attn_q.weight" = "Q5_0"
         "blk.3.attn_v.weight" = "Q8_0"
-        "blk.3.ffn_down.weight" = "Q5_0"
-        "blk.3.ffn_gate.weight" = "Q8_0"
+        "blk.3.ffn_down.weight" = "Q8_0"
+        "blk.3.ffn_gate.weight" = "Q5_0"
         "blk.3.ffn_up.weight" = "Q8_0"
         "blk.4.attn_k.weight" = "Q8_0"
-        "blk.4.attn_output.weight" = "Q5_0"
-        "blk.4.attn_q.weight" = "Q8_0"
+        "blk.4.attn_output.weight" = "Q8_0"
+        "blk.4.attn_q.weight" = "Q5_0"
         "blk.4.attn_v.weight" = "Q8_0"
-        "blk.4.ffn_down.weight" = "Q5_0"
-        "blk.4.ffn_gate.weight" = "Q8_0"
+        "blk.4.ffn_down.weight" = "Q8_0"
+        "blk.4.ffn_gate.weight" = "Q5_0"
         "blk.4.ffn_up.weight" = "Q8_0"
         "token_embd.weight" = "Q8_0"
     "#]]
@@ -168,6 +175,32 @@ impl Progress for StopAt<'_> {
 }
 
 #[test]
+fn rounding_is_weighed_where_that_measures_better_and_by_any_number_of_threads() {
+    let Some(data) = data() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let budget = Budget { max_size: Some(260_000), ..Budget::default() };
+    let of = |choice, threads, name: &str| {
+        let settings = quick(&data, &folder.path().join(name), budget.clone());
+        run_by(&Settings { rounding: choice, ..settings }, threads).unwrap()
+    };
+    let auto = of(rounding::Choice::Auto, 1, "auto");
+    let notes: Vec<&String> =
+        auto.report.details.notes.iter().filter(|note| note.starts_with("weigh: ")).collect();
+    let [note] = notes[..] else { panic!("{notes:?}") };
+    assert!(note.ends_with("weighed by inputs; errors are weighed"), "{note}");
+    let plan = |outcome: &Outcome| Artifact::open(&outcome.artifact).unwrap().plan;
+    assert_eq!(plan(&auto).rounding, Rounding::Weighed);
+    let again = of(rounding::Choice::Auto, 2, "again");
+    assert_eq!(plan(&again), plan(&auto), "threads decide nothing");
+    let hash = |outcome: &Outcome| Artifact::open(&outcome.artifact).unwrap().content_hash;
+    assert_eq!(hash(&again), hash(&auto));
+    let plain = of(rounding::Choice::Plain, 1, "plain");
+    assert_eq!(plan(&plain).rounding, Rounding::Plain);
+    let kl = |outcome: &Outcome| outcome.report.run.metric("kl_mean").unwrap().value().unwrap();
+    assert!(kl(&auto) < kl(&plain), "{} and {}, on held-out text", kl(&auto), kl(&plain));
+}
+
+#[test]
 fn a_stop_leaves_nothing_half_written_and_resume_goes_on() {
     let Some(data) = data() else { return };
     let folder = tempfile::tempdir().unwrap();
@@ -177,7 +210,7 @@ fn a_stop_leaves_nothing_half_written_and_resume_goes_on() {
         let stop = AtomicBool::new(false);
         let progress = StopAt(stage, &stop);
         let watch = Watch { progress: &progress, stop: &stop };
-        let outcome = optimize(&settings, &engine(), &RealClock::new(), watch);
+        let outcome = optimize(&settings, &engine(1), &RealClock::new(), watch);
         assert!(matches!(outcome, Err(OptimizeError::Cancelled)), "{stage:?}");
         let names: Vec<_> =
             std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();

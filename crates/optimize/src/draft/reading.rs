@@ -1,0 +1,51 @@
+//! A draft reads like the model it would become: what is edited is encoded when it is asked for.
+
+use super::Draft;
+use crate::fit;
+use crate::recode::{Target, recode};
+use std::borrow::Cow;
+use sterna_formats::EncodingRef;
+use sterna_model::{WeightId, WeightSource, WeightView};
+
+impl Draft<'_> {
+    /// Whether the source's bytes serve as they are.
+    fn is_untouched(&self, id: WeightId, view: &WeightView<'_>) -> bool {
+        let (rows, cols) = self.rows_cols(id);
+        self.encoding(id) == view.encoding && (rows, cols) == (view.rows, view.cols)
+    }
+
+    fn rows_cols(&self, id: WeightId) -> (usize, usize) {
+        let decl = self.graph.decl(id);
+        let cols = fit::cols_of(decl);
+        (decl.shape.iter().product::<usize>() / cols.max(1), cols)
+    }
+}
+
+impl WeightSource for Draft<'_> {
+    fn weight(&self, id: WeightId) -> WeightView<'_> {
+        let view = self.source.weight(id);
+        if self.is_untouched(id, &view) {
+            return view;
+        }
+        let (rows, cols) = self.rows_cols(id);
+        let encoding = self.encoding(id);
+        let recode = || {
+            let name = &self.graph.decl(id).name;
+            let importance = self.importance.as_ref().and_then(|all| all.of(name, cols));
+            recode(&view, &Target { encoding, rows, cols, importance: importance.as_deref() })
+        };
+        let bytes = match &self.shelf {
+            Some(shelf) => shelf.get(id, encoding, recode),
+            None => recode(),
+        };
+        WeightView { encoding, rows, cols, bytes: Cow::Owned(bytes) }
+    }
+
+    fn encoding(&self, id: WeightId) -> EncodingRef {
+        self.edits.get(&id).map_or_else(|| self.source.encoding(id), |edit| edit.encoding)
+    }
+
+    fn release(&self, id: WeightId) {
+        self.source.release(id);
+    }
+}
