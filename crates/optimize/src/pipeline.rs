@@ -5,6 +5,7 @@
 //! outcome like any other and is shown as missed.
 
 mod build;
+mod feasible;
 mod prepare;
 mod prove;
 pub mod rounding;
@@ -156,6 +157,8 @@ fn search<'p>(
     watch: Watch<'_>,
 ) -> Result<(Building<'p>, Found)> {
     let base = base_draft(settings, prepared)?;
+    feasible::size(&settings.budget, &prepared.model.metadata, &base)?;
+    feasible::memory(&settings.budget, prepared.overhead_bytes(), &base)?;
     watch.step(Stage::Baseline, 0, 2, "running the baseline on calibration text")?;
     let yardstick = |passages| {
         let baseline = engine.load(&prepared.model.graph, &prepared.model)?;
@@ -225,7 +228,7 @@ fn run_passes<'p>(
 /// What the search is to reach: a size if one is capped, else a drop.
 fn goal(settings: &Settings, prepared: &Prepared, base: &Draft<'_>, excess: u64) -> Result<Goal> {
     let budget = &settings.budget;
-    let fixed = build::fixed_bytes(prepared, base) + EVIDENCE_BYTES as u64 + excess;
+    let fixed = build::fixed_bytes(&prepared.model.metadata, base) + EVIDENCE_BYTES as u64 + excess;
     let by_size = budget.max_size.map(|max| max.saturating_sub(fixed));
     let by_memory = budget.max_memory.map(|max| max.saturating_sub(prepared.overhead_bytes()));
     let limit = [by_size, by_memory].into_iter().flatten().min();

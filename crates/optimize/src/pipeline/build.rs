@@ -8,7 +8,7 @@ use crate::progress::{Stage, Watch};
 use crate::report::{Report, padded};
 use crate::size;
 use std::path::PathBuf;
-use sterna_formats::{OpenOptions, Value};
+use sterna_formats::{Metadata, OpenOptions, Value};
 use sterna_measure::quality::Passages;
 use sterna_model::plan::{Budget as PlanBudget, Rounding, Text};
 use sterna_model::{Artifact, Model, Plan, WeightSource};
@@ -36,9 +36,9 @@ impl Drop for Building<'_> {
 
 /// Bytes of a file besides the matrices that the search is about: metadata, the list of tensors,
 /// vectors, and a Plan as long as one can get.
-pub fn fixed_bytes(prepared: &Prepared, base: &Draft<'_>) -> u64 {
+pub fn fixed_bytes(metadata: &Metadata, base: &Draft<'_>) -> u64 {
     let graph = base.graph();
-    let whole = size::file_bytes(&prepared.model.metadata, graph, base);
+    let whole = size::file_bytes(metadata, graph, base);
     let matrices: usize = base
         .matrices()
         .map(|(id, decl)| crate::fit::bytes_of(decl, base.encoding(id)).next_multiple_of(32))

@@ -100,6 +100,7 @@ pub fn describe(settings: &Settings) -> Result<String> {
         let mut context = crate::passes::Context { may_pad, ..Default::default() };
         crate::passes::by_name("pad").expect("pad is a pass").apply(&mut draft, &mut context)?;
     }
+    super::feasible::size(&settings.budget, &model.metadata, &draft)?;
     let n_layers = groups::n_layers(draft.graph());
     let n_bands = settings.n_bands.unwrap_or(n_layers);
     let (n_groups, n_pairs) = n_pairs(&draft, &settings.budget, n_bands);

@@ -175,6 +175,27 @@ impl Progress for StopAt<'_> {
 }
 
 #[test]
+fn a_size_that_no_plan_has_is_answered_with_the_least_that_can_be_had() {
+    let Some(data) = data() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let of = |max_size| {
+        let budget = Budget { max_size: Some(max_size), ..Budget::default() };
+        quick(&data, folder.path(), budget)
+    };
+    let why = run(&of(100_000)).unwrap_err().to_string();
+    assert!(why.starts_with("--max-size 100000 cannot be kept: "), "{why}");
+    assert_eq!(describe(&of(100_000)).unwrap_err().to_string(), why);
+    let least = why.split("ask for --max-size ").nth(1).unwrap().split(',').next().unwrap();
+    let least: u64 = least.parse().unwrap();
+    assert!(run(&of(least - 1)).is_err());
+    let outcome = run(&of(least)).unwrap();
+    assert!(std::fs::metadata(&outcome.artifact).unwrap().len() <= least);
+    let memory = Budget { max_memory: Some(1000), ..Budget::default() };
+    let why = run(&quick(&data, folder.path(), memory)).unwrap_err().to_string();
+    assert!(why.starts_with("--max-memory 1000 cannot be kept: "), "{why}");
+}
+
+#[test]
 fn rounding_is_weighed_where_that_measures_better_and_by_any_number_of_threads() {
     let Some(data) = data() else { return };
     let folder = tempfile::tempdir().unwrap();

@@ -1,0 +1,57 @@
+//! Whether any plan is within the caps on bytes, before anything is measured.
+//!
+//! In: caps, the model's metadata, the draft that encodings are chosen for. Out: nothing, or a
+//! sentence that names the cap that binds and the least that can be asked for instead.
+
+use super::{EVIDENCE_BYTES, build};
+use crate::budget::Budget;
+use crate::draft::Draft;
+use crate::error::{OptimizeError, Result};
+use crate::search::groups;
+use sterna_formats::EncodingRef;
+use sterna_formats::Metadata;
+
+/// Refuses a cap on the file that no plan keeps.
+///
+/// # Errors
+/// Then.
+pub fn size(budget: &Budget, metadata: &Metadata, base: &Draft<'_>) -> Result<()> {
+    let fixed = build::fixed_bytes(metadata, base) + EVIDENCE_BYTES as u64;
+    let what = Capped { flag: "--max-size", cap: budget.max_size, thing: "the file", fixed };
+    what.check(&budget.allow, base)
+}
+
+/// Refuses a cap on memory that no plan keeps, where a loaded model takes `overhead` bytes besides
+/// its weights.
+///
+/// # Errors
+/// Then.
+pub fn memory(budget: &Budget, overhead: u64, base: &Draft<'_>) -> Result<()> {
+    let (flag, thing) = ("--max-memory", "the loaded model");
+    Capped { flag, cap: budget.max_memory, thing, fixed: overhead }.check(&budget.allow, base)
+}
+
+/// A cap.
+struct Capped {
+    flag: &'static str,
+    cap: Option<u64>,
+    thing: &'static str,
+    /// Bytes that no encoding changes.
+    fixed: u64,
+}
+
+impl Capped {
+    fn check(&self, allow: &[EncodingRef], base: &Draft<'_>) -> Result<()> {
+        let Self { flag, cap, thing, fixed } = *self;
+        let groups = groups::of(base, allow, 1);
+        let lowest = groups.iter().map(|group| group.candidates.len() - 1).collect::<Vec<_>>();
+        let matrices = groups::bytes(&groups, &lowest);
+        let least = matrices + fixed;
+        let Some(cap) = cap.filter(|&cap| cap < least) else { return Ok(()) };
+        Err(OptimizeError::Input(format!(
+            "{flag} {cap} cannot be kept: in the fewest bits allowed {thing} takes {least} bytes, \
+             {matrices} of them for matrices; ask for {flag} {least}, or allow encodings of fewer \
+             bits with --allow"
+        )))
+    }
+}
