@@ -6,11 +6,13 @@
 
 mod check;
 mod content;
+mod rounding;
 #[cfg(test)]
 mod tests;
 
 pub use check::nearest;
 pub use content::{ContentHasher, content_hash};
+pub use rounding::Rounding;
 
 use crate::{Model, WeightSource};
 use serde::{Deserialize, Serialize};
@@ -55,25 +57,6 @@ pub struct Plan {
     /// Encoding by tensor name, of each tensor whose encoding is decided; others stay as they are.
     #[serde(default)]
     pub encodings: BTreeMap<String, String>,
-}
-
-/// Which errors rounding keeps small.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Rounding {
-    /// Those of all values alike.
-    #[default]
-    Plain,
-    /// Those of a value as much as its column's inputs are large: their mean squares on the
-    /// calibration text.
-    Weighed,
-}
-
-impl Rounding {
-    /// Whether it is [`Rounding::Plain`].
-    pub fn is_plain(&self) -> bool {
-        *self == Rounding::Plain
-    }
 }
 
 /// A source model, known by its content.

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use sterna_formats::EncodingRef;
 use sterna_model::config::Config;
+use sterna_model::plan::Rounding;
 use sterna_model::{Graph, WeightDecl, WeightId, WeightSource};
 
 /// What becomes of one weight.
@@ -22,6 +23,8 @@ use sterna_model::{Graph, WeightDecl, WeightId, WeightSource};
 pub struct Edit {
     /// The encoding it gets.
     pub encoding: EncodingRef,
+    /// Its bytes, where a pass rounded it itself.
+    pub bytes: Option<Arc<[u8]>>,
     /// Who decided this and why, e.g. `mixed: knapsack under 220 KB`.
     pub provenance: String,
 }
@@ -107,6 +110,11 @@ impl<'a> Draft<'a> {
         Err(OptimizeError::Input(format!("tensor {name} as {encoding}: {problem}; choose another")))
     }
 
+    /// Takes a weight's edit back.
+    pub fn restore(&mut self, id: WeightId) {
+        self.edits.remove(&id);
+    }
+
     /// Has every squared error count as much as the importance of its column; what is encoded from
     /// now on is rounded so.
     pub fn weigh(&mut self, importance: Arc<Importance>) {
@@ -115,9 +123,13 @@ impl<'a> Draft<'a> {
         self.shelf = None;
     }
 
-    /// Whether [`Draft::weigh`] was called.
-    pub fn is_weighed(&self) -> bool {
-        self.importance.is_some()
+    /// How its matrices are rounded.
+    pub fn rounding(&self) -> Rounding {
+        match self.importance {
+            _ if self.edits.values().any(|edit| edit.bytes.is_some()) => Rounding::Compensated,
+            Some(_) => Rounding::Weighed,
+            None => Rounding::Plain,
+        }
     }
 
     /// Keeps what is encoded for this draft and its copies, up to so many bytes.

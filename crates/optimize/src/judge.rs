@@ -25,7 +25,7 @@ impl Judge for ModelJudge<'_> {
         let mut draft = self.draft.clone();
         for &(id, encoding) in plan {
             let provenance = "a trial".to_owned();
-            draft.encode(id, Edit { encoding, provenance })?;
+            draft.encode(id, Edit { encoding, bytes: None, provenance })?;
         }
         let mut candidate = self.engine.load(draft.graph(), &draft)?;
         let yardstick = match depth {
@@ -33,5 +33,10 @@ impl Judge for ModelJudge<'_> {
             Depth::Full => &mut self.full,
         };
         yardstick.read(&mut *candidate)?.loss()
+    }
+
+    fn judge_draft(&mut self, draft: &Draft<'_>) -> Result<Loss> {
+        let mut candidate = self.engine.load(draft.graph(), draft)?;
+        self.full.read(&mut *candidate)?.loss()
     }
 }

@@ -11,6 +11,7 @@ pub mod progress;
 
 pub mod draft;
 pub mod fit;
+pub mod hessian;
 pub mod importance;
 pub mod mixes;
 pub mod observe;

@@ -179,6 +179,15 @@ fn search<'p>(
     loop {
         let goal = goal(settings, prepared, &base, excess)?;
         let (draft, found) = run_passes(settings, &base, goal, &mut judge, clock, watch)?;
+        let loss = found.best().loss;
+        let draft = rounding::compensate(
+            settings.rounding,
+            prepared,
+            engine,
+            (draft, loss),
+            &mut judge,
+            watch,
+        )?;
         let building = build::build(settings, prepared, draft, watch)?;
         let max_size = settings.budget.max_size.unwrap_or(u64::MAX);
         let over = building.bytes.saturating_sub(max_size);

@@ -65,8 +65,9 @@ pub struct Args {
     /// Never widen the MLP with zeros to make its rows fit block encodings.
     #[arg(long)]
     no_pad: bool,
-    /// Whether rounding errors count as much as the inputs they meet on calibration text: plain,
-    /// weighed, or auto, which measures both.
+    /// How weights are rounded: plain; weighed, where errors count as much as the inputs they meet
+    /// on calibration text; compensated, where later columns also make up for the errors of earlier
+    /// ones (GPTQ); or auto, which measures each and takes the best.
     #[arg(long, value_enum, default_value = "auto", value_name = "HOW")]
     rounding: Rounding,
     /// The folder to write into.
@@ -91,6 +92,7 @@ enum Rounding {
     Auto,
     Plain,
     Weighed,
+    Compensated,
 }
 
 impl From<Rounding> for Choice {
@@ -99,6 +101,7 @@ impl From<Rounding> for Choice {
             Rounding::Auto => Choice::Auto,
             Rounding::Plain => Choice::Plain,
             Rounding::Weighed => Choice::Weighed,
+            Rounding::Compensated => Choice::Compensated,
         }
     }
 }

@@ -29,6 +29,9 @@ impl WeightSource for Draft<'_> {
         }
         let (rows, cols) = self.rows_cols(id);
         let encoding = self.encoding(id);
+        if let Some(bytes) = self.edits.get(&id).and_then(|edit| edit.bytes.as_deref()) {
+            return WeightView { encoding, rows, cols, bytes: Cow::Borrowed(bytes) };
+        }
         let recode = || {
             let name = &self.graph.decl(id).name;
             let importance = self.importance.as_ref().and_then(|all| all.of(name, cols));

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use sterna_formats::encodings::by_name as encoding;
 
 fn edit(name: &str) -> Edit {
-    Edit { encoding: encoding(name).unwrap(), provenance: "test".into() }
+    Edit { encoding: encoding(name).unwrap(), bytes: None, provenance: "test".into() }
 }
 
 #[test]

@@ -32,7 +32,7 @@ impl Pass for Mixed {
             let provenance = format!("mixed: {}{alone}", found.best().label);
             for &id in &group.weights {
                 let provenance = provenance.clone();
-                draft.encode(id, Edit { encoding, provenance })?;
+                draft.encode(id, Edit { encoding, bytes: None, provenance })?;
             }
         }
         context.found = Some(found);

@@ -4,6 +4,7 @@
 //! report. Passes run in the order of the list; a pass that has nothing to do does nothing.
 
 pub mod fuse;
+pub mod gptq;
 pub mod mixed;
 pub mod pad;
 pub mod rtn;
@@ -19,7 +20,8 @@ use sterna_model::archs::Arch;
 use sterna_model::config::Config;
 
 /// Every pass, in the order in which they run.
-pub const PASSES: &[&dyn Pass] = &[&pad::Pad, &weigh::Weigh, &rtn::Rtn, &mixed::Mixed, &fuse::Fuse];
+pub const PASSES: &[&dyn Pass] =
+    &[&pad::Pad, &weigh::Weigh, &rtn::Rtn, &mixed::Mixed, &gptq::Gptq, &fuse::Fuse];
 
 /// What a pass may use besides the draft. What is `None` was not asked for.
 #[derive(Default)]
@@ -32,6 +34,8 @@ pub struct Context<'a> {
     pub chooser: Option<&'a mut (dyn Chooser + 'a)>,
     /// What `mixed` found.
     pub found: Option<Found>,
+    /// What matrices read: for `gptq`.
+    pub calibrated: Option<gptq::Calibrated<'a>>,
     /// Rewrites to make, by name: for `fuse`.
     pub rewrites: &'a [&'a str],
     /// The architecture and what it was built from, if `pad` may widen it.

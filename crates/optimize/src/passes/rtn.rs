@@ -57,5 +57,5 @@ fn encode(draft: &mut Draft<'_>, id: WeightId, wanted: EncodingRef) -> Result<()
     if let Some(reason) = reason {
         draft.note(format!("rtn: {name} is {reason}"));
     }
-    draft.encode(id, Edit { encoding, provenance })
+    draft.encode(id, Edit { encoding, bytes: None, provenance })
 }

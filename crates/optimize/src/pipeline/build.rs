@@ -10,7 +10,7 @@ use crate::size;
 use std::path::PathBuf;
 use sterna_formats::{Metadata, OpenOptions, Value};
 use sterna_measure::quality::Passages;
-use sterna_model::plan::{Budget as PlanBudget, Rounding, Text};
+use sterna_model::plan::{Budget as PlanBudget, Text};
 use sterna_model::{Artifact, Model, Plan, WeightSource};
 
 /// A draft as it was written, not yet proven. Its file is removed when this is dropped.
@@ -120,7 +120,7 @@ fn plan(settings: &Settings, prepared: &Prepared, draft: &Draft<'_>) -> Plan {
     Plan {
         seed: budget.seed,
         rewrites: rewrites.collect(),
-        rounding: if draft.is_weighed() { Rounding::Weighed } else { Rounding::Plain },
+        rounding: draft.rounding(),
         mlp_width: draft.config().map(|config| config.ffn_dim as u64),
         budget: PlanBudget {
             max_drop: budget.max_drop_percent.map(|percent| percent / 100.0),

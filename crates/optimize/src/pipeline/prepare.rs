@@ -37,7 +37,7 @@ impl Prepared {
             self.texts.calibration.workload().hash(),
             self.texts.quick.workload().hash(),
             if base.config().is_some() { "pad" } else { "no pad" },
-            if base.is_weighed() { "weighed" } else { "plain" },
+            if base.rounding().is_plain() { "plain" } else { "weighed" },
             env!("CARGO_PKG_VERSION"),
         ];
         blake3::hash(parts.join("\n").as_bytes()).to_hex().to_string()

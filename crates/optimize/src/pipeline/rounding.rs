@@ -5,13 +5,17 @@
 //! same encoding is measured both ways.
 
 use super::Prepared;
+use crate::draft::Draft;
+use crate::engine::Engine;
 use crate::error::Result;
 use crate::importance::Importance;
 use crate::judge::ModelJudge;
 use crate::observe::observe;
-use crate::passes::{Context, Pass, weigh::Weigh};
+use crate::passes::gptq::{Calibrated, Gptq};
+use crate::passes::weigh::Weigh;
+use crate::passes::{Context, Pass};
 use crate::progress::{Stage, Watch};
-use crate::search::{Depth, Judge, groups};
+use crate::search::{Depth, Judge, Loss, groups};
 use std::sync::Arc;
 use sterna_formats::EncodingRef;
 
@@ -25,15 +29,20 @@ pub enum Choice {
     Plain,
     /// Errors by the mean squares of inputs.
     Weighed,
+    /// Weighed, and later columns make up for the errors of earlier ones.
+    Compensated,
 }
 
 impl Choice {
     /// For people.
     pub fn words(self) -> &'static str {
         match self {
-            Choice::Auto => "plain, or weighed by what matrices read, as measures better",
+            Choice::Auto => {
+                "plain, weighed by what matrices read, or compensated, as measures best"
+            }
             Choice::Plain => "plain",
             Choice::Weighed => "weighed by what matrices read",
+            Choice::Compensated => "weighed by what matrices read, and compensated",
         }
     }
 }
@@ -57,7 +66,7 @@ pub fn decide(
     let mut weighed = judge.draft.clone();
     let mut context = Context { importance: Some(importance), ..Context::default() };
     Weigh.apply(&mut weighed, &mut context)?;
-    if choice == Choice::Weighed {
+    if choice != Choice::Auto {
         weighed.note("weigh: rounding errors are weighed by inputs, as asked for");
         judge.draft = weighed;
         return Ok(());
@@ -82,6 +91,37 @@ pub fn decide(
         judge.draft = plain;
     }
     Ok(())
+}
+
+/// The draft that was found, or the same rounded with feedback where that measures better.
+pub fn compensate<'p>(
+    choice: Choice,
+    prepared: &'p Prepared,
+    engine: &'p dyn Engine,
+    (mut found, loss): (Draft<'p>, Loss),
+    judge: &mut dyn Judge,
+    watch: Watch<'_>,
+) -> Result<Draft<'p>> {
+    if !matches!(choice, Choice::Auto | Choice::Compensated) || found.edits().next().is_none() {
+        return Ok(found);
+    }
+    let mut compensated = found.clone();
+    let (model, passages) = (&prepared.model, &prepared.texts.calibration);
+    let (graph, weights) = (&model.graph, model);
+    let calibrated = Calibrated { engine, graph, weights, passages, watch };
+    let mut context = Context { calibrated: Some(calibrated), ..Context::default() };
+    Gptq.apply(&mut compensated, &mut context)?;
+    let compensated_kl = judge.judge_draft(&compensated)?.kl;
+    let measured = format!(
+        "the plan as found: KL {:.5}, {compensated_kl:.5} with errors made up for by later columns",
+        loss.kl
+    );
+    if choice == Choice::Compensated || compensated_kl < loss.kl {
+        compensated.note(format!("gptq: {measured}; they are"));
+        return Ok(compensated);
+    }
+    found.note(format!("gptq: {measured}; they are not"));
+    Ok(found)
 }
 
 fn importance(

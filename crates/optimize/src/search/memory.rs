@@ -5,6 +5,7 @@
 //! the measurements depend on, and a file of other circumstances is refused.
 
 use super::{Depth, Judge, Loss};
+use crate::draft::Draft;
 use crate::error::{OptimizeError, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -107,6 +108,10 @@ fn read(
 }
 
 impl Judge for Remembered<'_> {
+    fn judge_draft(&mut self, draft: &Draft<'_>) -> Result<Loss> {
+        self.judge.judge_draft(draft)
+    }
+
     fn judge(&mut self, plan: &[(WeightId, EncodingRef)], depth: Depth) -> Result<Loss> {
         let key = (plan_key(plan), depth);
         if let Some(loss) = self.seen.get(&key) {

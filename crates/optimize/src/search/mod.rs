@@ -56,6 +56,11 @@ pub trait Judge {
     /// # Errors
     /// When the model cannot be run.
     fn judge(&mut self, plan: &[(WeightId, EncodingRef)], depth: Depth) -> Result<Loss>;
+    /// The loss of a draft as it is, on all text.
+    ///
+    /// # Errors
+    /// When the model cannot be run.
+    fn judge_draft(&mut self, draft: &Draft<'_>) -> Result<Loss>;
 }
 
 /// What is wanted.

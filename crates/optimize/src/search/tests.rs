@@ -25,6 +25,10 @@ impl Planted {
 }
 
 impl Judge for Planted {
+    fn judge_draft(&mut self, _draft: &Draft<'_>) -> Result<Loss> {
+        unreachable!("the search judges plans")
+    }
+
     fn judge(&mut self, plan: &[(WeightId, EncodingRef)], _depth: Depth) -> Result<Loss> {
         self.n_calls += 1;
         if self.n_calls > self.n_allowed {
@@ -150,6 +154,10 @@ fn a_stop_takes_effect_at_the_next_step() {
 struct Slow<'a>(Planted, &'a SimulatedClock);
 
 impl Judge for Slow<'_> {
+    fn judge_draft(&mut self, _draft: &Draft<'_>) -> Result<Loss> {
+        unreachable!("the search judges plans")
+    }
+
     fn judge(&mut self, plan: &[(WeightId, EncodingRef)], depth: Depth) -> Result<Loss> {
         self.1.advance(Duration::from_secs(1));
         self.0.judge(plan, depth)
@@ -177,6 +185,10 @@ fn a_time_budget_coarsens_the_groups_and_is_kept() {
 struct ByEncoding(&'static [(&'static str, f64)], usize);
 
 impl Judge for ByEncoding {
+    fn judge_draft(&mut self, _draft: &Draft<'_>) -> Result<Loss> {
+        unreachable!("the search judges plans")
+    }
+
     fn judge(&mut self, plan: &[(WeightId, EncodingRef)], _depth: Depth) -> Result<Loss> {
         self.1 += 1;
         let of = |e: &EncodingRef| self.0.iter().find(|(name, _)| *name == e.name()).unwrap().1;

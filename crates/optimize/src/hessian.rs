@@ -1,0 +1,228 @@
+//! How errors in a matrix's columns work together: second moments of its inputs, factored.
+//!
+//! In: the rows that a matrix reads. Out: a [`Factor`], which says how the columns that are not yet
+//! rounded make up for the error of those that are (GPTQ, Frantar et al. 2022; the closed form is
+//! Optimal Brain Surgeon's).
+
+use rayon::prelude::*;
+
+/// Sums of products of a matrix's inputs, `[n, n]`; of two equal halves only the upper is kept.
+#[derive(Clone, Debug)]
+pub struct Hessian {
+    n: usize,
+    sums: Vec<f64>,
+    n_rows: u64,
+}
+
+/// Added to the diagonal, of its mean, so that inputs that always go together are no trouble.
+const DAMPING: f64 = 0.01;
+
+impl Hessian {
+    /// Bytes of one of `n` inputs.
+    pub fn bytes(n: usize) -> usize {
+        n * n * size_of::<f64>()
+    }
+
+    /// Of nothing yet.
+    pub fn new(n: usize) -> Self {
+        Self { n, sums: vec![0.0; n * n], n_rows: 0 }
+    }
+
+    /// Adds inputs, `[rows, n]`. The sums have the same bits whatever the number of threads.
+    pub fn add(&mut self, rows: &[f32]) {
+        let n = self.n;
+        self.n_rows += (rows.len() / n) as u64;
+        self.sums.par_chunks_exact_mut(n).enumerate().for_each(|(i, sums)| {
+            for row in rows.chunks_exact(n).filter(|row| row[i] != 0.0) {
+                let x = f64::from(row[i]);
+                for (sum, &y) in sums[i..].iter_mut().zip(&row[i..]) {
+                    *sum += x * f64::from(y);
+                }
+            }
+        });
+    }
+
+    /// Factored for rows of `cols` values, of which those beyond its inputs are always zero, in
+    /// blocks of `block_len`. `None` where the inputs were all zero or no numbers.
+    pub fn factor(&self, cols: usize, block_len: usize) -> Option<Factor> {
+        assert!(cols >= self.n && cols.is_multiple_of(block_len));
+        let diagonal = |i: usize| self.sums[i * self.n + i];
+        let mean = (0..self.n).map(diagonal).sum::<f64>() / self.n as f64;
+        if !(mean.is_finite() && mean > 0.0) {
+            return None;
+        }
+        let mut root = vec![0.0; cols * cols];
+        for (i, row) in root.chunks_exact_mut(cols).enumerate() {
+            if i < self.n {
+                row[i..self.n].copy_from_slice(&self.sums[i * self.n + i..(i + 1) * self.n]);
+            }
+            row[i] += if i < self.n { DAMPING * mean } else { mean };
+        }
+        let mean_root = mean.sqrt();
+        take_root(&mut root, cols).then(|| Factor::new(&root, cols, block_len, mean_root))
+    }
+}
+
+/// From the upper half of a symmetric matrix to the upper triangular `m` with `m m^T` equal to it;
+/// whether it has one.
+fn take_root(m: &mut [f64], n: usize) -> bool {
+    for j in (0..n).rev() {
+        let (above, rest) = m.split_at_mut(j * n);
+        let row = &mut rest[..n];
+        let square = row[j] - dot(&row[j + 1..], &row[j + 1..]);
+        if !(square.is_finite() && square > 0.0) {
+            return false;
+        }
+        row[j] = square.sqrt();
+        let row = &*row;
+        above.par_chunks_exact_mut(n).for_each(|other| {
+            other[j] = (other[j] - dot(&other[j + 1..], &row[j + 1..])) / row[j];
+        });
+    }
+    true
+}
+
+/// In eight sums, which have one order whatever the machine.
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    let (a, b) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    let mut sums = [0.0; 8];
+    for (a, b) in a.0.iter().zip(b.0) {
+        for i in 0..8 {
+            sums[i] += a[i] * b[i];
+        }
+    }
+    let rest: f64 = a.1.iter().zip(b.1).map(|(a, b)| a * b).sum();
+    sums.iter().sum::<f64>() + rest
+}
+
+/// What is to be added to columns for the errors of columns before them.
+#[derive(Clone, Debug)]
+pub struct Factor {
+    cols: usize,
+    block_len: usize,
+    /// `[cols, block_len]`: the root's blocks on the diagonal.
+    blocks: Vec<f32>,
+    /// `[cols, cols]`: the root's inverse.
+    inverse: Vec<f32>,
+    /// How much a column's error costs after all that columns behind its block can do about it.
+    importance: Vec<f32>,
+}
+
+impl Factor {
+    fn new(root: &[f64], cols: usize, block_len: usize, scale: f64) -> Self {
+        let block = |i: usize| i / block_len * block_len;
+        let mut blocks = vec![0.0; cols * block_len];
+        let mut importance = vec![0.0; cols];
+        for (i, out) in blocks.chunks_exact_mut(block_len).enumerate() {
+            let row = &root[i * cols + block(i)..][..block_len];
+            out.iter_mut().zip(row).for_each(|(out, &x)| *out = (x / scale) as f32);
+            // Below the diagonal there is what the symmetric matrix had: nothing.
+            importance[i] = dot(row, row) as f32;
+        }
+        let mut inverse = vec![0.0f32; cols * cols];
+        inverse.par_chunks_exact_mut(cols).enumerate().for_each(|(i, out)| {
+            let mut left = vec![0.0; cols];
+            left[i] = 1.0;
+            for k in i..cols {
+                let row = &root[k * cols..][..cols];
+                let x = left[k] / row[k];
+                out[k] = (x * scale) as f32;
+                for (left, &m) in left[k + 1..].iter_mut().zip(&row[k + 1..]) {
+                    *left -= x * m;
+                }
+            }
+        });
+        Self { cols, block_len, blocks, inverse, importance }
+    }
+
+    /// Columns.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Columns that are rounded together.
+    pub fn block_len(&self) -> usize {
+        self.block_len
+    }
+
+    /// Of the block that starts at a column, how much each column's error costs.
+    pub fn importance(&self, first: usize) -> &[f32] {
+        &self.importance[first..][..self.block_len]
+    }
+
+    /// From the errors of the block that starts at `first` to what [`Factor::make_up`] takes.
+    pub fn spread(&self, first: usize, errors: &[f32], out: &mut [f32]) {
+        out.fill(0.0);
+        let rows = self.blocks[first * self.block_len..].chunks_exact(self.block_len);
+        for (&error, row) in errors.iter().zip(rows) {
+            out.iter_mut().zip(row).for_each(|(out, m)| *out += error * m);
+        }
+    }
+
+    /// Makes up in a row of values, behind the block that starts at `first`, for column `i` of it.
+    pub fn make_up(&self, first: usize, i: usize, spread: f32, row: &mut [f32]) {
+        let behind = first + self.block_len;
+        let inverse = &self.inverse[(first + i) * self.cols..][behind..self.cols];
+        let left = row[behind..].iter_mut().zip(inverse);
+        left.for_each(|(value, u)| *value -= spread * u);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the errors of a row cost, under the damped second moments.
+    fn cost(hessian: &Hessian, errors: &[f32]) -> f64 {
+        let n = hessian.n;
+        let mean = (0..n).map(|i| hessian.sums[i * n + i]).sum::<f64>() / n as f64;
+        let entry = |i: usize, j: usize| {
+            let damped = if i == j { DAMPING * mean } else { 0.0 };
+            hessian.sums[i.min(j) * n + i.max(j)] + damped
+        };
+        let each = |i: usize| -> f64 {
+            (0..n).map(|j| f64::from(errors[i]) * entry(i, j) * f64::from(errors[j])).sum()
+        };
+        (0..n).map(each).sum()
+    }
+
+    #[test]
+    fn no_other_change_of_the_columns_behind_costs_less() {
+        let n = 12;
+        let mut hessian = Hessian::new(n);
+        let value = |i: usize| ((i * 37 + i * i * 11) % 101) as f32 / 50.0 - 1.0;
+        let rows: Vec<f32> = (0..40 * n).map(|i| value(i) + value(i / n)).collect();
+        hessian.add(&rows);
+        let factor = hessian.factor(n, 4).unwrap();
+        // The first block is off by so much; the others may change.
+        let errors = [0.3, -0.2, 0.1, 0.25];
+        let (mut spread, mut change) = ([0.0; 4], [0.0f32; 12]);
+        factor.spread(0, &errors, &mut spread);
+        (0..4).for_each(|i| factor.make_up(0, i, spread[i], &mut change));
+        // An error is what was wanted less what there is.
+        let all = |change: &[f32]| -> Vec<f32> {
+            errors.iter().copied().chain(change[4..].iter().map(|c| -c)).collect()
+        };
+        let best = cost(&hessian, &all(&change));
+        assert!(best < 0.9 * cost(&hessian, &all(&[0.0; 12])));
+        for i in 4..12 {
+            for step in [-0.02, 0.02] {
+                let mut other = change;
+                other[i] += step;
+                assert!(cost(&hessian, &all(&other)) > best, "column {i}");
+            }
+        }
+        let sum: f32 = (0..4).map(|i| factor.importance(0)[i]).sum();
+        assert!(sum > 0.0);
+    }
+
+    #[test]
+    fn inputs_that_are_always_zero_have_no_factor() {
+        let mut hessian = Hessian::new(4);
+        assert!(hessian.factor(4, 4).is_none());
+        hessian.add(&[0.0; 8]);
+        assert!(hessian.factor(8, 4).is_none());
+        hessian.add(&[f32::NAN; 4]);
+        assert!(hessian.factor(4, 4).is_none());
+    }
+}
