@@ -33,6 +33,8 @@ pub struct Calibrated<'a> {
     pub weights: &'a dyn WeightSource,
     /// The text.
     pub passages: &'a Passages,
+    /// So many of its documents are run.
+    pub n_documents: usize,
     /// Whom to tell.
     pub watch: Watch<'a>,
 }
@@ -94,9 +96,10 @@ fn observe(
     wanted: &[WeightId],
     note: &str,
 ) -> Result<BTreeMap<WeightId, Hessian>> {
-    let Calibrated { engine, graph, weights, passages, watch } = *calibrated;
+    let Calibrated { engine, graph, weights, passages, n_documents, watch } = *calibrated;
     let mut hessians: BTreeMap<WeightId, Hessian> = BTreeMap::new();
-    let documents: Vec<&[u32]> = passages.iter().map(|passage| &passage.tokens[..]).collect();
+    let documents = passages.iter().take(n_documents).map(|passage| &passage.tokens[..]);
+    let documents: Vec<&[u32]> = documents.collect();
     let mut see = |matrices: &[WeightId], len: usize, rows: &[f32]| {
         for id in matrices.iter().filter(|id| wanted.contains(id)) {
             hessians.entry(*id).or_insert_with(|| Hessian::new(len)).add(rows);

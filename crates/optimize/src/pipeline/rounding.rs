@@ -8,6 +8,7 @@ use super::Prepared;
 use crate::draft::Draft;
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::fit;
 use crate::importance::Importance;
 use crate::judge::ModelJudge;
 use crate::observe::observe;
@@ -18,6 +19,7 @@ use crate::progress::{Stage, Watch};
 use crate::search::{Depth, Judge, Loss, groups};
 use std::sync::Arc;
 use sterna_formats::EncodingRef;
+use sterna_measure::quality::Passages;
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +34,10 @@ pub enum Choice {
     /// Weighed, and later columns make up for the errors of earlier ones.
     Compensated,
 }
+
+/// Products that are summed up for second moments unless compensation is asked for by name: some
+/// minutes' work.
+const MAX_PRODUCTS: usize = 1_000_000_000_000;
 
 impl Choice {
     /// For people.
@@ -105,10 +111,21 @@ pub fn compensate<'p>(
     if !matches!(choice, Choice::Auto | Choice::Compensated) || found.edits().next().is_none() {
         return Ok(found);
     }
-    let mut compensated = found.clone();
     let (model, passages) = (&prepared.model, &prepared.texts.calibration);
+    let n_documents = match choice {
+        Choice::Auto => affordable(&found, passages, MAX_PRODUCTS),
+        _ => passages.len(),
+    };
+    if n_documents == 0 {
+        found.note(
+            "gptq: not tried, since it would take long for matrices of this size; ask for \
+             --rounding compensated",
+        );
+        return Ok(found);
+    }
+    let mut compensated = found.clone();
     let (graph, weights) = (&model.graph, model);
-    let calibrated = Calibrated { engine, graph, weights, passages, watch };
+    let calibrated = Calibrated { engine, graph, weights, passages, n_documents, watch };
     let mut context = Context { calibrated: Some(calibrated), ..Context::default() };
     Gptq.apply(&mut compensated, &mut context)?;
     let compensated_kl = judge.judge_draft(&compensated)?.kl;
@@ -122,6 +139,25 @@ pub fn compensate<'p>(
     }
     found.note(format!("gptq: {measured}; they are not"));
     Ok(found)
+}
+
+/// Documents whose second moments take at most so many products; none where they would be too few
+/// tokens to know the inputs by.
+fn affordable(found: &Draft<'_>, passages: &Passages, max_products: usize) -> usize {
+    let cols: Vec<usize> =
+        found.edits().map(|(id, _)| fit::cols_of(found.graph().decl(id))).collect();
+    let per_token: usize = cols.iter().map(|cols| cols * cols / 2).sum();
+    let max_tokens = max_products / per_token.max(1);
+    let (mut n_tokens, mut n_documents) = (0, 0);
+    for passage in passages.iter() {
+        if n_tokens + passage.tokens.len() > max_tokens {
+            let wanted = 2 * cols.iter().max().expect("there are edits");
+            return if n_tokens < wanted { 0 } else { n_documents };
+        }
+        n_tokens += passage.tokens.len();
+        n_documents += 1;
+    }
+    n_documents
 }
 
 fn importance(
@@ -149,4 +185,30 @@ fn compared(groups: &[groups::Group]) -> Option<EncodingRef> {
         let distance = |e: &EncodingRef| (e.bits() - COMPARED_BITS).abs();
         distance(a).total_cmp(&distance(b)).then(a.name().cmp(b.name()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::draft::Edit;
+    use crate::testing::tiny_model;
+    use sterna_formats::encodings::by_name;
+    use sterna_measure::Workload;
+    use sterna_measure::quality::Scoring;
+
+    #[test]
+    fn large_matrices_get_less_text_and_too_little_is_none() {
+        let tiny = tiny_model(3);
+        let mut draft = Draft::new(&tiny.graph, &tiny);
+        let id = tiny.graph.find_weight("blk.1.attn_q.weight").unwrap();
+        let encoding = by_name("Q4_0").unwrap();
+        draft.encode(id, Edit { encoding, bytes: None, provenance: "test".into() }).unwrap();
+        let workload = Workload::new("test", vec![vec![1; 9]; 10], 90).unwrap();
+        let scoring = Scoring::Documents { bos: None, n_unscored: 0 };
+        let passages = Passages::new(&workload, scoring).unwrap();
+        // 32 columns: 512 products a token, and 64 tokens wanted.
+        assert_eq!(affordable(&draft, &passages, MAX_PRODUCTS), 10);
+        assert_eq!(affordable(&draft, &passages, 512 * 75), 8);
+        assert_eq!(affordable(&draft, &passages, 512 * 70), 0);
+    }
 }
