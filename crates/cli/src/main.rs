@@ -35,6 +35,7 @@ use std::process::ExitCode;
   sterna quantize in.gguf out.gguf Q4_K_M   direct encoding, no search
   sterna optimize ./model-dir --calib text.txt --max-drop 1%
                                             search, build, prove; writes report.html
+  sterna verify sterna-out                  does every number of that report still follow?
   sterna profile model.gguf                 where the time goes
   sterna doctor                             why is it slow on this machine?
 

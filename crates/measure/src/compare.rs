@@ -99,7 +99,7 @@ pub fn compare(
         }
         let is_look = n_rounds >= settings.min_rounds && n_rounds % 5 == 0;
         if is_look || n_rounds == settings.max_rounds {
-            let comparison = judge(&costs_a, &costs_b, settings)?;
+            let comparison = Comparison::derive(&costs_a, &costs_b, settings)?;
             if comparison.is_precise || n_rounds == settings.max_rounds {
                 return Ok(comparison);
             }
@@ -130,35 +130,6 @@ fn cost(subject: &mut Subject, name: &str) -> Result<f64, MeasureError> {
     Err(MeasureError::Failed { what: what(), why })
 }
 
-fn judge(a: &[f64], b: &[f64], settings: &Settings) -> Result<Comparison, MeasureError> {
-    let rounds_of = |costs: &[f64]| -> Vec<f64> {
-        costs.chunks_exact(2).map(|pair| (pair[0] + pair[1]).ln()).collect()
-    };
-    let (rounds_a, rounds_b) = (rounds_of(a), rounds_of(b));
-    let logs: Vec<f64> = rounds_b.iter().zip(&rounds_a).map(|(b, a)| b - a).collect();
-    let center = stats::median(&logs);
-    let interval = stats::median_interval(&logs).expect("min_rounds are enough");
-    let noise = 3.0 * standard_error(&logs, &rounds_a, &rounds_b);
-    let resolution = noise.max(settings.floor);
-    let is_different = !interval.contains(0.0) && center.abs() > resolution;
-    let verdict = match (is_different, center > 0.0) {
-        (false, _) => Verdict::NoDifference,
-        (true, true) => Verdict::AFaster,
-        (true, false) => Verdict::BFaster,
-    };
-    Ok(Comparison {
-        a: Samples::new("A", a.to_vec())?,
-        b: Samples::new("B", b.to_vec())?,
-        ratio: center.exp(),
-        ratio_ci95: interval.map(f64::exp),
-        noise,
-        resolution,
-        n_rounds: logs.len(),
-        is_precise: interval.half_width() <= settings.precision,
-        verdict,
-    })
-}
-
 /// The standard error of the median log ratio, as the greater of two estimates: how far the ratios
 /// scatter, and how far A strays from A, and B from B, between neighbouring rounds. The second is
 /// a ratio of equals, so all that it shows is noise.
@@ -174,6 +145,50 @@ fn standard_error(logs: &[f64], rounds_a: &[f64], rounds_b: &[f64]) -> f64 {
 }
 
 impl Comparison {
+    /// What follows from costs in the order taken, two of each subject per round.
+    ///
+    /// # Errors
+    /// If there are too few for an interval, or one is not positive and finite.
+    pub fn derive(a: &[f64], b: &[f64], settings: &Settings) -> Result<Self, MeasureError> {
+        let n = a.len();
+        let is_cost = |cost: &f64| cost.is_finite() && *cost > 0.0;
+        let is_enough = n.is_multiple_of(2) && n / 2 >= stats::MIN_SAMPLES_MEDIAN_INTERVAL;
+        if !is_enough || b.len() != n || !a.iter().chain(b).all(is_cost) {
+            let (n_b, least) = (b.len(), stats::MIN_SAMPLES_MEDIAN_INTERVAL);
+            let why = format!(
+                "{n} costs of A and {n_b} of B are no comparison: it takes two positive costs of \
+                 each in {least} rounds or more"
+            );
+            return Err(MeasureError::Data(why));
+        }
+        let rounds_of = |costs: &[f64]| -> Vec<f64> {
+            costs.chunks_exact(2).map(|pair| (pair[0] + pair[1]).ln()).collect()
+        };
+        let (rounds_a, rounds_b) = (rounds_of(a), rounds_of(b));
+        let logs: Vec<f64> = rounds_b.iter().zip(&rounds_a).map(|(b, a)| b - a).collect();
+        let center = stats::median(&logs);
+        let interval = stats::median_interval(&logs).expect("enough rounds");
+        let noise = 3.0 * standard_error(&logs, &rounds_a, &rounds_b);
+        let resolution = noise.max(settings.floor);
+        let is_different = !interval.contains(0.0) && center.abs() > resolution;
+        let verdict = match (is_different, center > 0.0) {
+            (false, _) => Verdict::NoDifference,
+            (true, true) => Verdict::AFaster,
+            (true, false) => Verdict::BFaster,
+        };
+        Ok(Self {
+            a: Samples::new("A", a.to_vec())?,
+            b: Samples::new("B", b.to_vec())?,
+            ratio: center.exp(),
+            ratio_ci95: interval.map(f64::exp),
+            noise,
+            resolution,
+            n_rounds: logs.len(),
+            is_precise: interval.half_width() <= settings.precision,
+            verdict,
+        })
+    }
+
     /// One line: `no difference: B/A 1.002 [0.997, 1.006], could have seen 1.2%, 20 rounds`.
     pub fn line(&self) -> String {
         let verdict = match self.verdict {

@@ -14,6 +14,8 @@ pub struct Budget {
     pub max_drop_percent: Option<f64>,
     /// Bytes of the artifact's file.
     pub max_size: Option<u64>,
+    /// Bits of all tensors, over the parameters of the model as given.
+    pub target_bpw: Option<f64>,
     /// Proportional set size of the loaded model, with its KV cache.
     pub max_memory: Option<u64>,
     /// Encodings that may be used.
@@ -29,6 +31,7 @@ impl Default for Budget {
         Self {
             max_drop_percent: None,
             max_size: None,
+            target_bpw: None,
             max_memory: None,
             allow: ENCODINGS.iter().copied().filter(|e| e.can_encode()).collect(),
             time: None,
@@ -44,9 +47,13 @@ impl Budget {
     /// When nothing is capped, or a cap is no sensible number.
     pub fn check(&self) -> Result<()> {
         let bad = |why: &str| Err(OptimizeError::Input(why.into()));
-        if self.max_drop_percent.is_none() && self.max_size.is_none() && self.max_memory.is_none() {
+        if self.line().is_empty() {
             return bad("there is nothing to optimize for; say how much quality may drop \
-                 (--max-drop 1%), or how large the result may be (--max-size 200MB)");
+                 (--max-drop 1%), or how large the result may be (--max-size 200MB, \
+                 --target-bpw 4.5)");
+        }
+        if self.target_bpw.is_some_and(|bits| !(bits > 0.0 && bits <= 32.0)) {
+            return bad("--target-bpw is a number of bits above 0, such as 4.5");
         }
         if self.max_drop_percent.is_some_and(|drop| !(drop > 0.0 && drop <= 1000.0)) {
             return bad("--max-drop is a share of the perplexity above 0%, such as 1%");
@@ -54,7 +61,12 @@ impl Budget {
         Ok(())
     }
 
-    /// One line for people.
+    /// Bytes that all tensors may take of a model with so many parameters.
+    pub fn tensor_bytes(&self, n_parameters: u64) -> Option<u64> {
+        self.target_bpw.map(|bits| (bits * n_parameters as f64 / 8.0) as u64)
+    }
+
+    /// One line for people; empty where nothing is capped.
     pub fn line(&self) -> String {
         let mut parts = Vec::new();
         if let Some(drop) = self.max_drop_percent {
@@ -62,6 +74,9 @@ impl Budget {
         }
         if let Some(bytes) = self.max_size {
             parts.push(format!("file of at most {bytes} bytes"));
+        }
+        if let Some(bits) = self.target_bpw {
+            parts.push(format!("at most {bits} bits per weight"));
         }
         if let Some(bytes) = self.max_memory {
             parts.push(format!("memory of at most {bytes} bytes"));
@@ -193,5 +208,8 @@ mod tests {
         assert!(Budget::default().check().unwrap_err().to_string().contains("--max-drop 1%"));
         assert!(Budget { max_drop_percent: Some(0.0), ..Budget::default() }.check().is_err());
         assert!(Budget { max_size: Some(1), ..Budget::default() }.check().is_ok());
+        assert!(Budget { target_bpw: Some(-1.0), ..Budget::default() }.check().is_err());
+        let by_bits = Budget { target_bpw: Some(4.5), ..Budget::default() };
+        assert_eq!((by_bits.check().is_ok(), by_bits.tensor_bytes(1000)), (true, Some(562)));
     }
 }

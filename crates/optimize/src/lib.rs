@@ -23,6 +23,8 @@ pub mod scan;
 pub mod shelf;
 
 pub mod engine;
+pub mod evidence;
+pub mod gate;
 pub mod judge;
 pub mod runner;
 pub mod search;

@@ -7,15 +7,16 @@
 mod build;
 mod feasible;
 mod prepare;
-mod prove;
+pub(crate) mod prove;
 pub mod rounding;
-mod speed;
+pub(crate) mod speed;
 
 use crate::budget::Budget;
 use crate::calibration::TextSettings;
 use crate::draft::Draft;
 use crate::engine::Engine;
 use crate::error::{OptimizeError, Result};
+use crate::evidence::{self, Circumstances, Manifest, SourceFile, manifest};
 use crate::judge::ModelJudge;
 use crate::passes::{Context, PASSES};
 use crate::progress::{Stage, Watch};
@@ -28,6 +29,7 @@ pub(crate) use prepare::Prepared;
 pub(crate) use prove::Proof;
 use std::path::{Path, PathBuf};
 use sterna_measure::Clock;
+use sterna_measure::machine::Machine;
 use sterna_model::rewrites::REWRITES;
 
 pub use prepare::describe;
@@ -88,6 +90,8 @@ impl Settings {
 pub struct Identity {
     /// Version and commit of the program.
     pub build: String,
+    /// blake3 of the program's file, where it can be read.
+    pub binary: Option<String>,
     /// Date and time, as [`sterna_measure::clock::timestamp_utc`] writes them.
     pub timestamp: String,
     /// The command, so that the report says how to reproduce it.
@@ -105,6 +109,8 @@ pub struct Outcome {
     pub report_json: PathBuf,
     /// The report for people.
     pub report_html: PathBuf,
+    /// The manifest of the raw samples.
+    pub evidence: PathBuf,
     /// The report.
     pub report: Report,
 }
@@ -117,7 +123,7 @@ pub const EVIDENCE_BYTES: usize = 8 * 1024;
 /// little worse on text it has not seen.
 const AIM: f64 = 0.7;
 /// Logits of a baseline kept in memory at most.
-const MAX_LOGITS_BYTES: usize = 1 << 30;
+pub(crate) const MAX_LOGITS_BYTES: usize = 1 << 30;
 /// Encoded weights kept in memory at most, so that no plan encodes them again.
 const MAX_ENCODED_BYTES: usize = 256 << 20;
 
@@ -143,9 +149,10 @@ pub fn optimize(
     let artifact = build::finish(settings, &prepared, &building, &report)?;
     let report = Report { run: prove::with_artifact(report.run, &artifact)?, ..report };
     let (report_json, report_html) = report.write(&settings.output)?;
+    let evidence = bundle(settings, &prepared, &building, &proof, &report)?;
     watch.step(Stage::Report, 1, 1, "done")?;
     let plan = settings.output.join("plan.toml");
-    Ok(Outcome { artifact, plan, report_json, report_html, report })
+    Ok(Outcome { artifact, plan, report_json, report_html, evidence, report })
 }
 
 /// Searches until what is built is within the size; gives the draft built.
@@ -158,6 +165,7 @@ fn search<'p>(
 ) -> Result<(Building<'p>, Found)> {
     let base = base_draft(settings, prepared)?;
     feasible::size(&settings.budget, &prepared.model.metadata, &base)?;
+    feasible::bits(&settings.budget, prepared.model.graph.n_parameters(), &base)?;
     feasible::memory(&settings.budget, prepared.overhead_bytes(), &base)?;
     watch.step(Stage::Baseline, 0, 2, "running the baseline on calibration text")?;
     let yardstick = |passages| {
@@ -239,13 +247,58 @@ fn goal(settings: &Settings, prepared: &Prepared, base: &Draft<'_>, excess: u64)
     let budget = &settings.budget;
     let fixed = build::fixed_bytes(&prepared.model.metadata, base) + EVIDENCE_BYTES as u64 + excess;
     let by_size = budget.max_size.map(|max| max.saturating_sub(fixed));
+    let by_bits = budget.tensor_bytes(prepared.model.graph.n_parameters());
+    let by_bits = by_bits.map(|max| max.saturating_sub(feasible::vector_bytes(base)));
     let by_memory = budget.max_memory.map(|max| max.saturating_sub(prepared.overhead_bytes()));
-    let limit = [by_size, by_memory].into_iter().flatten().min();
+    let limit = [by_size, by_bits, by_memory].into_iter().flatten().min();
     match (limit, budget.max_drop_percent) {
         (Some(limit), _) => Ok(Goal::Bytes(limit)),
         (None, Some(drop)) => Ok(Goal::DropPercent(drop * AIM)),
         (None, None) => Err(OptimizeError::Input("the budget caps nothing".into())),
     }
+}
+
+/// Keeps the raw samples beside the artifact.
+fn bundle(
+    settings: &Settings,
+    prepared: &Prepared,
+    building: &Building<'_>,
+    proof: &Proof,
+    report: &Report,
+) -> Result<PathBuf> {
+    let (run, identity) = (&report.run, &settings.identity);
+    let path = |path: &Path| path.display().to_string();
+    let artifact = artifact_path(settings, prepared);
+    let artifact = artifact.file_name().expect("a file").to_string_lossy().into_owned();
+    let manifest = Manifest {
+        version: manifest::VERSION,
+        made: Circumstances {
+            sterna: env!("CARGO_PKG_VERSION").into(),
+            binary: identity.binary.clone(),
+            timestamp: identity.timestamp.clone(),
+            command: identity.command.clone(),
+            seed: run.seed,
+            threads: run.machine.threads,
+            isa: run.machine.isa.clone(),
+            ..Circumstances::here(&Machine::detect())
+        },
+        source: SourceFile {
+            path: path(&settings.source),
+            tokenizer: settings.tokenizer.as_deref().map(path),
+            content: prepared.source.content.clone(),
+            bytes: prepared.source_bytes(),
+        },
+        artifact,
+        artifact_content: building.content_hash.clone(),
+        plan: building.plan.hash(),
+        calibration: prepared.texts.calibration.workload().hash().into(),
+        held_out: prepared.texts.heldout.workload().hash().into(),
+        candidates: Vec::new(),
+        files: Vec::new(),
+        hash: String::new(),
+    };
+    let beside = ["plan.toml", "report.json", "report.html"];
+    evidence::bundle::write(&settings.output, &proof.evidence, &beside, manifest)
 }
 
 /// The artifact's name in the output folder.

@@ -4,6 +4,7 @@
 //! with the details under `optimize`), `report.html` (self-contained), a page of text, and the
 //! evidence that rides in the artifact: the same JSON without the bulky lists.
 
+pub mod damage;
 mod details;
 mod html;
 pub mod page;
@@ -16,7 +17,9 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use sterna_measure::RunReport;
 
-pub use details::{Details, ModelFacts, Point, Race, Sensitivity, Series, TensorRow};
+pub use details::{
+    Details, ModelFacts, Point, Race, ReliabilityBins, Sensitivity, Series, TensorRow,
+};
 pub use text::{target as target_line, verdict};
 
 /// A run and what is peculiar to optimizing.
@@ -41,7 +44,7 @@ impl Report {
         Ok(serde_json::to_string_pretty(&value).expect("plain data") + "\n")
     }
 
-    fn to_value(&self) -> Result<Value> {
+    pub(crate) fn to_value(&self) -> Result<Value> {
         let mut value: Value = serde_json::from_str(&self.run.to_json()?).expect("own JSON");
         let details = serde_json::to_value(&self.details).expect("plain data");
         value.as_object_mut().expect("a struct").insert(DETAILS_KEY.into(), details);
@@ -115,4 +118,4 @@ pub fn text(evidence: &Value) -> Result<String> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -7,9 +7,7 @@ use crate::engine::Loaded;
 use crate::error::{OptimizeError, Result};
 use crate::search::Loss;
 use sterna_measure::quality::paired::PairedDrop;
-use sterna_measure::quality::{
-    Divergence, Passages, Reference, Scores, divergence_between, paired_drop,
-};
+use sterna_measure::quality::{Divergence, Passages, Reference, divergence_between, paired_drop};
 use sterna_measure::{LanguageModel, MeasureError};
 
 /// A baseline on a text.
@@ -25,9 +23,7 @@ enum Kept {
 
 /// A candidate against the baseline.
 pub struct Reading {
-    /// The baseline's scores.
-    pub baseline: Scores,
-    /// The candidate's divergence and scores.
+    /// What both said, and how far apart that is.
     pub divergence: Divergence,
     /// What the candidate loses.
     pub drop: PairedDrop,
@@ -63,20 +59,25 @@ impl Yardstick {
     /// # Errors
     /// When it cannot be run, or its vocabulary is another.
     pub fn read(&mut self, candidate: &mut dyn LanguageModel) -> Result<Reading> {
-        let (baseline, divergence) = match &mut self.kept {
-            Kept::Logits(reference) => {
-                (reference.scores().clone(), reference.divergence(candidate)?)
-            }
+        Reading::of(match &mut self.kept {
+            Kept::Logits(reference) => reference.divergence(candidate)?,
             Kept::Model(baseline) => {
                 divergence_between(&mut **baseline, candidate, &self.passages)?
             }
-        };
-        let drop = paired_drop(&baseline, divergence.scores())?;
-        Ok(Reading { baseline, divergence, drop })
+        })
     }
 }
 
 impl Reading {
+    /// What follows from a divergence.
+    ///
+    /// # Errors
+    /// Never, for a divergence's two sides were scored on the same passages.
+    pub fn of(divergence: Divergence) -> Result<Self> {
+        let drop = paired_drop(divergence.baseline_scores(), divergence.scores())?;
+        Ok(Self { divergence, drop })
+    }
+
     /// The reading in the search's terms.
     ///
     /// # Errors

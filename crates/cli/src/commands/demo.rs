@@ -163,6 +163,9 @@ fn print_results(args: &Args, outcome: &Outcome, after: &str, seconds: f64) {
     for target in &run.targets {
         println!("         {}", report::target_line(target));
     }
+    for warning in report::damage::warnings(run) {
+        println!("WARNING: {warning}");
+    }
     for race in &details.races {
         println!("{:8} {}", race.name, race.line);
     }
@@ -176,6 +179,7 @@ fn print_results(args: &Args, outcome: &Outcome, after: &str, seconds: f64) {
     println!("\nNext:");
     println!("  {program} run {artifact} \"{}\"", args.prompt);
     println!("  {program} report {artifact}");
+    println!("  {program} verify {}", args.out.display());
     println!("  {program} optimize YOUR_MODEL --calib {} --max-drop 1%", text.display());
     println!("  {program} --help");
 }
@@ -215,6 +219,7 @@ fn print_json(
             "plan": outcome.plan,
             "report_html": outcome.report_html,
             "report_json": outcome.report_json,
+            "evidence": outcome.evidence,
         },
         "report": report,
     }))

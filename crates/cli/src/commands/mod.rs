@@ -19,6 +19,7 @@ mod tokenizer;
 mod train;
 mod tune;
 mod validate;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -64,6 +65,8 @@ pub enum Command {
     ValidateWorker(validate::WorkerArgs),
     /// Show the plan and the evidence an artifact carries.
     Report(report::Args),
+    /// Derive every number of an optimization again, from the raw samples beside it.
+    Verify(verify::Args),
     /// Measure how to cut the work on this machine, for --opt-level aggressive.
     Tune(tune::Args),
     /// Say what this machine can do, and what makes it slow.
@@ -94,6 +97,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Validate(args) => validate::run(args),
         Command::ValidateWorker(args) => validate::run_worker(args),
         Command::Report(args) => report::run(args),
+        Command::Verify(args) => verify::run(args),
         Command::Tune(args) => tune::run(args),
         Command::Doctor(args) => doctor::run(args),
     }

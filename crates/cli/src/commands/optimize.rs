@@ -41,6 +41,9 @@ pub struct Args {
     /// The artifact may have this many bytes, e.g. 700MB.
     #[arg(long, visible_alias = "target-size", value_name = "BYTES")]
     max_size: Option<String>,
+    /// All tensors may take this many bits per parameter of the model as given, e.g. 4.5.
+    #[arg(long, visible_aliases = ["avg-bits", "effective-bits"], value_name = "BITS")]
+    target_bpw: Option<f64>,
     /// The loaded model may take this much memory, e.g. 1GB.
     #[arg(long, value_name = "BYTES")]
     max_memory: Option<String>,
@@ -136,6 +139,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         println!("plan      {}", outcome.plan.display());
         println!("report    {}", outcome.report_html.display());
         println!("          {}", outcome.report_json.display());
+        println!("evidence  {}", outcome.evidence.display());
+        println!("\nsterna verify {} derives every number again", args.out.display());
     }
     Ok(show::graded(&outcome.report))
 }
@@ -150,6 +155,7 @@ fn settings(args: &Args) -> anyhow::Result<Settings> {
     let mut budget = Budget {
         max_drop_percent: args.max_drop.as_deref().map(parse_percent).transpose()?,
         max_size: args.max_size.as_deref().map(parse_bytes).transpose()?,
+        target_bpw: args.target_bpw,
         max_memory: args.max_memory.as_deref().map(parse_bytes).transpose()?,
         time: args.time_budget.as_deref().map(parse_duration).transpose()?,
         ..Budget::default()
@@ -176,9 +182,18 @@ fn settings(args: &Args) -> anyhow::Result<Settings> {
 pub fn identity() -> Identity {
     Identity {
         build: format!("sterna {}", env!("CARGO_PKG_VERSION")),
+        binary: binary_hash(),
         timestamp: timestamp_utc(),
         command: std::env::args().collect::<Vec<_>>().join(" "),
     }
+}
+
+/// blake3 of this program's file, where the system lets it be read.
+fn binary_hash() -> Option<String> {
+    let file = std::fs::File::open(std::env::current_exe().ok()?).ok()?;
+    let mut hasher = blake3::Hasher::new();
+    std::io::copy(&mut std::io::BufReader::new(file), &mut hasher).ok()?;
+    Some(hasher.finalize().to_hex().to_string())
 }
 
 /// The three levels differ in how much is measured, never in what counts as kept.

@@ -39,6 +39,7 @@ fn the_main_job_is_whole_and_can_be_done_again() {
     let best = folder.path().join("best");
     let html = std::fs::read_to_string(best.join("report.html")).expect("a report");
     assert!(html.contains("<svg") && html.contains("attn_q"), "with plots and tensors");
+    verified_to_the_last_byte(folder.path());
     // Once more into the same folder: the same plan, and nothing besides.
     let files = |at: &Path| {
         let entries = std::fs::read_dir(at).expect("a folder").map(|e| e.expect("an entry"));
@@ -49,6 +50,49 @@ fn the_main_job_is_whole_and_can_be_done_again() {
     let before = files(&best);
     assert_eq!(quick(folder.path()).1, hash);
     assert_eq!(files(&best), before);
+}
+
+// proves A-3: every number follows from the bundle, the models say the same bits again, and no byte
+// of any file can change unseen.
+fn verified_to_the_last_byte(at: &Path) {
+    let verify = |more: &[&str]| {
+        let output = sterna(at, &[&["verify", "best", "--json"], more].concat());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let found: Value = serde_json::from_slice(&output.stdout).expect(&stderr);
+        assert_eq!(output.status.success(), found["holds"] == true, "{stderr}");
+        found
+    };
+    let outcome_of = |found: &Value, what: &str| {
+        let checks = found["checks"].as_array().expect("a list");
+        let check = checks.iter().find(|check| check["what"] == what);
+        check.map_or(String::new(), |check| check["outcome"].as_str().unwrap_or("").to_owned())
+    };
+    let found = verify(&["--rerun"]);
+    assert_eq!(found["holds"], true, "{found}");
+    for what in ["metrics", "tables and plots", "report.html", "predictions of artifact"] {
+        assert_eq!(outcome_of(&found, what), "holds", "{what} in {found}");
+    }
+    let manifest = at.join("best/evidence/manifest.json");
+    let text = std::fs::read_to_string(&manifest).expect("a manifest");
+    let json: Value = serde_json::from_str(&text).expect("JSON");
+    let files = json["files"].as_array().expect("a list").iter();
+    let mut names: Vec<&str> = files.filter_map(|file| file["path"].as_str()).collect();
+    assert!(names.contains(&"evidence/artifact.jsonl") && names.contains(&"report.json"));
+    names.push("evidence/manifest.json");
+    for (index, name) in names.into_iter().enumerate() {
+        let path = at.join("best").join(name);
+        let before = std::fs::read(&path).expect("a file of the bundle");
+        let mut changed = before.clone();
+        let place = before.len() * (index + 1) / 14;
+        changed[place] ^= 1;
+        std::fs::write(&path, changed).expect("writable");
+        let found = verify(&[]);
+        assert_eq!(found["holds"], false, "byte {place} of {name}");
+        std::fs::write(&path, before).expect("writable");
+    }
+    assert_eq!(verify(&[])["holds"], true);
+    let said = refused(at, &["verify", "elsewhere"]);
+    assert!(said.contains("no such folder"), "{said}");
 }
 
 // The bare call is the main job; Ctrl-C ends it without a trace.

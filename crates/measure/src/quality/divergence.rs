@@ -2,12 +2,13 @@
 //! unchanged accuracy hides (A5).
 //!
 //! In: a baseline and a candidate. Out: [`Divergence`]: KL divergence per token, flips, logit
-//! distances, and the candidate's scores, all from one run of each.
+//! distances, and both models' scores, all from one run of each.
 
 use super::{
     logits,
     passages::{Passage, Passages},
-    scores::{PassageScore, Scores, each_passage, each_scored},
+    predictions::{self, Compared, Predictions},
+    scores::{Scores, each_passage, each_scored},
 };
 use crate::{Figure, LanguageModel, MeasureError, Samples, Unit, stats::Bootstrap};
 
@@ -17,6 +18,7 @@ pub struct Reference {
     passages: Passages,
     /// One entry per passage.
     rows: Vec<Rows>,
+    said: Vec<Predictions>,
     scores: Scores,
 }
 
@@ -44,13 +46,9 @@ impl Reference {
         passages: &Passages,
     ) -> Result<Self, MeasureError> {
         let recorded = each_passage(baseline, passages, &record_passage)?;
-        let mut scores = Scores::empty(passages);
-        let mut rows = Vec::with_capacity(passages.len());
-        for (index, (passage_rows, score)) in recorded.into_iter().enumerate() {
-            scores.push(score, index)?;
-            rows.push(passage_rows);
-        }
-        Ok(Self { passages: passages.clone(), rows, scores })
+        let (rows, said): (Vec<Rows>, Vec<Predictions>) = recorded.into_iter().unzip();
+        let scores = Scores::derive(passages, &said)?;
+        Ok(Self { passages: passages.clone(), rows, said, scores })
     }
 
     /// The baseline's own scores.
@@ -74,16 +72,11 @@ impl Reference {
         let compared = each_passage(candidate, &self.passages, &|candidate, passage, index| {
             compare_passage(candidate, passage, index, &self.rows[index])
         })?;
-        let mut divergence = Divergence::empty(&self.passages);
-        for (index, passage) in compared.into_iter().enumerate() {
-            divergence.push(passage, index)?;
-        }
-        Ok(divergence)
+        Divergence::derive(&self.passages, self.said.clone(), compared)
     }
 }
 
-/// Runs both models passage by passage, keeping the logits of one passage at a time; gives the
-/// baseline's scores and the candidate's divergence.
+/// Runs both models passage by passage, keeping the logits of one passage at a time.
 ///
 /// # Errors
 /// As [`Reference::divergence`].
@@ -91,42 +84,32 @@ pub fn divergence_between(
     baseline: &mut dyn LanguageModel,
     candidate: &mut dyn LanguageModel,
     passages: &Passages,
-) -> Result<(Scores, Divergence), MeasureError> {
-    let mut scores = Scores::empty(passages);
-    let mut divergence = Divergence::empty(passages);
+) -> Result<Divergence, MeasureError> {
+    let (mut said, mut compared) = (Vec::new(), Vec::new());
     for (index, passage) in passages.iter().enumerate() {
-        let (rows, score) = record_passage(baseline, passage, index)?;
-        scores.push(score, index)?;
-        divergence.push(compare_passage(candidate, passage, index, &rows)?, index)?;
+        let (rows, baseline_said) = record_passage(baseline, passage, index)?;
+        said.push(baseline_said);
+        compared.push(compare_passage(candidate, passage, index, &rows)?);
     }
-    Ok((scores, divergence))
+    Divergence::derive(passages, said, compared)
 }
 
 fn record_passage(
     model: &mut dyn LanguageModel,
     passage: &Passage,
     index: usize,
-) -> Result<(Rows, PassageScore), MeasureError> {
+) -> Result<(Rows, Predictions), MeasureError> {
     let n_scored = passage.n_scored();
     let logits = Vec::with_capacity(n_scored * model.vocab_len());
     let mut rows = Rows { logits, totals: Vec::with_capacity(n_scored) };
-    let mut score = PassageScore::default();
+    let mut said = Predictions::default();
     each_scored(model, passage, index, &mut |row, target| {
-        let total = logits::log_sum_exp(row);
+        let sums = logits::sums(row);
         rows.logits.extend_from_slice(row);
-        rows.totals.push(total);
-        score.add(total - f64::from(row[target as usize]));
+        rows.totals.push(sums.0);
+        said.push(row, sums, target);
     })?;
-    Ok((rows, score))
-}
-
-/// A candidate on one passage.
-#[derive(Default)]
-struct Compared {
-    kl: Vec<f64>,
-    n_flips: usize,
-    max_abs_delta_logit: f64,
-    score: PassageScore,
+    Ok((rows, said))
 }
 
 fn compare_passage(
@@ -147,42 +130,65 @@ fn compare_passage(
     let mut compared = Compared::default();
     each_scored(candidate, passage, index, &mut |row, target| {
         let (baseline, &before) = baseline_rows.next().expect("one row per scored position");
-        let after = logits::log_sum_exp(row);
-        compared.kl.push(logits::kl_of_sums(baseline, before, row, after));
-        compared.n_flips += usize::from(logits::argmax(baseline) != logits::argmax(row));
+        let sums = logits::sums(row);
+        compared.kl.push(logits::kl_of_sums(baseline, before, row, sums.0));
         let delta = logits::max_abs_delta(baseline, row);
         compared.max_abs_delta_logit = compared.max_abs_delta_logit.max(delta);
-        compared.score.add(after - f64::from(row[target as usize]));
+        compared.said.push(row, sums, target);
     })?;
     Ok(compared)
 }
 
-/// A candidate against its baseline; compare with [`super::paired_drop`] through `scores`.
+/// A candidate against its baseline: all of it follows from the raw samples of both.
 #[derive(Debug, Clone)]
 pub struct Divergence {
+    baseline: Vec<Predictions>,
+    compared: Vec<Compared>,
     /// `KL(baseline || candidate)` of each scored token, in order.
     kl: Vec<f64>,
     /// Per passage, how many tokens have another favourite.
     flips: Vec<usize>,
-    max_abs_delta_logit: f64,
+    baseline_scores: Scores,
     scores: Scores,
 }
 
 impl Divergence {
-    fn empty(passages: &Passages) -> Self {
-        Self {
-            kl: Vec::with_capacity(passages.n_scored()),
-            flips: Vec::with_capacity(passages.len()),
-            max_abs_delta_logit: 0.0,
-            scores: Scores::empty(passages),
-        }
+    /// From what both said, passage by passage.
+    ///
+    /// # Errors
+    /// When the samples are not of these passages, or a logit was not finite.
+    pub fn derive(
+        passages: &Passages,
+        baseline: Vec<Predictions>,
+        compared: Vec<Compared>,
+    ) -> Result<Self, MeasureError> {
+        predictions::check(passages, &baseline, Some(&compared))?;
+        let n_flips = |(before, after): (&Predictions, &Compared)| {
+            before.top.iter().zip(&after.said.top).filter(|(a, b)| a != b).count()
+        };
+        Ok(Self {
+            kl: compared.iter().flat_map(|c| c.kl.iter().copied()).collect(),
+            flips: baseline.iter().zip(&compared).map(n_flips).collect(),
+            baseline_scores: Scores::derive(passages, &baseline)?,
+            scores: Scores::derive(passages, compared.iter().map(|c| &c.said))?,
+            baseline,
+            compared,
+        })
     }
 
-    fn push(&mut self, passage: Compared, index: usize) -> Result<(), MeasureError> {
-        self.kl.extend(passage.kl);
-        self.flips.push(passage.n_flips);
-        self.max_abs_delta_logit = self.max_abs_delta_logit.max(passage.max_abs_delta_logit);
-        self.scores.push(passage.score, index)
+    /// What the baseline said, per passage.
+    pub fn baseline(&self) -> &[Predictions] {
+        &self.baseline
+    }
+
+    /// What the candidate said, per passage.
+    pub fn compared(&self) -> &[Compared] {
+        &self.compared
+    }
+
+    /// The baseline's scores.
+    pub fn baseline_scores(&self) -> &Scores {
+        &self.baseline_scores
     }
 
     /// `KL(baseline || candidate)` per scored token, in nats.
@@ -207,7 +213,7 @@ impl Divergence {
 
     /// The greatest distance of any logit.
     pub fn max_abs_delta_logit(&self) -> f64 {
-        self.max_abs_delta_logit
+        self.compared.iter().map(|c| c.max_abs_delta_logit).fold(0.0, f64::max)
     }
 
     /// The candidate's own scores.
@@ -237,7 +243,7 @@ impl Divergence {
         let mean = samples.mean().max(0.0);
         let mean_interval = mean_interval.map(|i| i.map(|kl| kl.max(0.0)).holding(mean));
         let agreement = self.top1_agreement();
-        let delta = self.max_abs_delta_logit;
+        let delta = self.max_abs_delta_logit();
         Ok(vec![
             kl("kl_mean", mean, mean_interval)?,
             kl("kl_median", samples.median(), None)?,
@@ -264,15 +270,7 @@ impl Divergence {
     }
 
     fn kl_per_passage(&self) -> Vec<f64> {
-        let mut rest = self.kl.as_slice();
-        let lengths = self.scores.passages().iter().map(|p| p.n_scored);
-        lengths
-            .map(|n| {
-                let (these, others) = rest.split_at(n);
-                rest = others;
-                these.iter().sum()
-            })
-            .collect()
+        self.compared.iter().map(|compared| compared.kl.iter().sum()).collect()
     }
 }
 

@@ -4,13 +4,23 @@
 
 /// `ln(sum(exp(logit)))`, shifted by the maximum so that nothing overflows; NaN if any logit is.
 pub fn log_sum_exp(logits: &[f32]) -> f64 {
+    sums(logits).0
+}
+
+/// [`log_sum_exp`], and the sum of the squared probabilities.
+pub fn sums(logits: &[f32]) -> (f64, f64) {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     if max == f32::NEG_INFINITY {
-        return f64::NAN;
+        return (f64::NAN, f64::NAN);
     }
     let max = f64::from(max);
-    let sum: f64 = logits.iter().map(|&logit| (f64::from(logit) - max).exp()).sum();
-    max + sum.ln()
+    let (mut sum, mut squares) = (0.0, 0.0);
+    for &logit in logits {
+        let e = (f64::from(logit) - max).exp();
+        sum += e;
+        squares += e * e;
+    }
+    (max + sum.ln(), squares / (sum * sum))
 }
 
 /// Minus the log-probability of `token`, in nats.

@@ -12,11 +12,15 @@ pub mod divergence;
 pub mod logits;
 pub mod paired;
 pub mod passages;
+pub mod predictions;
+pub mod reliability;
 pub mod scores;
 
 pub use divergence::{Divergence, Reference, divergence_between};
 pub use paired::paired_drop;
 pub use passages::{Passage, Passages, Scoring};
+pub use predictions::{Compared, Predictions};
+pub use reliability::Reliability;
 pub use scores::{PassageScore, Scores, score};
 
 #[cfg(test)]

@@ -4,9 +4,11 @@
 //! mostly disagree here, so the convention is part of every figure's method.
 
 use crate::{MeasureError, Workload};
+use serde::{Deserialize, Serialize};
 
 /// The convention. A workload's documents hold text only; a BOS is added here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Scoring {
     /// Each document is a sequence of its own and every token that has a prediction is scored,
     /// but for the first `n_unscored` predictions. With a BOS the first token has a prediction.
@@ -95,6 +97,11 @@ impl Passages {
     /// Scored tokens in all sequences.
     pub fn n_scored(&self) -> usize {
         self.passages.iter().map(Passage::n_scored).sum()
+    }
+
+    /// How they were cut.
+    pub fn scoring(&self) -> Scoring {
+        self.scoring
     }
 
     /// What they were cut from.

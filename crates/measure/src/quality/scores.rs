@@ -3,7 +3,7 @@
 //! In: passages and a model. Out: [`Scores`], one entry per passage. Tokens of one passage are not
 //! independent, so passages are what intervals are drawn over.
 
-use super::{logits, passages::Passage, passages::Passages};
+use super::{logits, passages::Passage, passages::Passages, predictions::Predictions};
 use crate::{Figure, LanguageModel, MeasureError, Unit, stats::Bootstrap};
 use serde::{Deserialize, Serialize};
 use std::panic::resume_unwind;
@@ -144,7 +144,22 @@ impl PassageScore {
 }
 
 impl Scores {
-    pub(super) fn empty(passages: &Passages) -> Self {
+    /// From what a model said, passage by passage.
+    ///
+    /// # Errors
+    /// When a logit was not finite.
+    pub(super) fn derive<'p>(
+        passages: &Passages,
+        said: impl IntoIterator<Item = &'p Predictions>,
+    ) -> Result<Self, MeasureError> {
+        let mut scores = Self::empty(passages);
+        for (index, said) in said.into_iter().enumerate() {
+            scores.push(said.score(), index)?;
+        }
+        Ok(scores)
+    }
+
+    fn empty(passages: &Passages) -> Self {
         let workload = passages.workload();
         let tokens_per_byte = (workload.n_bytes() > 0)
             .then(|| workload.n_tokens() as f64 / workload.n_bytes() as f64);
@@ -156,7 +171,7 @@ impl Scores {
         }
     }
 
-    pub(super) fn push(&mut self, score: PassageScore, index: usize) -> Result<(), MeasureError> {
+    fn push(&mut self, score: PassageScore, index: usize) -> Result<(), MeasureError> {
         if !score.nll.is_finite() {
             let why = format!("a logit is not finite (sum of NLL {})", score.nll);
             return Err(MeasureError::Failed { what: format!("scoring sequence {index}"), why });

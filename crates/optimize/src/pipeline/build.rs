@@ -125,8 +125,8 @@ fn plan(settings: &Settings, prepared: &Prepared, draft: &Draft<'_>) -> Plan {
         budget: PlanBudget {
             max_drop: budget.max_drop_percent.map(|percent| percent / 100.0),
             max_size: budget.max_size,
+            target_bpw: budget.target_bpw,
             max_memory: budget.max_memory,
-            target_bpw: None,
         },
         calibration: Some(text(&prepared.texts.calibration)),
         held_out: Some(text(&prepared.texts.heldout)),

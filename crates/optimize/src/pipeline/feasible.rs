@@ -8,8 +8,8 @@ use crate::budget::Budget;
 use crate::draft::Draft;
 use crate::error::{OptimizeError, Result};
 use crate::search::groups;
-use sterna_formats::EncodingRef;
-use sterna_formats::Metadata;
+use sterna_formats::{EncodingRef, Metadata};
+use sterna_model::WeightSource;
 
 /// Refuses a cap on the file that no plan keeps.
 ///
@@ -19,6 +19,40 @@ pub fn size(budget: &Budget, metadata: &Metadata, base: &Draft<'_>) -> Result<()
     let fixed = build::fixed_bytes(metadata, base) + EVIDENCE_BYTES as u64;
     let what = Capped { flag: "--max-size", cap: budget.max_size, thing: "the file", fixed };
     what.check(&budget.allow, base)
+}
+
+/// Refuses a cap on bits per weight that no plan keeps.
+///
+/// # Errors
+/// Then.
+pub fn bits(budget: &Budget, n_parameters: u64, base: &Draft<'_>) -> Result<()> {
+    let Some((bits, cap)) = budget.target_bpw.zip(budget.tensor_bytes(n_parameters)) else {
+        return Ok(());
+    };
+    let least = least(&budget.allow, base) + vector_bytes(base);
+    if least <= cap {
+        return Ok(());
+    }
+    // Rounded up, so that what is said can be asked for.
+    let least = (least as f64 * 8.0 / n_parameters as f64 * 1000.0).ceil() / 1000.0;
+    Err(OptimizeError::Input(format!(
+        "--target-bpw {bits} cannot be kept: in the fewest bits allowed all tensors together take \
+         {least} per weight; ask for --target-bpw {least}, or allow encodings of fewer bits with \
+         --allow"
+    )))
+}
+
+/// Bytes of what is no matrix.
+pub fn vector_bytes(base: &Draft<'_>) -> u64 {
+    let matrices = base.matrices().map(|(id, decl)| crate::fit::bytes_of(decl, base.encoding(id)));
+    (base.weight_bytes() - matrices.sum::<usize>()) as u64
+}
+
+/// Bytes of all matrices in the fewest bits allowed.
+fn least(allow: &[EncodingRef], base: &Draft<'_>) -> u64 {
+    let groups = groups::of(base, allow, 1);
+    let lowest = groups.iter().map(|group| group.candidates.len() - 1).collect::<Vec<_>>();
+    groups::bytes(&groups, &lowest)
 }
 
 /// Refuses a cap on memory that no plan keeps, where a loaded model takes `overhead` bytes besides
@@ -43,9 +77,7 @@ struct Capped {
 impl Capped {
     fn check(&self, allow: &[EncodingRef], base: &Draft<'_>) -> Result<()> {
         let Self { flag, cap, thing, fixed } = *self;
-        let groups = groups::of(base, allow, 1);
-        let lowest = groups.iter().map(|group| group.candidates.len() - 1).collect::<Vec<_>>();
-        let matrices = groups::bytes(&groups, &lowest);
+        let matrices = least(allow, base);
         let least = matrices + fixed;
         let Some(cap) = cap.filter(|&cap| cap < least) else { return Ok(()) };
         Err(OptimizeError::Input(format!(

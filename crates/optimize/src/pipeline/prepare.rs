@@ -101,6 +101,7 @@ pub fn describe(settings: &Settings) -> Result<String> {
         crate::passes::by_name("pad").expect("pad is a pass").apply(&mut draft, &mut context)?;
     }
     super::feasible::size(&settings.budget, &model.metadata, &draft)?;
+    super::feasible::bits(&settings.budget, model.graph.n_parameters(), &draft)?;
     let n_layers = groups::n_layers(draft.graph());
     let n_bands = settings.n_bands.unwrap_or(n_layers);
     let (n_groups, n_pairs) = n_pairs(&draft, &settings.budget, n_bands);

@@ -1,25 +1,24 @@
 //! The proof: the file as it lies on disk, reopened, against its baseline on text that nothing has
 //! seen.
 
-use super::speed::{self, Speed};
-use super::{Building, MAX_LOGITS_BYTES, Prepared, Settings};
+use super::{Building, MAX_LOGITS_BYTES, Prepared, Settings, speed};
 use crate::draft::Draft;
-use crate::engine::{Engine, Loaded};
+use crate::engine::Engine;
 use crate::error::{OptimizeError, Result};
+use crate::evidence::times::Speed;
+use crate::evidence::{Candidate, Evidence, Facts, derive};
 use crate::passes::rtn;
 use crate::progress::{Stage, Watch};
 use crate::recipe::Recipe;
-use crate::report::Point;
+use crate::report::{Point, ReliabilityBins};
 use crate::size;
-use crate::yardstick::{Reading, Yardstick};
+use crate::yardstick::Yardstick;
 use std::path::Path;
-use sterna_formats::encodings::by_name;
 use sterna_measure::machine::Machine;
 use sterna_measure::memory::{Process, pss};
-use sterna_measure::quality::Scores;
 use sterna_measure::report::{Artefact, Bound, MachineSummary, RunReport, Target, WorkloadSummary};
-use sterna_measure::{Clock, Figure, MeasureError, Unit};
-use sterna_model::Artifact;
+use sterna_measure::{Clock, Figure, Unit};
+use sterna_model::{Artifact, Model};
 
 /// Encodings whose uniform use is what the artifact is compared with.
 const UNIFORM: &[&str] = &["Q8_0", "Q4_0"];
@@ -30,8 +29,12 @@ pub struct Proof {
     pub figures: Vec<Figure>,
     /// Baseline, artifact and uniform encodings on held-out text.
     pub points: Vec<Point>,
+    /// Bins of the reliability diagram.
+    pub reliability: ReliabilityBins,
     /// Speeds.
     pub speed: Speed,
+    /// What all of these follow from.
+    pub evidence: Evidence,
 }
 
 /// Reopens and measures.
@@ -55,130 +58,58 @@ pub fn prove(
     super::prepare::run_once(&mut *loaded)?;
     let grown = pss(Process::Own)?.value().zip(before).map(|(after, before)| after - before);
     let reading = yardstick.read(&mut *loaded)?;
-    let mut figures = quality_figures(&reading)?;
-    figures.extend(size_figures(prepared, building)?);
-    figures.push(memory_figure("artifact_pss_bytes", grown)?);
-    figures.push(memory_figure("baseline_pss_bytes", prepared.baseline_pss_bytes)?);
-    let mut points = vec![
-        Point::baseline(prepared.source_bytes(), &reading),
-        Point::of("artifact", "chosen", building.bytes, &reading),
-    ];
+    let facts = Facts::artifact(building.bytes);
+    let mut candidates = vec![Candidate { facts, said: reading.divergence.compared().to_vec() }];
     for name in UNIFORM {
         watch.step(Stage::Verify, 1, 4, &format!("running uniform {name} on held-out text"))?;
-        points.extend(uniform(prepared, name, engine, &mut yardstick)?);
+        candidates.extend(uniform(model, name, engine, &mut yardstick)?);
     }
     let mut baseline = engine.load(&model.graph, model)?;
-    let speed = race(settings, prepared, &mut *baseline, &mut *loaded, clock, watch)?;
-    figures.extend(speed.figures.iter().cloned());
+    let text = prepared.texts.heldout.clone();
+    let tokens = speed::tokens(&text);
+    let effort = settings.effort;
+    let times = speed::measure(&mut *baseline, &mut *loaded, tokens, effort, clock, watch)?;
     watch.step(Stage::Verify, 4, 4, "done")?;
-    Ok(Proof { figures, points, speed })
-}
-
-fn race(
-    settings: &Settings,
-    prepared: &Prepared,
-    baseline: &mut dyn Loaded,
-    artifact: &mut dyn Loaded,
-    clock: &dyn Clock,
-    watch: Watch<'_>,
-) -> Result<Speed> {
-    let passages = prepared.texts.heldout.iter();
-    let tokens = passages.map(|p| p.tokens.as_slice()).max_by_key(|tokens| tokens.len());
-    let tokens = tokens.expect("held-out text is not empty");
-    speed::measure(baseline, artifact, tokens, settings.effort, clock, watch)
+    let baseline = reading.divergence.baseline().to_vec();
+    let evidence = Evidence { text, baseline, candidates, times };
+    let quality = derive::quality(&evidence, prepared.source_bytes())?;
+    let speed = evidence.times.derive()?;
+    let mut figures = quality.figures;
+    figures.extend(derive::sizes(&derive::Sizes {
+        file: building.bytes,
+        source: prepared.source_bytes(),
+        weights: building.draft.weight_bytes() as u64,
+        n_parameters: model.graph.n_parameters(),
+    })?);
+    figures.push(memory_figure("artifact_pss_bytes", grown)?);
+    figures.push(memory_figure("baseline_pss_bytes", prepared.baseline_pss_bytes)?);
+    figures.extend(speed.figures.iter().cloned());
+    let (points, reliability) = (quality.points, quality.reliability);
+    Ok(Proof { figures, points, reliability, speed, evidence })
 }
 
 /// The model in one encoding wherever it fits, F16 elsewhere, on the same text; `None` where the
 /// source is no larger.
 fn uniform(
-    prepared: &Prepared,
+    model: &Model,
     name: &str,
     engine: &dyn Engine,
     yardstick: &mut Yardstick,
-) -> Result<Option<Point>> {
-    let model = &prepared.model;
-    let encoding = by_name(name).expect("a registered encoding");
-    let mut draft = Draft::new(&model.graph, model);
-    rtn::encode_all(&mut draft, &Recipe::named(encoding.name())?.pure())?;
-    if draft.edits().next().is_none() {
-        return Ok(None);
-    }
+) -> Result<Option<Candidate>> {
+    let Some(draft) = uniform_draft(model, name)? else { return Ok(None) };
     let bytes = size::file_bytes(&model.metadata, draft.graph(), &draft);
     let mut loaded = engine.load(draft.graph(), &draft)?;
     let reading = yardstick.read(&mut *loaded)?;
-    let label = format!("{name} wherever it fits, else F16");
-    Ok(Some(Point::of(&label, "uniform", bytes, &reading)))
+    let said = reading.divergence.compared().to_vec();
+    Ok(Some(Candidate { facts: Facts::uniform(name, bytes), said }))
 }
 
-/// Divergence, drop, and both models' perplexities.
-fn quality_figures(reading: &Reading) -> Result<Vec<Figure>> {
-    let mut figures = perplexities("baseline", &reading.baseline)?;
-    figures.extend(perplexities("artifact", reading.divergence.scores())?);
-    figures.extend(reading.drop.figures()?);
-    let name = "perplexity_drop_percent_high";
-    let method = format!(
-        "upper end of the 95% interval of perplexity_drop_percent, bootstrapped over documents; {}",
-        reading.baseline.method()
-    );
-    figures.push(match reading.drop.perplexity_percent_ci95 {
-        Some(interval) => {
-            let high = interval.high.max(reading.drop.perplexity_percent);
-            let n = reading.baseline.n_scored();
-            Figure::estimated(name, Unit::Percent, &method, high, n, None)?
-        }
-        None => {
-            let reason = "an interval needs five held-out documents or more";
-            Figure::unavailable(name, Unit::Percent, &method, reason)?
-        }
-    });
-    figures.extend(reading.divergence.figures()?);
-    Ok(figures)
-}
-
-/// A model's own figures, named for it.
-fn perplexities(who: &str, scores: &Scores) -> Result<Vec<Figure>> {
-    let rename = |figure: Figure| {
-        let name = format!("{who}_{}", figure.name());
-        match figure.value() {
-            Some(value) => {
-                let (unit, n) = (figure.unit(), figure.n());
-                Figure::estimated(&name, unit, figure.method(), value, n, figure.ci95())
-            }
-            None => Ok(figure),
-        }
-    };
-    let figures: std::result::Result<_, MeasureError> =
-        scores.figures()?.into_iter().map(rename).collect();
-    Ok(figures?)
-}
-
-fn size_figures(prepared: &Prepared, building: &Building<'_>) -> Result<Vec<Figure>> {
-    let method = "length of the artifact's file, Plan and evidence included";
-    let bytes = building.bytes as f64;
-    let source = prepared.source_bytes() as f64;
-    let weights = building.draft.weight_bytes() as f64;
-    let n = prepared.model.graph.n_parameters() as f64;
-    Ok(vec![
-        Figure::read("file_bytes", Unit::Bytes, method, bytes)?,
-        Figure::computed(
-            "baseline_file_bytes",
-            Unit::Bytes,
-            "GGUF file of the source's tensors as they are, with its metadata",
-            source,
-        )?,
-        Figure::computed(
-            "size_ratio",
-            Unit::Ratio,
-            "baseline_file_bytes over file_bytes",
-            source / bytes,
-        )?,
-        Figure::computed(
-            "artifact_bits_per_weight",
-            Unit::BitsPerWeight,
-            "bits of all tensors over the source's parameters",
-            weights * 8.0 / n,
-        )?,
-    ])
+/// The model in one encoding; `None` where nothing would change.
+pub fn uniform_draft<'m>(model: &'m Model, name: &str) -> Result<Option<Draft<'m>>> {
+    let mut draft = Draft::new(&model.graph, model);
+    rtn::encode_all(&mut draft, &Recipe::named(name)?.pure())?;
+    let is_changed = draft.edits().next().is_some();
+    Ok(is_changed.then_some(draft))
 }
 
 fn memory_figure(name: &str, grown: Option<f64>) -> Result<Figure> {
@@ -212,6 +143,7 @@ impl Proof {
         let wanted = [
             ("perplexity_drop_percent_high", budget.max_drop_percent, Unit::Percent),
             ("file_bytes", budget.max_size.map(|b| b as f64), Unit::Bytes),
+            ("artifact_bits_per_weight", budget.target_bpw, Unit::BitsPerWeight),
             ("artifact_pss_bytes", budget.max_memory.map(|b| b as f64), Unit::Bytes),
         ];
         for (name, wanted, unit) in wanted {

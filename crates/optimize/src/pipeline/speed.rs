@@ -2,11 +2,12 @@
 
 use crate::engine::Loaded;
 use crate::error::Result;
+use crate::evidence::times::{RUNS, Runs, Times, Tokens};
 use crate::progress::{Stage, Watch};
-use crate::report::{Race, Series};
 use std::time::Duration;
-use sterna_measure::compare::{self, Comparison, timed};
-use sterna_measure::{Clock, Figure, MeasureError, Samples, Unit, stats};
+use sterna_measure::compare::{self, timed};
+use sterna_measure::quality::{Passage, Passages};
+use sterna_measure::{Clock, MeasureError, stats};
 
 /// How long to compare.
 #[derive(Debug, Clone, Copy)]
@@ -51,20 +52,6 @@ impl Effort {
     }
 }
 
-/// What came of it.
-#[derive(Debug, Default)]
-pub struct Speed {
-    /// For the report's metrics.
-    pub figures: Vec<Figure>,
-    /// The raw distributions.
-    pub series: Vec<Series>,
-    /// The verdicts.
-    pub races: Vec<Race>,
-}
-
-/// Why there are no speeds.
-const LEFT_OUT: &str = "the speed comparison was left out by the settings";
-
 /// Compares a baseline and an artifact.
 pub fn measure(
     baseline: &mut dyn Loaded,
@@ -73,18 +60,17 @@ pub fn measure(
     effort: Effort,
     clock: &dyn Clock,
     watch: Watch<'_>,
-) -> Result<Speed> {
-    let mut speed = Speed::default();
+) -> Result<Times> {
+    let mut times = Times::default();
+    if effort.max_rounds == 0 {
+        return Ok(times);
+    }
     let room = baseline.context_len().min(artifact.context_len());
     let n_prompt = effort.n_prompt.min(room / 2).min(tokens.len()).max(1);
     let n_generate = effort.n_generate.min(room.saturating_sub(n_prompt + 1)).max(2);
     for (name, n_prompt, n_generate) in
-        [("prefill", n_prompt, 0), ("decode", 8.min(n_prompt), n_generate)]
+        [(RUNS[0], n_prompt, 0), (RUNS[1], 8.min(n_prompt), n_generate)]
     {
-        if effort.max_rounds == 0 {
-            speed.leave_out(name)?;
-            continue;
-        }
         watch.step(Stage::Verify, 2, 4, &format!("comparing {name} speed"))?;
         let prompt = &tokens[..n_prompt];
         let start = clock.now();
@@ -104,13 +90,24 @@ pub fn measure(
         );
         // A stop inside of a run comes back as its failure.
         watch.check()?;
-        speed.add(name, n_prompt, n_generate, &comparison?)?;
+        let comparison = comparison?;
+        times.runs.push(Runs {
+            name: name.into(),
+            n_prompt,
+            n_generate,
+            baseline: comparison.a.raw().to_vec(),
+            artifact: comparison.b.raw().to_vec(),
+        });
     }
-    if effort.max_rounds > 0 {
-        let prompt = &tokens[..n_prompt.min(32)];
-        speed.time_tokens(baseline, artifact, prompt, n_generate, effort, clock, watch)?;
-    }
-    Ok(speed)
+    let prompt = &tokens[..n_prompt.min(32)];
+    times.tokens = time_tokens([baseline, artifact], prompt, n_generate, effort, clock, watch)?;
+    Ok(times)
+}
+
+/// The longest passage: what speeds are measured on.
+pub fn tokens(text: &Passages) -> &[u32] {
+    let longest = text.iter().max_by_key(|passage: &&Passage| passage.tokens.len());
+    &longest.expect("a text has passages").tokens
 }
 
 fn cost(
@@ -130,94 +127,42 @@ fn failed(why: String) -> MeasureError {
     MeasureError::Failed { what: "generating".into(), why }
 }
 
-impl Speed {
-    fn leave_out(&mut self, name: &str) -> std::result::Result<(), MeasureError> {
-        let figure = format!("{name}_time_ratio");
-        self.figures.push(Figure::unavailable(&figure, Unit::Ratio, "A/B", LEFT_OUT)?);
-        Ok(())
-    }
-
-    fn add(
-        &mut self,
-        name: &str,
-        n_prompt: usize,
-        n_generate: usize,
-        comparison: &Comparison,
-    ) -> std::result::Result<(), MeasureError> {
-        let work = match n_generate {
-            0 => format!("{n_prompt} prompt tokens, fresh sequence"),
-            n => format!("{n} tokens generated after {n_prompt} of prompt, prompt included"),
-        };
-        let n_tokens = if n_generate == 0 { n_prompt } else { n_prompt + n_generate };
-        for (who, costs) in [("baseline", &comparison.a), ("artifact", &comparison.b)] {
-            let rates = costs.raw().iter().map(|seconds| n_tokens as f64 / seconds).collect();
-            let figure = format!("{who}_{name}_tokens_per_s");
-            let samples = Samples::new(&figure, rates)?;
-            let method = format!("{work}; interleaved with the other model");
-            self.figures.push(Figure::measured(&figure, Unit::TokensPerSecond, &method, &samples)?);
+/// Times every token of some requests, the models taking turns.
+fn time_tokens(
+    models: [&mut dyn Loaded; 2],
+    prompt: &[u32],
+    n: usize,
+    effort: Effort,
+    clock: &dyn Clock,
+    watch: Watch<'_>,
+) -> Result<Vec<Tokens>> {
+    let mut gaps = [Vec::new(), Vec::new()];
+    let mut firsts = [Vec::new(), Vec::new()];
+    let start = clock.now();
+    for round in 0..effort.n_requests {
+        if round >= 2 && clock.now() - start > effort.max_time {
+            break;
         }
-        let method = format!("time of the artifact over the baseline's: {work}");
-        self.figures.push(comparison.figure(&format!("{name}_time_ratio"), &method)?);
-        let line = comparison.line().replace("B/A", "artifact/baseline");
-        let line = line.replace("A is faster", "the baseline is faster");
-        let line = line.replace("B is faster", "the artifact is faster");
-        self.races.push(Race { name: name.into(), line });
-        Ok(())
-    }
-
-    /// Times every token of some requests, the models taking turns.
-    #[allow(clippy::too_many_arguments)]
-    fn time_tokens(
-        &mut self,
-        baseline: &mut dyn Loaded,
-        artifact: &mut dyn Loaded,
-        prompt: &[u32],
-        n: usize,
-        effort: Effort,
-        clock: &dyn Clock,
-        watch: Watch<'_>,
-    ) -> Result<()> {
-        let mut gaps = [Vec::new(), Vec::new()];
-        let mut firsts = [Vec::new(), Vec::new()];
-        let start = clock.now();
-        for round in 0..effort.n_requests {
-            if round >= 2 && clock.now() - start > effort.max_time {
-                break;
-            }
-            watch.step(Stage::Verify, 3, 4, "timing tokens one by one")?;
-            for turn in 0..2 {
-                let who = (round + turn) % 2;
-                let mut times: Vec<Duration> = vec![clock.now()];
-                let mut note = || times.push(clock.now());
-                match who {
-                    0 => baseline.generate(prompt, n, &mut note),
-                    _ => artifact.generate(prompt, n, &mut note),
-                }
-                .map_err(failed)?;
-                let ms = |pair: &[Duration]| (pair[1] - pair[0]).as_secs_f64() * 1e3;
-                let mut spans = times.windows(2).map(ms);
-                firsts[who].extend(spans.next());
-                gaps[who].extend(spans);
-            }
+        watch.step(Stage::Verify, 3, 4, "timing tokens one by one")?;
+        for turn in 0..2 {
+            let who = (round + turn) % 2;
+            let mut times: Vec<Duration> = vec![clock.now()];
+            let mut note = || times.push(clock.now());
+            models[who].generate(prompt, n, &mut note).map_err(failed)?;
+            let ms = |pair: &[Duration]| (pair[1] - pair[0]).as_secs_f64() * 1e3;
+            let mut spans = times.windows(2).map(ms);
+            firsts[who].extend(spans.next());
+            gaps[who].extend(spans);
         }
-        self.add_times(
-            "ttft_ms",
-            &format!("first token after {} of prompt", prompt.len()),
-            firsts,
-        )?;
-        self.add_times("itl_ms", "time between tokens", gaps)
     }
-
-    fn add_times(&mut self, name: &str, method: &str, [a, b]: [Vec<f64>; 2]) -> Result<()> {
-        for (who, values) in [("baseline", &a), ("artifact", &b)] {
-            let figure = format!("{who}_{name}");
-            let samples = Samples::new(&figure, values.clone())?;
-            let method = format!("{method}, models taking turns");
-            self.figures.push(Figure::measured(&figure, Unit::Milliseconds, &method, &samples)?);
-        }
-        self.series.push(Series { name: name.into(), unit: "ms".into(), baseline: a, artifact: b });
-        Ok(())
-    }
+    let tokens = |name: &str, method: String, [baseline, artifact]: [Vec<f64>; 2]| Tokens {
+        name: name.into(),
+        method,
+        baseline,
+        artifact,
+    };
+    let first = format!("first token after {} of prompt", prompt.len());
+    Ok(vec![tokens("ttft_ms", first, firsts), tokens("itl_ms", "time between tokens".into(), gaps)])
 }
 
 #[cfg(test)]

@@ -1,11 +1,13 @@
 //! What a report says beside `measure`'s schema: the search, the tensors, the distributions.
 
+use crate::evidence::Facts;
 use crate::fit::{self, RowFit};
 use crate::pipeline::{Building, Prepared, Proof, Settings};
 use crate::search::{Found, groups};
 use crate::yardstick::Reading;
 use serde::{Deserialize, Serialize};
 use sterna_formats::encodings::ENCODINGS;
+use sterna_measure::quality::reliability::Bin;
 use sterna_measure::stats::Interval;
 use sterna_model::{WeightId, WeightSource};
 
@@ -36,6 +38,9 @@ pub struct Details {
     /// What each tensor group costs alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sensitivities: Vec<Sensitivity>,
+    /// Bins of the reliability diagram.
+    #[serde(default, skip_serializing_if = "ReliabilityBins::is_empty")]
+    pub reliability: ReliabilityBins,
     /// Raw times.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub series: Vec<Series>,
@@ -91,21 +96,38 @@ impl Point {
             kl: 0.0,
             drop_percent: 0.0,
             drop_percent_ci95: None,
-            n: reading.baseline.n_scored(),
+            n: reading.divergence.scores().n_scored(),
         }
     }
 
     /// A measured candidate.
-    pub fn of(label: &str, kind: &str, bytes: u64, reading: &Reading) -> Self {
+    pub fn of(facts: &Facts, reading: &Reading) -> Self {
         Self {
-            label: label.into(),
-            kind: kind.into(),
-            bytes,
+            label: facts.label.clone(),
+            kind: facts.kind.clone(),
+            bytes: facts.bytes,
             kl: reading.divergence.mean_kl().max(0.0),
             drop_percent: reading.drop.perplexity_percent,
             drop_percent_ci95: reading.drop.perplexity_percent_ci95,
-            n: reading.baseline.n_scored(),
+            n: reading.divergence.scores().n_scored(),
         }
+    }
+}
+
+/// How often favourites of so much confidence came, baseline and artifact.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReliabilityBins {
+    /// The baseline's, least sure first.
+    pub baseline: Vec<Bin>,
+    /// The artifact's.
+    pub artifact: Vec<Bin>,
+}
+
+impl ReliabilityBins {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.baseline.is_empty() && self.artifact.is_empty()
     }
 }
 
@@ -238,6 +260,7 @@ impl Details {
             tensors: tensors(prepared, building),
             fits: fit::table(&model.graph).iter().map(FitRow::from).collect(),
             sensitivities: sensitivities(found),
+            reliability: proof.reliability.clone(),
             series: proof.speed.series.clone(),
             races: proof.speed.races.clone(),
             notes: notes.cloned().collect(),
@@ -251,6 +274,7 @@ impl Details {
             tensors: Vec::new(),
             fits: Vec::new(),
             sensitivities: Vec::new(),
+            reliability: ReliabilityBins::default(),
             series: Vec::new(),
             notes: Vec::new(),
             ..self.clone()

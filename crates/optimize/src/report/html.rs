@@ -2,7 +2,7 @@
 //! here puts numbers into readable form.
 
 use super::details::Point;
-use super::{Report, page::STYLE, plots, text};
+use super::{Report, damage, page::STYLE, plots, text};
 use crate::error::{OptimizeError, Result};
 use minijinja::value::Serde;
 use minijinja::{Environment, Value, context};
@@ -47,10 +47,12 @@ fn content(report: &Report) -> Value {
         details => Value::from(Serde(details)),
         verdict => context! { word => word, class => word.replace(' ', "-"), meaning => meaning },
         targets => run.targets.iter().map(target).collect::<Vec<_>>(),
+        warnings => damage::warnings(run),
         headlines => headlines(report),
         metrics => run.metrics.iter().map(metric).collect::<Vec<_>>(),
         front_held_out => plots::front(&held_out, "On held-out text"),
         front_tried => plots::front(&tried, "Plans measured on calibration text"),
+        reliability => plots::reliability(&details.reliability),
         layers => plots::layers(&details.tensors),
         histograms => histograms,
     }

@@ -1,10 +1,11 @@
 //! The plots of a report as inline SVG.
 
-use super::details::{Point, Series, TensorRow, rank};
+use super::details::{Point, ReliabilityBins, Series, TensorRow, rank};
 use super::page::{FAINT, INK, svg, words};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::collections::BTreeMap;
+use sterna_measure::quality::reliability::Bin;
 
 /// The baseline.
 const BASELINE: RGBColor = RGBColor(120, 130, 150);
@@ -186,6 +187,52 @@ pub fn latency(series: &Series) -> Option<String> {
                     Rectangle::new([(from, 0.0), (from + width, *share)], color.mix(0.6).filled())
                 },
             ))?;
+        }
+        Ok(())
+    }))
+}
+
+/// Reliability diagrams: how often the favourite came, by how sure the model was, with the share of
+/// answers that were so sure as bars.
+pub fn reliability(bins: &ReliabilityBins) -> Option<String> {
+    if bins.is_empty() {
+        return None;
+    }
+    Some(svg((760, 380), |root| {
+        let mut chart = ChartBuilder::on(root)
+            .margin(12)
+            .x_label_area_size(42)
+            .y_label_area_size(56)
+            .build_cartesian_2d(0.0..1.0, 0.0..1.0)?;
+        chart
+            .configure_mesh()
+            .x_desc("confidence in the favourite token")
+            .y_desc("share that came; bars: share of answers")
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(FAINT)
+            .axis_style(INK)
+            .label_style(words(12))
+            .axis_desc_style(words(13))
+            .draw()?;
+        chart.draw_series(LineSeries::new([(0.0, 0.0), (1.0, 1.0)], FAINT.stroke_width(2)))?;
+        for (side, (bins, color)) in
+            [(&bins.baseline, BASELINE), (&bins.artifact, ARTIFACT)].into_iter().enumerate()
+        {
+            let n: f64 = bins.iter().map(|bin| bin.n as f64).sum();
+            let width = 1.0 / bins.len().max(1) as f64;
+            let filled = || bins.iter().enumerate().filter(|(_, bin)| bin.n > 0);
+            chart.draw_series(filled().map(|(index, bin)| {
+                let from = (index as f64 + 0.15 + 0.35 * side as f64) * width;
+                let share = bin.n as f64 / n;
+                Rectangle::new([(from, 0.0), (from + 0.35 * width, share)], color.mix(0.3).filled())
+            }))?;
+            let point = |bin: &Bin| {
+                let n = bin.n as f64;
+                ((bin.confidence / n).clamp(0.0, 1.0), (bin.n_hits as f64 / n).min(1.0))
+            };
+            let points: Vec<(f64, f64)> = filled().map(|(_, bin)| point(bin)).collect();
+            chart.draw_series(LineSeries::new(points.clone(), color.stroke_width(2)))?;
+            chart.draw_series(points.into_iter().map(|at| Circle::new(at, 4, color.filled())))?;
         }
         Ok(())
     }))

@@ -6,7 +6,7 @@ use sterna_measure::report::{Bound, MachineSummary, Target, WorkloadSummary};
 use sterna_measure::stats::Interval;
 use sterna_measure::{Figure, RunReport, Unit};
 
-fn report(drop: f64, n_metrics: usize) -> Report {
+pub(crate) fn report(drop: f64, n_metrics: usize) -> Report {
     let interval = Some(Interval { low: drop - 0.1, high: drop + 0.1 });
     let mut metrics = vec![
         Figure::estimated("perplexity_drop_percent", Unit::Percent, "paired", drop, 900, interval)
@@ -82,6 +82,7 @@ fn details() -> Details {
         }],
         fits: vec![],
         sensitivities: vec![],
+        reliability: ReliabilityBins::default(),
         series: vec![Series {
             name: "itl_ms".into(),
             unit: "ms".into(),

@@ -1,6 +1,6 @@
 //! The report as a page of text, for terminals.
 
-use super::Report;
+use super::{Report, damage};
 use sterna_measure::figure::short;
 use sterna_measure::report::{Status, Target};
 
@@ -38,6 +38,9 @@ pub fn render(report: &Report) -> String {
     text += "\n";
     for metric in &report.run.metrics {
         text += &format!("{}\n", metric.line());
+    }
+    for warning in damage::warnings(&report.run) {
+        text += &format!("WARNING: {warning}\n");
     }
     for race in &details.races {
         text += &format!("{}: {}\n", race.name, race.line);

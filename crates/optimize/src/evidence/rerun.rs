@@ -1,0 +1,134 @@
+//! The models of a bundle, run again: the same bits, and speeds that agree.
+//!
+//! In: a bundle that was read, its source model, an engine. Out: more checks.
+
+use super::Facts;
+use super::verify::{Bundle, Outcome, Verification};
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::pipeline::{Effort, MAX_LOGITS_BYTES, prove, speed};
+use crate::progress::{Stage, Watch};
+use crate::yardstick::{Reading, Yardstick};
+use std::path::PathBuf;
+use sterna_formats::OpenOptions;
+use sterna_measure::stats::Interval;
+use sterna_measure::{Clock, Figure};
+use sterna_model::Model;
+use sterna_model::plan::Source;
+
+/// What is run again.
+pub struct Again<'a> {
+    /// The baseline, where it is not where it was.
+    pub baseline: Option<PathBuf>,
+    /// Whether to time both models too.
+    pub speed: bool,
+    /// Runs models.
+    pub engine: &'a dyn Engine,
+    /// Tells the time.
+    pub clock: &'a dyn Clock,
+    /// Whom to tell.
+    pub watch: Watch<'a>,
+}
+
+/// Runs the models again and adds what came of it.
+///
+/// # Errors
+/// When the baseline cannot be opened, a model not run, or the user stops it.
+pub fn rerun(bundle: &Bundle, again: &Again<'_>, found: &mut Verification) -> Result<()> {
+    let (engine, watch) = (again.engine, again.watch);
+    let source = &bundle.manifest.source;
+    let path = again.baseline.clone().unwrap_or_else(|| PathBuf::from(&source.path));
+    let options = OpenOptions { tokenizer: source.tokenizer.as_ref().map(PathBuf::from) };
+    let model = Model::open_with(&path, &options)?;
+    let content = Source::of(&model).content;
+    if content != source.content {
+        let words = format!("{} is another model: it hashes to {content}", path.display());
+        found.add("baseline", Outcome::Fails, words);
+        return Ok(());
+    }
+    found.add("baseline", Outcome::Holds, format!("{} is the source", path.display()));
+    let text = &bundle.evidence.text;
+    let n = bundle.evidence.candidates.len() + 1;
+    watch.step(Stage::Verify, 0, n, "running the baseline on held-out text")?;
+    let baseline = engine.load(&model.graph, &model)?;
+    let mut yardstick = Yardstick::new(baseline, text, MAX_LOGITS_BYTES)?;
+    for (index, candidate) in bundle.evidence.candidates.iter().enumerate() {
+        let facts = &candidate.facts;
+        watch.step(Stage::Verify, index + 1, n, &format!("running {}", facts.label))?;
+        let reading = read(bundle, &model, facts, engine, &mut yardstick)?;
+        let Some(reading) = reading else {
+            found.add(&facts.label, Outcome::Fails, "cannot be made of this source");
+            continue;
+        };
+        if index == 0 {
+            let is_same = reading.divergence.baseline() == bundle.evidence.baseline;
+            found.tell("baseline's predictions", same_bits(is_same, text.n_scored()));
+        }
+        let is_same = reading.divergence.compared() == candidate.said;
+        found.tell(&format!("predictions of {}", facts.label), same_bits(is_same, text.n_scored()));
+    }
+    watch.step(Stage::Verify, n, n, "done")?;
+    if again.speed {
+        time(bundle, &model, again, found)?;
+    }
+    Ok(())
+}
+
+fn same_bits(is_same: bool, n: usize) -> std::result::Result<String, String> {
+    match is_same {
+        true => Ok(format!("{n} come out the same, bit for bit")),
+        false => Err("come out otherwise than recorded".into()),
+    }
+}
+
+fn read(
+    bundle: &Bundle,
+    model: &Model,
+    facts: &Facts,
+    engine: &dyn Engine,
+    yardstick: &mut Yardstick,
+) -> Result<Option<Reading>> {
+    let mut loaded = match &facts.encoding {
+        None => engine.load(&bundle.artifact.model.graph, &bundle.artifact.model)?,
+        Some(name) => match prove::uniform_draft(model, name)? {
+            Some(draft) => engine.load(draft.graph(), &draft)?,
+            None => return Ok(None),
+        },
+    };
+    yardstick.read(&mut *loaded).map(Some)
+}
+
+/// Times both again; agreement is that the intervals meet.
+fn time(bundle: &Bundle, model: &Model, again: &Again<'_>, found: &mut Verification) -> Result<()> {
+    let mut baseline = again.engine.load(&model.graph, model)?;
+    let artifact = &bundle.artifact.model;
+    let mut artifact = again.engine.load(&artifact.graph, artifact)?;
+    let tokens = speed::tokens(&bundle.evidence.text);
+    let times = speed::measure(
+        &mut *baseline,
+        &mut *artifact,
+        tokens,
+        Effort::default(),
+        again.clock,
+        again.watch,
+    )?;
+    for now in times.derive()?.figures.iter().filter(|f| f.name().ends_with("_time_ratio")) {
+        let stated = bundle.report.run.metric(now.name());
+        let (outcome, words) = agreement(stated, now);
+        found.add(now.name(), outcome, words);
+    }
+    Ok(())
+}
+
+fn agreement(stated: Option<&Figure>, now: &Figure) -> (Outcome, String) {
+    let Some((stated, before)) = stated.and_then(|f| Some((f, f.ci95()?))) else {
+        return (Outcome::NotChecked, format!("{}; the bundle states none", now.line()));
+    };
+    let words = format!("{}, stated {}", now.line(), stated.line());
+    let meets = |now: Interval| now.low <= before.high && before.low <= now.high;
+    match now.ci95() {
+        Some(now) if meets(now) => (Outcome::Holds, format!("{words}: the intervals meet")),
+        Some(_) => (Outcome::Fails, format!("{words}: the intervals do not meet")),
+        None => (Outcome::NotChecked, words),
+    }
+}

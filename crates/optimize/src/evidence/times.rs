@@ -1,0 +1,129 @@
+//! How long two models took, run by run: what every speed of a report follows from.
+
+use crate::error::Result;
+use crate::report::{Race, Series};
+use serde::{Deserialize, Serialize};
+use sterna_measure::compare::{self, Comparison};
+use sterna_measure::{Figure, MeasureError, Samples, Unit};
+
+/// All times taken; empty where the comparison was left out.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Times {
+    /// Whole runs.
+    pub runs: Vec<Runs>,
+    /// Tokens one by one.
+    pub tokens: Vec<Tokens>,
+}
+
+/// Runs of one kind, interleaved.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Runs {
+    /// `prefill` or `decode`.
+    pub name: String,
+    /// Tokens of the prompt.
+    pub n_prompt: usize,
+    /// Tokens generated after it.
+    pub n_generate: usize,
+    /// Seconds of the baseline, in the order taken, two per round.
+    pub baseline: Vec<f64>,
+    /// Seconds of the artifact.
+    pub artifact: Vec<f64>,
+}
+
+/// Times of single tokens, the models taking turns.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tokens {
+    /// `ttft_ms` or `itl_ms`.
+    pub name: String,
+    /// What was timed, in words.
+    pub method: String,
+    /// Milliseconds of the baseline, in the order taken.
+    pub baseline: Vec<f64>,
+    /// Milliseconds of the artifact.
+    pub artifact: Vec<f64>,
+}
+
+/// What follows from times.
+#[derive(Debug, Default)]
+pub struct Speed {
+    /// For the report's metrics.
+    pub figures: Vec<Figure>,
+    /// The raw distributions.
+    pub series: Vec<Series>,
+    /// The verdicts.
+    pub races: Vec<Race>,
+}
+
+/// The kinds of runs.
+pub const RUNS: [&str; 2] = ["prefill", "decode"];
+
+/// Why there are no speeds.
+const LEFT_OUT: &str = "the speed comparison was left out by the settings";
+
+impl Times {
+    /// The speeds.
+    ///
+    /// # Errors
+    /// When the times are too few, or are no times.
+    pub fn derive(&self) -> Result<Speed> {
+        let mut speed = Speed::default();
+        for name in RUNS {
+            match self.runs.iter().find(|runs| runs.name == name) {
+                Some(runs) => speed.add_runs(runs)?,
+                None => {
+                    let figure = format!("{name}_time_ratio");
+                    let figure = Figure::unavailable(&figure, Unit::Ratio, "A/B", LEFT_OUT)?;
+                    speed.figures.push(figure);
+                }
+            }
+        }
+        self.tokens.iter().try_for_each(|tokens| speed.add_tokens(tokens))?;
+        Ok(speed)
+    }
+}
+
+impl Speed {
+    fn add_runs(&mut self, runs: &Runs) -> std::result::Result<(), MeasureError> {
+        let Runs { name, n_prompt, n_generate, baseline, artifact } = runs;
+        let comparison = Comparison::derive(baseline, artifact, &compare::Settings::default())?;
+        let work = match n_generate {
+            0 => format!("{n_prompt} prompt tokens, fresh sequence"),
+            n => format!("{n} tokens generated after {n_prompt} of prompt, prompt included"),
+        };
+        let n_tokens = n_prompt + n_generate;
+        for (who, seconds) in [("baseline", baseline), ("artifact", artifact)] {
+            let rates = seconds.iter().map(|seconds| n_tokens as f64 / seconds).collect();
+            let figure = format!("{who}_{name}_tokens_per_s");
+            let samples = Samples::new(&figure, rates)?;
+            let method = format!("{work}; interleaved with the other model");
+            self.figures.push(Figure::measured(&figure, Unit::TokensPerSecond, &method, &samples)?);
+        }
+        let method = format!("time of the artifact over the baseline's: {work}");
+        self.figures.push(comparison.figure(&format!("{name}_time_ratio"), &method)?);
+        let line = comparison.line().replace("B/A", "artifact/baseline");
+        let line = line.replace("A is faster", "the baseline is faster");
+        let line = line.replace("B is faster", "the artifact is faster");
+        self.races.push(Race { name: name.clone(), line });
+        Ok(())
+    }
+
+    fn add_tokens(&mut self, tokens: &Tokens) -> std::result::Result<(), MeasureError> {
+        let Tokens { name, method, baseline, artifact } = tokens;
+        for (who, values) in [("baseline", baseline), ("artifact", artifact)] {
+            let figure = format!("{who}_{name}");
+            let samples = Samples::new(&figure, values.clone())?;
+            let method = format!("{method}, models taking turns");
+            self.figures.push(Figure::measured(&figure, Unit::Milliseconds, &method, &samples)?);
+        }
+        self.series.push(Series {
+            name: name.clone(),
+            unit: "ms".into(),
+            baseline: baseline.clone(),
+            artifact: artifact.clone(),
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,327 @@
+//! Whether a bundle's numbers follow from its samples, and its files are those that were written.
+//!
+//! In: the folder that `optimize` wrote. Out: a list of checks, each of which holds, fails, or
+//! could not be made here.
+
+use super::derive::{self, Quality};
+use super::manifest::Manifest;
+use super::{Evidence, bundle};
+use crate::error::{OptimizeError, Result};
+use crate::pipeline::EVIDENCE_BYTES;
+use crate::report::{self, Report};
+use serde::Serialize;
+use std::path::Path;
+use sterna_measure::report::Artefact;
+use sterna_measure::{Figure, RunReport};
+use sterna_model::Artifact;
+
+/// What came of a check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It is as it was said to be.
+    Holds,
+    /// It is not.
+    Fails,
+    /// It cannot be told from the bundle.
+    NotChecked,
+}
+
+/// One check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// Of what.
+    pub what: String,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// In words.
+    pub words: String,
+}
+
+/// All checks made.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Verification {
+    /// In order.
+    pub checks: Vec<Check>,
+}
+
+impl Verification {
+    /// Whether none fails.
+    pub fn holds(&self) -> bool {
+        self.checks.iter().all(|check| check.outcome != Outcome::Fails)
+    }
+
+    /// Adds a check.
+    pub fn add(&mut self, what: &str, outcome: Outcome, words: impl Into<String>) {
+        self.checks.push(Check { what: what.into(), outcome, words: words.into() });
+    }
+
+    /// Adds a check that holds with the words given, or fails with those of the error.
+    pub fn tell(&mut self, what: &str, result: std::result::Result<String, String>) {
+        match result {
+            Ok(words) => self.add(what, Outcome::Holds, words),
+            Err(words) => self.add(what, Outcome::Fails, words),
+        }
+    }
+}
+
+/// A bundle that was read.
+pub struct Bundle {
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// Its samples.
+    pub evidence: Evidence,
+    /// Its report.
+    pub report: Report,
+    /// Its artifact.
+    pub artifact: Artifact,
+}
+
+/// Metrics that were read once and leave no samples: nothing but another run can show them.
+const READ_ONCE: [&str; 2] = ["artifact_pss_bytes", "baseline_pss_bytes"];
+/// Metrics that follow from the baseline's file, which is not in the bundle.
+const OF_SOURCE: &str = "baseline_file_bytes";
+
+/// Checks a bundle; gives it too where it could be read.
+///
+/// # Errors
+/// When there is no bundle in the folder.
+pub fn verify(folder: &Path) -> Result<(Verification, Option<Bundle>)> {
+    let mut found = Verification::default();
+    if !folder.join(super::manifest::NAME).is_file() {
+        return Err(OptimizeError::Input(format!(
+            "{}: there is no {} in it; a bundle is the folder that `sterna optimize` wrote",
+            folder.display(),
+            super::manifest::NAME
+        )));
+    }
+    let manifest = match Manifest::read(folder) {
+        Ok(manifest) => manifest,
+        Err(error) => {
+            found.add("manifest", Outcome::Fails, error.to_string());
+            return Ok((found, None));
+        }
+    };
+    found.add("manifest", Outcome::Holds, format!("made {}", manifest.made.timestamp));
+    files(folder, &manifest, &mut found);
+    // What was changed is not worth reading.
+    if !found.holds() {
+        return Ok((found, None));
+    }
+    match open(folder, manifest) {
+        Ok(bundle) => {
+            contents(folder, &bundle, &mut found);
+            Ok((found, Some(bundle)))
+        }
+        Err(error) => {
+            found.add("bundle", Outcome::Fails, error.to_string());
+            Ok((found, None))
+        }
+    }
+}
+
+fn files(folder: &Path, manifest: &Manifest, found: &mut Verification) {
+    for file in &manifest.files {
+        let now = Artefact::of(&folder.join(&file.path));
+        let as_written = match now {
+            Ok(now) if (now.bytes, &now.blake3) == (file.bytes, &file.blake3) => Ok(format!(
+                "{} bytes, blake3 {}",
+                file.bytes,
+                &file.blake3[..12.min(file.blake3.len())]
+            )),
+            Ok(now) => Err(format!(
+                "has {} bytes that hash to {}, and was written with {} that hash to {}",
+                now.bytes, now.blake3, file.bytes, file.blake3
+            )),
+            Err(error) => Err(error.to_string()),
+        };
+        found.tell(&file.path, as_written);
+    }
+}
+
+fn open(folder: &Path, manifest: Manifest) -> Result<Bundle> {
+    let evidence = bundle::read(folder, &manifest)?;
+    let path = folder.join("report.json");
+    let bad = |error: String| OptimizeError::Input(format!("{}: {error}", path.display()));
+    let text = std::fs::read_to_string(&path).map_err(|e| bad(e.to_string()))?;
+    let value = serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?;
+    let report = Report::from_value(&value)?;
+    let artifact = Artifact::open(&folder.join(&manifest.artifact))?;
+    Ok(Bundle { manifest, evidence, report, artifact })
+}
+
+/// What the files say, against each other.
+fn contents(folder: &Path, bundle: &Bundle, found: &mut Verification) {
+    found.tell("weights", weights(bundle));
+    found.tell("plan", plan(folder, bundle));
+    found.tell("text", text(bundle));
+    let quality = derive::quality(&bundle.evidence, bundle.manifest.source.bytes);
+    let speed = bundle.evidence.times.derive();
+    match (quality, speed) {
+        (Ok(quality), Ok(speed)) => {
+            let mut figures = quality.figures.clone();
+            figures.extend(speed.figures);
+            match sizes(folder, bundle) {
+                Ok(sizes) => figures.extend(sizes),
+                Err(error) => found.add("sizes", Outcome::Fails, error.to_string()),
+            }
+            numbers(&bundle.report.run, &figures, found);
+            let is_same = quality.points == bundle.report.details.held_out
+                && quality.reliability == bundle.report.details.reliability
+                && speed.series == bundle.report.details.series
+                && speed.races == bundle.report.details.races;
+            found.tell("tables and plots", tables(is_same, &quality));
+        }
+        (quality, speed) => {
+            let errors = [quality.err(), speed.err()];
+            for error in errors.into_iter().flatten() {
+                found.add("samples", Outcome::Fails, error.to_string());
+            }
+        }
+    }
+    found.tell("targets", targets(&bundle.report.run));
+    found.tell("evidence in the artifact", carried(bundle));
+    found.tell("report.html", page(folder, bundle));
+    let n = bundle.report.details.tried.len() + bundle.report.details.sensitivities.len();
+    let words = format!("{n} losses on calibration text led to the plan; no claim rests on them");
+    found.add("search", Outcome::NotChecked, words);
+}
+
+fn weights(bundle: &Bundle) -> std::result::Result<String, String> {
+    let artifact = &bundle.artifact;
+    artifact.verify_content().map_err(|e| e.to_string())?;
+    if artifact.content_hash != bundle.manifest.artifact_content {
+        return Err("the manifest names other weights than the artifact".into());
+    }
+    let model = &artifact.model;
+    for (id, decl) in model.graph.weight_ids().map(|id| (id, model.graph.decl(id))) {
+        let row = bundle.report.details.tensors.iter().find(|row| row.name == decl.name);
+        let encoding = sterna_model::WeightSource::encoding(model, id).name();
+        if let Some(row) = row.filter(|row| row.to != encoding) {
+            return Err(format!("{} is {encoding}, and the report says {}", row.name, row.to));
+        }
+    }
+    Ok(format!("hash to {}", short(&artifact.content_hash)))
+}
+
+fn plan(folder: &Path, bundle: &Bundle) -> std::result::Result<String, String> {
+    let beside =
+        std::fs::read_to_string(folder.join("plan.toml")).map_err(|error| error.to_string())?;
+    let carried = &bundle.artifact.plan;
+    if carried.print() != beside {
+        return Err("the artifact was made by another plan than plan.toml".into());
+    }
+    if carried.hash() != bundle.manifest.plan {
+        return Err("the manifest names another plan".into());
+    }
+    if carried.source.content != bundle.manifest.source.content {
+        return Err("the plan was made for another source".into());
+    }
+    Ok(format!("hashes to {}", short(&carried.hash())))
+}
+
+fn text(bundle: &Bundle) -> std::result::Result<String, String> {
+    let workload = bundle.evidence.text.workload();
+    let hashes = [&bundle.manifest.held_out, &bundle.report.run.workload.hash];
+    if hashes.iter().any(|hash| *hash != workload.hash()) {
+        return Err("the held-out text is not the one that the report names".into());
+    }
+    let named = |text: &Option<sterna_model::plan::Text>, hash: &str| {
+        text.as_ref().is_some_and(|text| text.hash == format!("blake3:{hash}"))
+    };
+    let plan = &bundle.artifact.plan;
+    let is_named = named(&plan.held_out, workload.hash())
+        && named(&plan.calibration, &bundle.manifest.calibration);
+    if !is_named {
+        return Err("the plan names other texts".into());
+    }
+    let (n, n_documents) = (bundle.evidence.text.n_scored(), bundle.evidence.text.len());
+    Ok(format!("{n} scored tokens in {n_documents} documents, apart from the calibration text"))
+}
+
+fn sizes(folder: &Path, bundle: &Bundle) -> Result<Vec<Figure>> {
+    let path = folder.join(&bundle.manifest.artifact);
+    let length = std::fs::metadata(&path)
+        .map_err(|e| OptimizeError::Input(format!("{}: {e}", path.display())))?;
+    let model = &bundle.artifact.model;
+    derive::sizes(&derive::Sizes {
+        file: length.len(),
+        source: bundle.manifest.source.bytes,
+        weights: model.graph.memory(model).total(),
+        n_parameters: bundle.report.details.model.n_parameters,
+    })
+}
+
+/// Every metric of the report is one that was derived, or is said not to be.
+fn numbers(run: &RunReport, derived: &[Figure], found: &mut Verification) {
+    let mut n_same = 0;
+    for metric in &run.metrics {
+        let name = metric.name();
+        match derived.iter().find(|figure| figure.name() == name) {
+            Some(figure) if figure == metric => n_same += 1,
+            Some(figure) => {
+                let words = format!("the samples give {}, not {}", figure.line(), metric.line());
+                found.add(name, Outcome::Fails, words);
+            }
+            None if READ_ONCE.contains(&name) => {
+                let words = "read once, from the process: only another run can show it";
+                found.add(name, Outcome::NotChecked, words);
+            }
+            None => found.add(name, Outcome::Fails, "no sample shows it"),
+        }
+    }
+    if let Some(lost) = derived.iter().find(|figure| run.metric(figure.name()).is_none()) {
+        found.add(lost.name(), Outcome::Fails, "follows from the samples and is not in the report");
+    }
+    let words = format!("{n_same} of {} follow from the samples, bit for bit", run.metrics.len());
+    found.add("metrics", Outcome::Holds, words);
+    let words = "as the manifest says; the baseline's file is not in the bundle";
+    found.add(OF_SOURCE, Outcome::NotChecked, words);
+}
+
+fn tables(is_same: bool, quality: &Quality) -> std::result::Result<String, String> {
+    match is_same {
+        true => Ok(format!("{} models on held-out text, and all times", quality.points.len())),
+        false => Err("a table or plot of the report shows other numbers than the samples".into()),
+    }
+}
+
+fn targets(run: &RunReport) -> std::result::Result<String, String> {
+    for target in &run.targets {
+        let actual = run.metric(target.name()).and_then(Figure::value);
+        if actual != target.actual() {
+            return Err(format!("{} is judged by a number that is not its metric", target.name()));
+        }
+    }
+    let lines: Vec<String> = run.targets.iter().map(report::target_line).collect();
+    Ok(lines.join("; "))
+}
+
+/// The artifact carries the same report, shortened.
+fn carried(bundle: &Bundle) -> std::result::Result<String, String> {
+    let run = RunReport { artefacts: Vec::new(), ..bundle.report.run.clone() };
+    let report = Report { run, details: bundle.report.details.clone() };
+    let text = report.evidence(EVIDENCE_BYTES);
+    let value: serde_json::Value = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+    match value == bundle.artifact.evidence {
+        true => Ok("is the report's, shortened".into()),
+        false => Err("is not what the report says".into()),
+    }
+}
+
+fn page(folder: &Path, bundle: &Bundle) -> std::result::Result<String, String> {
+    let path = folder.join("report.html");
+    let page = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let value = bundle.report.to_value().map_err(|error| error.to_string())?;
+    match report::html(&value).map_err(|error| error.to_string())? == page {
+        true => Ok("shows report.json".into()),
+        false if bundle.manifest.made.sterna != env!("CARGO_PKG_VERSION") => {
+            Ok(format!("was drawn by Sterna {}", bundle.manifest.made.sterna))
+        }
+        false => Err("does not show what report.json says".into()),
+    }
+}
+
+fn short(hash: &str) -> &str {
+    hash.get(..19).unwrap_or(hash)
+}
