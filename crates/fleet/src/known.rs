@@ -5,7 +5,7 @@
 use crate::catalog::Item;
 use std::collections::HashSet;
 use sterna_model::plan::nearest;
-use sterna_server::{Agents, KeepAlive, Served};
+use sterna_server::{Agents, Evidence, KeepAlive, Served};
 use thiserror::Error;
 
 /// What a model is and takes, known from its header before it is loaded.
@@ -21,6 +21,8 @@ pub struct Facts {
     pub describe: String,
     /// What decides its numbers, as in [`Served`].
     pub fingerprint: String,
+    /// Where it stands by its own evidence.
+    pub evidence: Evidence,
 }
 
 impl Facts {

@@ -12,7 +12,9 @@ use sterna_fleet::{
     Eviction, Facts, Fleet, Item, KeepAlive, Known, Limits, Load, LoadError, Loaded, Running,
     SetupError, Watch,
 };
-use sterna_server::{Agent, Agents, Backend, Models, Served, Status, Unavailable, Waiting};
+use sterna_server::{
+    Agent, Agents, Backend, Evidence, Models, Served, Status, Unavailable, Waiting,
+};
 
 fn noon() -> SystemTime {
     UNIX_EPOCH + std::time::Duration::from_secs(1_795_262_400)
@@ -122,6 +124,7 @@ impl Load for Loader {
 
 fn known(name: &str) -> Known {
     let facts = Facts {
+        evidence: Evidence::NONE,
         memory: vec![("weights", 60)],
         created: 7,
         context_len: 100,

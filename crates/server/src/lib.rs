@@ -110,7 +110,7 @@ pub use incoming::{Connection, Incoming};
 pub use keep_alive::KeepAlive;
 pub use keys::Keys;
 pub use model::{Lease, Model, Served};
-pub use models::{Listed, Models, Status, Unavailable, Waiting};
+pub use models::{Evidence, Listed, Models, Status, Unavailable, Waiting};
 pub use past::{Counted, Past};
 pub use quotas::Quotas;
 pub use serve::serve;

@@ -105,6 +105,30 @@ impl Status {
     }
 }
 
+/// Where a model stands by its own evidence, if it carries any.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    /// `none`, `met` or `not_met`.
+    pub standing: &'static str,
+    /// What is not met, in words.
+    pub unmet: Option<String>,
+    /// Whether it is served all the same, because somebody asked for that.
+    pub is_forced: bool,
+}
+
+impl Evidence {
+    /// Of a model that claims nothing.
+    pub const NONE: Self = Self { standing: "none", unmet: None, is_forced: false };
+
+    fn entry(&self) -> Value {
+        let mut entry = json!({ "standing": self.standing, "forced": self.is_forced });
+        if let Some(unmet) = &self.unmet {
+            entry["unmet"] = unmet.clone().into();
+        }
+        entry
+    }
+}
+
 /// A model as it is listed.
 #[derive(Clone, Debug)]
 pub struct Listed {
@@ -120,6 +144,8 @@ pub struct Listed {
     pub describe: String,
     /// What decides its numbers, as in [`crate::Served`].
     pub fingerprint: String,
+    /// Where it stands by its evidence.
+    pub evidence: Evidence,
     /// Where it is.
     pub status: Status,
     /// Why it could not be loaded the last time.
@@ -164,6 +190,7 @@ impl Listed {
             "max_model_len": self.context_len,
             "description": self.describe,
             "status": self.status(),
+            "evidence": self.evidence.entry(),
         })
     }
 

@@ -79,6 +79,10 @@ pub struct Args {
     #[arg(long, env = "STERNA_MODELS_EVICT", default_value = "score", value_name = "POLICY",
           value_parser = evictions())]
     models_evict: Eviction,
+    /// Serve artifacts too whose own evidence misses what was asked of them when they were made;
+    /// /v1/models, the log and the metrics then say so.
+    #[arg(long)]
+    force: bool,
     /// How long a model of --models-dir stays in memory that nobody uses: 5m, 0 for not at all, -1
     /// until its memory is needed [default: 5m].
     #[arg(long, env = "STERNA_KEEP_ALIVE", value_name = "TIME", allow_hyphen_values = true)]
@@ -279,7 +283,8 @@ impl Args {
         compute.logits_rows = Some(sterna_engine::logits_rows(sizes.max_running));
         let (disk, speculate) = (self.disk.clone(), self.speculate.clone());
         let (template, clock) = (self.template()?, RealClock::new());
-        Ok(Loader { compute, sizes, disk, speculate, template, clock })
+        let force = self.force;
+        Ok(Loader { compute, sizes, disk, speculate, template, force, clock })
     }
 
     /// What may change while it runs.

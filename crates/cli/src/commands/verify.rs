@@ -22,7 +22,7 @@ use sterna_optimize::runner::RuntimeEngine;
 #[command(after_help = "Examples:
   sterna verify sterna-out
   sterna verify sterna-out --rerun --baseline model.gguf
-  sterna verify sterna-out --rerun --speed     on the machine it was made on, left alone meanwhile")]
+  sterna verify sterna-out --rerun --speed    on the machine it was made on, with nothing beside")]
 pub struct Args {
     /// The folder that `sterna optimize` wrote, or the artifact in it.
     bundle: PathBuf,

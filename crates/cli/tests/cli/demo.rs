@@ -77,7 +77,7 @@ fn verified_to_the_last_byte(at: &Path) {
     let json: Value = serde_json::from_str(&text).expect("JSON");
     let files = json["files"].as_array().expect("a list").iter();
     let mut names: Vec<&str> = files.filter_map(|file| file["path"].as_str()).collect();
-    assert!(names.contains(&"evidence/artifact.jsonl") && names.contains(&"report.json"));
+    assert!(names.contains(&"evidence/artifact.jsonl.gz") && names.contains(&"report.json"));
     names.push("evidence/manifest.json");
     for (index, name) in names.into_iter().enumerate() {
         let path = at.join("best").join(name);

@@ -7,6 +7,7 @@ mod demo;
 mod errors;
 mod faults;
 mod fleet;
+mod gate;
 mod levels;
 mod load;
 mod ops;

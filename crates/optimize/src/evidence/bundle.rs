@@ -1,13 +1,18 @@
 //! The folder of samples beside an artifact, written and read.
 //!
 //! In: evidence. Out: `evidence/` with the held-out text's tokens, a line of JSON per passage for
-//! what each model said, all times, and the manifest, which is written last.
+//! what each model said (gzip: millions of digits), all times, and the manifest, written last.
 
 use super::manifest::{self, Manifest};
 use super::{Candidate, Evidence, Facts};
 use crate::error::{OptimizeError, Result};
 use crate::pipeline::write_text;
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use sterna_measure::Workload;
 use sterna_measure::quality::{Passages, Scoring};
@@ -15,7 +20,7 @@ use sterna_measure::report::Artefact;
 
 const FOLDER: &str = "evidence";
 const TEXT: &str = "evidence/text.json";
-const BASELINE: &str = "evidence/baseline.jsonl";
+const BASELINE: &str = "evidence/baseline.jsonl.gz";
 const TIMES: &str = "evidence/times.json";
 
 /// The held-out text as tokens.
@@ -29,7 +34,7 @@ struct Text {
 }
 
 fn samples_path(facts: &Facts) -> String {
-    format!("{FOLDER}/{}.jsonl", facts.id)
+    format!("{FOLDER}/{}.jsonl.gz", facts.id)
 }
 
 /// Writes the samples into `folder`, which has the artifact and the files `beside` it already, then
@@ -58,13 +63,13 @@ pub fn write(
         documents: workload.documents().to_vec(),
     };
     write_text(&folder.join(TEXT), &json(&text))?;
-    write_text(&folder.join(BASELINE), &lines(&evidence.baseline))?;
+    write_lines(&folder.join(BASELINE), &evidence.baseline)?;
     write_text(&folder.join(TIMES), &json(&evidence.times))?;
     let mut files: Vec<String> = beside.iter().map(|&name| name.to_owned()).collect();
     files.extend([manifest.artifact.clone(), TEXT.into(), BASELINE.into(), TIMES.into()]);
     for candidate in &evidence.candidates {
         let name = samples_path(&candidate.facts);
-        write_text(&folder.join(&name), &lines(&candidate.said))?;
+        write_lines(&folder.join(&name), &candidate.said)?;
         files.push(name);
     }
     let hashed = |name: String| {
@@ -85,13 +90,15 @@ pub fn write(
 pub fn read(folder: &Path, manifest: &Manifest) -> Result<Evidence> {
     let text: Text = parsed(&folder.join(TEXT))?;
     let workload = Workload::new(&text.name, text.documents, text.n_bytes)?;
+    let text = Passages::new(&workload, text.scoring)?;
+    let most = MAX_TOKEN_BYTES * text.n_scored() as u64 + MAX_LINE_BYTES * text.len() as u64;
     let candidate = |facts: &Facts| {
-        let said = parsed_lines(&folder.join(samples_path(facts)))?;
+        let said = parsed_lines(&folder.join(samples_path(facts)), most)?;
         Ok(Candidate { facts: facts.clone(), said })
     };
     Ok(Evidence {
-        text: Passages::new(&workload, text.scoring)?,
-        baseline: parsed_lines(&folder.join(BASELINE))?,
+        baseline: parsed_lines(&folder.join(BASELINE), most)?,
+        text,
         candidates: manifest.candidates.iter().map(candidate).collect::<Result<_>>()?,
         times: parsed(&folder.join(TIMES))?,
     })
@@ -101,25 +108,45 @@ fn json<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("plain data") + "\n"
 }
 
-fn lines<T: Serialize>(values: &[T]) -> String {
-    values.iter().map(json).collect()
-}
+/// A token's samples as text are no longer: four numbers of 24 characters, a fifth, commas.
+const MAX_TOKEN_BYTES: u64 = 160;
+/// What stands around them in a line.
+const MAX_LINE_BYTES: u64 = 512;
 
-fn content(path: &Path) -> Result<String> {
-    let bad = |error| OptimizeError::Input(format!("{}: {error}", path.display()));
-    std::fs::read_to_string(path).map_err(bad)
+fn write_lines<T: Serialize>(path: &Path, values: &[T]) -> Result<()> {
+    let failed =
+        |e: std::io::Error| OptimizeError::failed(format!("writing {}", path.display()), e);
+    let beside = path.with_extension("part");
+    let file = BufWriter::new(File::create(&beside).map_err(failed)?);
+    let mut text = GzEncoder::new(file, Compression::default());
+    values.iter().try_for_each(|value| text.write_all(json(value).as_bytes())).map_err(failed)?;
+    text.finish().and_then(|mut file| file.flush()).map_err(failed)?;
+    std::fs::rename(&beside, path).map_err(failed)
 }
 
 fn parsed<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let bad = |error| OptimizeError::Input(format!("{}: {error}", path.display()));
-    serde_json::from_str(&content(path)?).map_err(bad)
+    let bad = |error: String| OptimizeError::Input(format!("{}: {error}", path.display()));
+    let content = std::fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
+    serde_json::from_str(&content).map_err(|error| bad(error.to_string()))
 }
 
-fn parsed_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
-    let content = content(path)?;
-    let line = |(number, line): (usize, &str)| {
-        let bad = |e| OptimizeError::Input(format!("{}, line {}: {e}", path.display(), number + 1));
-        serde_json::from_str(line).map_err(bad)
-    };
-    content.lines().enumerate().map(line).collect()
+/// The values of a packed file of at most so many bytes unpacked.
+fn parsed_lines<T: DeserializeOwned>(path: &Path, most: u64) -> Result<Vec<T>> {
+    let bad = |error: String| OptimizeError::Input(format!("{}: {error}", path.display()));
+    let file = BufReader::new(File::open(path).map_err(|error| bad(error.to_string()))?);
+    // One more than there may be, so that a longer file is not cut in silence.
+    let lines = BufReader::new(GzDecoder::new(file).take(most + 1)).lines();
+    let (mut values, mut n_bytes) = (Vec::new(), 0);
+    for (number, line) in lines.enumerate() {
+        let line = line.map_err(|error| bad(error.to_string()))?;
+        n_bytes += line.len() as u64 + 1;
+        if n_bytes > most {
+            return Err(bad(format!(
+                "unpacks to more than the {most} bytes that the text has use for"
+            )));
+        }
+        let value = serde_json::from_str(&line);
+        values.push(value.map_err(|error| bad(format!("line {}: {error}", number + 1)))?);
+    }
+    Ok(values)
 }

@@ -118,6 +118,13 @@ fn samples_that_are_not_of_the_text_are_refused() {
     let mut evidence = evidence(model(), model());
     evidence.candidates[0].said[3].kl.pop();
     assert!(derive::quality(&evidence, 400).is_err());
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("x.gguf"), "weights").unwrap();
+    evidence.candidates[0].said[0].kl = vec![0.0; 100_000];
+    bundle::write(folder.path(), &evidence, &[], manifest()).unwrap();
+    let manifest = Manifest::read(folder.path()).unwrap();
+    let error = bundle::read(folder.path(), &manifest).unwrap_err().to_string();
+    assert!(error.contains("unpacks to more than"), "{error}");
     let times = Times {
         runs: vec![times::Runs {
             name: "decode".into(),

@@ -228,6 +228,25 @@ pub struct Race {
 }
 
 impl Details {
+    /// Nothing but the model.
+    pub fn about(model: ModelFacts) -> Self {
+        Self {
+            model,
+            budget: String::new(),
+            command: String::new(),
+            hashes: Vec::new(),
+            tried: Vec::new(),
+            held_out: Vec::new(),
+            tensors: Vec::new(),
+            fits: Vec::new(),
+            sensitivities: Vec::new(),
+            reliability: ReliabilityBins::default(),
+            series: Vec::new(),
+            races: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
     /// Gathers what the pipeline knows.
     pub(crate) fn collect(
         settings: &Settings,

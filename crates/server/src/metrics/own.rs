@@ -5,7 +5,7 @@ use super::{
 };
 use crate::app::App;
 use crate::cache::{CacheStats, LOAD_BOUNDS};
-use crate::models::Status;
+use crate::models::{Evidence, Listed, Status};
 use crate::process;
 use crate::stats::SOURCES;
 use std::time::UNIX_EPOCH;
@@ -193,6 +193,13 @@ pub const FAMILIES: &[Family] = &[
         "Models, by where they are: unloaded, loading, loaded, unloading.",
     ),
     family(
+        "sterna_model_evidence_info",
+        "gauge",
+        Of::Server(|app, _| evidence(app)),
+        "1 for each model: whether its own evidence meets what was asked of it (none, met, not_met), \
+         and whether it is served all the same (--force).",
+    ),
+    family(
         "sterna_model_requests_total",
         "counter",
         Of::Server(|_, cache| {
@@ -295,6 +302,19 @@ fn models(app: &App) -> Vec<(Labels, f64)> {
     let listed = app.models.list();
     let count = |status| listed.iter().filter(|model| model.status == status).count() as f64;
     labelled("state", Status::ALL.map(|status| (status.name(), count(status))))
+}
+
+fn evidence(app: &App) -> Vec<(Labels, f64)> {
+    let one = |model: &Listed| {
+        let Evidence { standing, is_forced, .. } = &model.evidence;
+        let labels = vec![
+            ("model_name", model.name.clone()),
+            ("standing", (*standing).to_owned()),
+            ("forced", is_forced.to_string()),
+        ];
+        (labels, 1.0)
+    };
+    app.models.list().iter().map(one).collect()
 }
 
 fn plain(value: f64) -> Option<(Labels, f64)> {

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use sterna_engine::Histogram;
 use sterna_server::{
-    Agent, Agents, CacheStats, Counted, KeepAlive, LOAD_BOUNDS, Lease, Listed, Model, Models,
-    Options, Past, Served, Status, Unavailable, Waiting, router,
+    Agent, Agents, CacheStats, Counted, Evidence, KeepAlive, LOAD_BOUNDS, Lease, Listed, Model,
+    Models, Options, Past, Served, Status, Unavailable, Waiting, router,
 };
 use tokio::sync::oneshot;
 
@@ -51,6 +51,7 @@ impl Scripted {
 
 fn listed(model: &Model, status: Status) -> Listed {
     Listed {
+        evidence: Evidence::NONE,
         name: model.served.name.clone(),
         aliases: model.served.aliases.clone(),
         created: model.served.created,

@@ -5,7 +5,7 @@ use super::sizes::Sizes;
 use super::speculate::SpeculateArgs;
 use crate::compute::ComputeArgs;
 use crate::scoring;
-use crate::show;
+use crate::show::{self, bad_input};
 use anyhow::Context;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,9 +16,10 @@ use sterna_fleet::{Facts, Item, Load, LoadError, Loaded, Running};
 use sterna_measure::clock::{Clock, RealClock};
 use sterna_model::Model;
 use sterna_model::artifact::PLAN_KEY;
+use sterna_optimize::gate::{self, Standing};
 use sterna_runtime::settings::PAGE_LEN;
 use sterna_runtime::{Memory, Program, Runner, Settings};
-use sterna_server::Served;
+use sterna_server::{Evidence, Served};
 use tracing::{error, warn};
 
 /// How models are opened.
@@ -33,6 +34,8 @@ pub struct Loader {
     pub speculate: SpeculateArgs,
     /// A chat template instead of their own.
     pub template: Option<String>,
+    /// Whether models are served whose own evidence says that they should not be.
+    pub force: bool,
     /// The engines' time, which begins before any request comes.
     pub clock: RealClock,
 }
@@ -45,6 +48,7 @@ impl Loader {
     pub fn facts(&self, item: &Item) -> anyhow::Result<Facts> {
         let positions = |model: &Model, settings: &Settings| self.sizes.positions(model, settings);
         let (model, settings, memory) = scoring::sized(&item.path, &self.compute, &positions)?;
+        let evidence = self.gate(item, &model)?;
         let draft = self.speculate.memory(&self.compute)?;
         let most = settings.n_pages() * PAGE_LEN;
         Ok(Facts {
@@ -53,7 +57,28 @@ impl Loader {
             context_len: settings.context_len.min(most),
             describe: scoring::describe(&model),
             fingerprint: fingerprint(&model),
+            evidence,
         })
+    }
+
+    /// Refuses an artifact whose evidence misses what was asked of it (A4).
+    fn gate(&self, item: &Item, model: &Model) -> anyhow::Result<Evidence> {
+        let standing = gate::standing(model);
+        let unmet = match &standing {
+            Standing::NotMet(why) => Some(why.clone()),
+            _ => None,
+        };
+        if let (Some(why), false) = (&unmet, self.force) {
+            return Err(bad_input(format!(
+                "{} does not keep what was asked of it by its own evidence ({why}); optimize it \
+                 again, or serve it all the same with --force, which is then told to everybody",
+                item.path.display()
+            )));
+        }
+        if let Some(why) = &unmet {
+            warn!("{}: served by --force, though its own evidence says: {why}", item.name);
+        }
+        Ok(Evidence { standing: standing.name(), is_forced: unmet.is_some(), unmet })
     }
 }
 
