@@ -31,7 +31,7 @@ pub fn warnings(run: &RunReport) -> Vec<String> {
             )
         });
         warnings.push(format!(
-            "{:.1}% of answers changed{accuracy}; above {:.0}% it does not act like its baseline",
+            "{:.1}% of answers changed{accuracy}; above {:.0}% it does not act as its baseline does",
             flips * 100.0,
             MAX_FLIPS * 100.0
         ));

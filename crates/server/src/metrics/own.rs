@@ -196,7 +196,7 @@ pub const FAMILIES: &[Family] = &[
         "sterna_model_evidence_info",
         "gauge",
         Of::Server(|app, _| evidence(app)),
-        "1 for each model: whether its own evidence meets what was asked of it (none, met, not_met), \
+        "1 for each model: whether its own evidence meets what was asked (none, met, not_met), \
          and whether it is served all the same (--force).",
     ),
     family(
