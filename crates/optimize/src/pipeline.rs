@@ -22,7 +22,7 @@ use crate::passes::{Context, PASSES};
 use crate::progress::{Stage, Watch};
 use crate::report::{Details, Report};
 use crate::search::memory::Remembered;
-use crate::search::{Found, Goal, Search, groups};
+use crate::search::{Found, Goal, STRATEGIES, Search, Strategy, groups};
 use crate::yardstick::Yardstick;
 pub(crate) use build::Building;
 pub(crate) use prepare::Prepared;
@@ -36,7 +36,7 @@ pub use prepare::describe;
 pub use speed::Effort;
 
 /// Everything that is asked for.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Settings {
     /// The model: a file or directory.
     pub source: PathBuf,
@@ -52,6 +52,8 @@ pub struct Settings {
     pub may_pad: bool,
     /// Whether rounding errors are weighed by what matrices read.
     pub rounding: rounding::Choice,
+    /// What proposes plans from the losses of single groups.
+    pub strategy: &'static dyn Strategy,
     /// Whole plans measured at most.
     pub max_checks: usize,
     /// Bands of layers searched together; `None` is each layer alone, if time allows.
@@ -76,6 +78,7 @@ impl Settings {
             text,
             may_pad: true,
             rounding: rounding::Choice::default(),
+            strategy: STRATEGIES[0],
             max_checks: 80,
             n_bands: None,
             resume: false,
@@ -232,6 +235,8 @@ fn run_passes<'p>(
         max_checks: settings.max_checks,
         time_budget: settings.budget.time,
         n_bands: settings.n_bands,
+        strategy: settings.strategy,
+        seed: settings.budget.seed,
     };
     let mut search = Search { settings: search_settings, judge, clock, watch };
     let rewrites: Vec<&str> = REWRITES.iter().map(|rewrite| rewrite.name()).collect();

@@ -4,6 +4,7 @@ use crate::bars::Bars;
 use crate::compute::ComputeArgs;
 use crate::interrupt;
 use crate::show::{self, bad_input};
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use sterna_measure::Level;
@@ -14,6 +15,8 @@ use sterna_optimize::pipeline::rounding::Choice;
 use sterna_optimize::pipeline::{self, Effort, Identity, Settings};
 use sterna_optimize::progress::Watch;
 use sterna_optimize::runner::RuntimeEngine;
+use sterna_optimize::search::STRATEGIES;
+use sterna_optimize::search::strategies::by_name;
 use sterna_optimize::{Budget, report};
 
 /// Find the best plan within a budget, build the artifact, and prove it on text the search never
@@ -73,6 +76,10 @@ pub struct Args {
     /// ones (GPTQ); or auto, which measures each and takes the best.
     #[arg(long, value_enum, default_value = "auto", value_name = "HOW")]
     rounding: Rounding,
+    /// What proposes plans from the measured losses of single groups; whole plans are measured and
+    /// mended afterwards in any case, and the report compares all of them.
+    #[arg(long, default_value = "exact", value_name = "STRATEGY", value_parser = strategies())]
+    strategy: String,
     /// The folder to write into.
     #[arg(long, short = 'o', default_value = "sterna-out", value_name = "FOLDER")]
     out: PathBuf,
@@ -87,6 +94,14 @@ pub struct Args {
     json: bool,
     #[command(flatten)]
     compute: ComputeArgs,
+}
+
+/// Names of strategies, and what they are.
+fn strategies() -> PossibleValuesParser {
+    let all = STRATEGIES.iter();
+    all.map(|strategy| PossibleValue::new(strategy.name()).help(strategy.about()))
+        .collect::<Vec<_>>()
+        .into()
 }
 
 /// [`Choice`] on the command line.
@@ -170,6 +185,7 @@ fn settings(args: &Args) -> anyhow::Result<Settings> {
     settings.text.evaluation = args.eval.clone();
     settings.may_pad = !args.no_pad;
     settings.rounding = args.rounding.into();
+    settings.strategy = by_name(&args.strategy).expect("one of those that clap lets pass");
     settings.resume = args.resume;
     apply_level(&mut settings, args.level);
     settings.text.n_calibration = args.calib_samples.unwrap_or(settings.text.n_calibration);

@@ -3,7 +3,7 @@
 use crate::evidence::Facts;
 use crate::fit::{self, RowFit};
 use crate::pipeline::{Building, Prepared, Proof, Settings};
-use crate::search::{Found, groups};
+use crate::search::{Found, Standing, groups};
 use crate::yardstick::Reading;
 use serde::{Deserialize, Serialize};
 use sterna_formats::encodings::ENCODINGS;
@@ -35,6 +35,9 @@ pub struct Details {
     /// Which rows fit which encodings.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fits: Vec<FitRow>,
+    /// What each strategy of the search proposes, by summed losses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub strategies: Vec<Standing>,
     /// What each tensor group costs alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sensitivities: Vec<Sensitivity>,
@@ -239,6 +242,7 @@ impl Details {
             held_out: Vec::new(),
             tensors: Vec::new(),
             fits: Vec::new(),
+            strategies: Vec::new(),
             sensitivities: Vec::new(),
             reliability: ReliabilityBins::default(),
             series: Vec::new(),
@@ -278,6 +282,7 @@ impl Details {
             held_out: proof.points.clone(),
             tensors: tensors(prepared, building),
             fits: fit::table(&model.graph).iter().map(FitRow::from).collect(),
+            strategies: found.strategies.clone(),
             sensitivities: sensitivities(found),
             reliability: proof.reliability.clone(),
             series: proof.speed.series.clone(),
@@ -292,6 +297,7 @@ impl Details {
             tried: Vec::new(),
             tensors: Vec::new(),
             fits: Vec::new(),
+            strategies: Vec::new(),
             sensitivities: Vec::new(),
             reliability: ReliabilityBins::default(),
             series: Vec::new(),

@@ -82,6 +82,7 @@ fn details() -> Details {
         }],
         fits: vec![],
         sensitivities: vec![],
+        strategies: vec![],
         reliability: ReliabilityBins::default(),
         series: vec![Series {
             name: "itl_ms".into(),

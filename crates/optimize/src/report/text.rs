@@ -53,6 +53,10 @@ pub fn render(report: &Report) -> String {
         text +=
             &format!("{label:<20.20} {bytes:>10} {:>12.6} {:>9.3}\n", point.kl, point.drop_percent);
     }
+    for standing in &details.strategies {
+        let (name, gap) = (&standing.strategy, standing.gap_percent);
+        text += &format!("strategy {name}: {gap:.2}% above exact, {}\n", standing.remark);
+    }
     for note in &details.notes {
         text += &format!("note: {note}\n");
     }

@@ -2,8 +2,8 @@
 //!
 //! In: groups with their candidates, and a [`Judge`] that measures a choice. Out: [`Found`], with
 //! every measurement made on the way. First each group is encoded alone and measured; if losses
-//! added up, a knapsack over them would be the answer. They do not quite, so its answer is a
-//! proposal: whole plans are measured, and mended by measured steps ([`refine`]).
+//! added up, a knapsack over them would be the answer. They do not quite, so what a strategy answers
+//! ([`strategies`]) is a proposal: whole plans are measured, and mended by measured steps ([`refine`]).
 
 pub mod groups;
 pub mod knapsack;
@@ -11,6 +11,7 @@ pub mod memory;
 pub mod refine;
 pub mod screen;
 pub mod sensitivity;
+pub mod strategies;
 
 use crate::draft::Draft;
 use crate::error::Result;
@@ -22,6 +23,7 @@ use sterna_measure::Clock;
 use sterna_model::WeightId;
 
 pub use groups::{Candidate, Group};
+pub use strategies::{STRATEGIES, Standing, Strategy};
 
 /// What a choice of encodings costs in quality, on calibration text.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -91,7 +93,7 @@ impl Goal {
 }
 
 /// How to search.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Settings {
     /// What is wanted.
     pub goal: Goal,
@@ -104,6 +106,10 @@ pub struct Settings {
     /// Layers that are grouped into so many bands; `None` is one band per layer, unless the time
     /// budget asks for fewer.
     pub n_bands: Option<usize>,
+    /// What proposes whole plans from summed losses.
+    pub strategy: &'static dyn Strategy,
+    /// The seed of everything random in it.
+    pub seed: u64,
 }
 
 /// A whole plan that was measured on all calibration text.
@@ -126,6 +132,8 @@ pub struct Found {
     pub groups: Vec<Group>,
     /// Per group and candidate, the loss when it alone is chosen; `None` where not measured.
     pub sensitivities: Vec<Vec<Option<Loss>>>,
+    /// What each strategy proposes within the bytes of the goal, or of the plan chosen.
+    pub strategies: Vec<Standing>,
     /// Every plan measured, in order.
     pub trials: Vec<Trial>,
     /// The best of them.
@@ -199,11 +207,14 @@ impl Chooser for Search<'_> {
             clock: self.clock,
             watch: self.watch,
             deadline: time.map(|budget| start + budget),
+            strategy: self.settings.strategy,
+            seed: self.settings.seed,
             trials: Vec::new(),
         };
         let (chosen, is_met) = refine.run()?;
+        let strategies = refine.compare(chosen);
         let trials = refine.trials;
-        Ok(Found { groups, sensitivities, trials, chosen, is_met, notes })
+        Ok(Found { groups, sensitivities, strategies, trials, chosen, is_met, notes })
     }
 }
 

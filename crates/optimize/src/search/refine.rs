@@ -1,10 +1,11 @@
-//! From proposals to a plan: the knapsack's combinations are measured whole, and mended (A2).
+//! From proposals to a plan: a strategy's combinations are measured whole, and mended (A2).
 //!
 //! In: sensitivities and a goal. Out: the best plan that was measured. Two tensors that are safe
 //! alone may be harmful together; no sum of sensitivities knows, so nothing is chosen that was not
 //! measured as it will be written.
 
 use super::knapsack::{Choice, Frontier};
+use super::strategies::{self, Problem, Standing, Strategy};
 use super::{Depth, Goal, Group, Judge, Loss, Trial, groups};
 use crate::error::{OptimizeError, Result};
 use crate::progress::{Stage, Watch};
@@ -35,6 +36,10 @@ pub struct Refine<'a> {
     pub watch: Watch<'a>,
     /// When to stop.
     pub deadline: Option<Duration>,
+    /// What proposes whole plans.
+    pub strategy: &'static dyn Strategy,
+    /// The seed of everything random in it.
+    pub seed: u64,
     /// Every plan measured.
     pub trials: Vec<Trial>,
 }
@@ -52,7 +57,7 @@ impl Refine<'_> {
     /// # Errors
     /// When nothing is small enough, the model cannot be run, or the user stops it.
     pub fn run(&mut self) -> Result<(usize, bool)> {
-        let (considered, frontier) = self.frontier();
+        let (considered, problem) = self.problem();
         self.try_plan("unchanged", vec![0; self.groups.len()])?;
         for (label, choices) in self.starts.clone() {
             let trial = self.try_plan(&label, choices)?;
@@ -62,16 +67,17 @@ impl Refine<'_> {
         }
         match self.goal {
             Goal::Bytes(limit) => {
-                let Some(index) = frontier.best_under(limit) else {
+                let Some(choices) = self.propose(&considered, &problem, limit) else {
+                    let least = Frontier::new(&problem).bytes(0);
                     return Err(OptimizeError::Input(format!(
-                        "the tensors take at least {} bytes in the encodings allowed and measured, \
-                         and the budget leaves {limit} for them; raise the budget or allow more",
-                        frontier.bytes(0)
+                        "the tensors take at least {least} bytes in the encodings allowed and \
+                         measured, and the budget leaves {limit} for them; raise the budget or \
+                         allow more"
                     )));
                 };
-                self.try_plan("knapsack", candidates(&considered, &frontier.choices(index)))?;
+                self.try_plan(self.strategy.name(), choices)?;
             }
-            Goal::DropPercent(_) => self.bisect(&considered, &frontier)?,
+            Goal::DropPercent(_) => self.bisect(&considered, &problem)?,
         }
         self.mend()?;
         let best = self.best().expect("the unchanged plan was measured");
@@ -80,8 +86,8 @@ impl Refine<'_> {
         Ok((best, self.goal.is_met(&self.trials[best])))
     }
 
-    /// The frontier of summed sensitivities, over the candidates that were measured.
-    fn frontier(&self) -> (Vec<Vec<usize>>, Frontier) {
+    /// The knapsack of summed sensitivities, over the candidates that were measured.
+    fn problem(&self) -> (Vec<Vec<usize>>, Vec<Vec<Choice>>) {
         let measured = |losses: &Vec<Option<Loss>>| {
             (0..losses.len()).filter(|&c| losses[c].is_some()).collect::<Vec<_>>()
         };
@@ -90,13 +96,33 @@ impl Refine<'_> {
             bytes: self.groups[group].candidates[candidate].bytes,
             loss: self.predicted(group, candidate),
         };
-        let choices: Vec<Vec<Choice>> = considered
+        let problem = considered
             .iter()
             .enumerate()
             .map(|(group, candidates)| candidates.iter().map(|&c| choice(group, c)).collect())
             .collect();
-        let frontier = Frontier::new(&choices);
-        (considered, frontier)
+        (considered, problem)
+    }
+
+    /// What the strategy proposes within a limit.
+    fn propose(
+        &self,
+        considered: &[Vec<usize>],
+        problem: &[Vec<Choice>],
+        limit: u64,
+    ) -> Option<Vec<usize>> {
+        let problem = Problem { groups: problem.to_vec(), limit };
+        let proposal = self.strategy.propose(&problem, self.seed)?;
+        Some(candidates(considered, &proposal.choices))
+    }
+
+    /// What every strategy proposes within the goal's bytes, or those of the plan chosen.
+    pub fn compare(&self, chosen: usize) -> Vec<Standing> {
+        let limit = match self.goal {
+            Goal::Bytes(limit) => limit,
+            Goal::DropPercent(_) => self.trials[chosen].bytes,
+        };
+        strategies::compare(&Problem { groups: self.problem().1, limit }, self.seed)
     }
 
     /// The divergence of a group alone; only asked of measured ones.
@@ -105,13 +131,15 @@ impl Refine<'_> {
         loss.map_or(f64::INFINITY, |loss| loss.kl.max(0.0))
     }
 
-    /// The smallest plan of the frontier that reaches the goal, as if losses rose along it.
-    fn bisect(&mut self, considered: &[Vec<usize>], frontier: &Frontier) -> Result<()> {
+    /// The smallest proposal that reaches the goal, as if losses rose as sizes fall.
+    fn bisect(&mut self, considered: &[Vec<usize>], problem: &[Vec<Choice>]) -> Result<()> {
+        let frontier = Frontier::new(problem);
         let (mut low, mut high) = (0, frontier.len());
         while low < high && self.may_go_on() {
             let middle = (low + high) / 2;
-            let choices = candidates(considered, &frontier.choices(middle));
-            let trial = self.try_plan("knapsack", choices)?;
+            let choices = self.propose(considered, problem, frontier.bytes(middle));
+            let choices = choices.expect("a size of the frontier can be had");
+            let trial = self.try_plan(self.strategy.name(), choices)?;
             if self.goal.is_met(&self.trials[trial]) { high = middle } else { low = middle + 1 }
         }
         Ok(())

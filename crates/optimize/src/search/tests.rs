@@ -49,7 +49,15 @@ impl Judge for Planted {
 
 fn settings(goal: Goal) -> Settings {
     let allow = ENCODINGS.iter().copied().filter(|e| e.can_encode()).collect();
-    Settings { goal, allow, max_checks: 80, time_budget: None, n_bands: None }
+    Settings {
+        goal,
+        allow,
+        max_checks: 80,
+        time_budget: None,
+        n_bands: None,
+        strategy: STRATEGIES[0],
+        seed: 1,
+    }
 }
 
 fn search(tiny: &Tiny, judge: &mut dyn Judge, goal: Goal) -> Result<Found> {
