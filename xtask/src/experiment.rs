@@ -11,6 +11,7 @@ mod queue;
 mod table;
 mod trial;
 
+use crate::budgets::texts;
 use crate::root;
 use anyhow::{Context, Result};
 use design::Experiment;
@@ -61,7 +62,7 @@ fn prepare(experiment: &Experiment, args: &Args) -> Result<Place> {
     let place = Place { sterna, folder };
     let (mut train, mut held_out) = (String::new(), String::new());
     for name in &experiment.texts {
-        let text = read_text(name)?;
+        let text = texts::read(&texts::find(name)?)?;
         let mut cut = (text.len() as f64 * (1.0 - experiment.held_out_fraction)) as usize;
         while !text.is_char_boundary(cut) {
             cut -= 1;
@@ -77,17 +78,4 @@ fn prepare(experiment: &Experiment, args: &Args) -> Result<Place> {
     std::fs::write(place.held_out_text(), held_out)?;
     place.train_tokenizer(experiment.vocab_size)?;
     Ok(place)
-}
-
-/// A text of the data folder, or of the repository.
-fn read_text(name: &str) -> Result<String> {
-    let root = root::root();
-    let data = std::env::var_os("STERNA_DATA").map(PathBuf::from);
-    let beside = root.ancestors().map(|a| a.join("shared/data")).find(|path| path.is_dir());
-    let folders = [data, beside, Some(root.clone())];
-    let found = folders.iter().flatten().map(|f| f.join(name)).find(|path| path.is_file());
-    let path = found.with_context(|| {
-        format!("{name} is not there; set STERNA_DATA to the folder of the texts")
-    })?;
-    std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
 }

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod budgets;
 mod clients;
 mod experiment;
 mod faults;
@@ -34,6 +35,8 @@ enum Chore {
     Peers(peers::Args),
     /// Race peers on files made for it, or measure every target (minutes to hours; opt-in)
     Bench(bench::Args),
+    /// Optimize models within bits per weight, beside what llama.cpp makes of them (opt-in)
+    Budgets(budgets::Args),
     /// Let clients that others wrote talk to the server (downloads 1 GB of them; opt-in)
     Clients(clients::Args),
     /// Kill, starve and confuse the server for some minutes, and see that it gets over it (opt-in)
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Chore::Tidy => tidy::run(),
         Chore::Peers(args) => peers::run(&args),
         Chore::Bench(args) => bench::run(&args),
+        Chore::Budgets(args) => budgets::run(&args),
         Chore::Clients(args) => clients::run(&args),
         Chore::Faults(args) => faults::run(&args),
         Chore::ReadmeTable(args) => readme::run(&args),
