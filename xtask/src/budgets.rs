@@ -2,9 +2,9 @@
 //! what llama.cpp makes of the same files.
 //!
 //! In: `models/budgets.toml`, real texts, llama.cpp's tools (`cargo xtask peers --only llama.cpp`).
-//! Out: a table per model, and in `budgets/` of the target folder everything it is from. Every model
-//! is judged by `sterna eval` on the same held-out text against the same baseline, whoever made it.
-//! What rivals make is kept; what Sterna makes is made anew.
+//! Out: a table per model, and in `budgets/` of the target folder everything it is from. Every
+//! model is judged by `sterna eval` on the same held-out text against the same baseline, whoever
+//! made it. What rivals make is kept; what Sterna makes is made anew.
 
 mod design;
 mod rivals;
@@ -72,7 +72,8 @@ pub fn run(args: &Args) -> Result<bool> {
     let tools = tools.unwrap_or_else(|| root::target_dir().join("peers/build/bin"));
     ensure!(
         tools.join("llama-quantize").is_file() && tools.join("llama-imatrix").is_file(),
-        "{} has no llama-quantize and llama-imatrix: `cargo xtask peers --only llama.cpp` builds them",
+        "{} has no llama-quantize and llama-imatrix; `cargo xtask peers --only llama.cpp` builds \
+         them",
         tools.display()
     );
     let mut results = Vec::new();

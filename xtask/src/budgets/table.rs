@@ -1,13 +1,13 @@
-//! The tables: per model and budget Sterna's artifact beside the rival of each kind that is as large
-//! or just larger.
+//! The tables: per model and budget Sterna's artifact beside the rival of each kind that is as
+//! large or just larger.
 
 use super::{Outcome, Row};
 
 /// Whom an artifact is compared with.
 const KINDS: [&str; 3] = ["uniform", "mix", "imatrix"];
 
-/// The smallest rival of a kind that is no smaller; of equals, and of those within a thousandth, the
-/// best.
+/// The smallest rival of a kind that is no smaller; of equals, and of those within a thousandth,
+/// the best.
 fn rival<'r>(rivals: &'r [Row], kind: &str, bytes: u64) -> Option<&'r Row> {
     let as_large = || rivals.iter().filter(|row| row.kind == kind && row.bytes >= bytes);
     let least = as_large().map(|row| row.bytes).min()?;
@@ -20,8 +20,8 @@ pub fn of_model(name: &str, rivals: &[Row], outcomes: &[Outcome]) -> String {
     let n = rivals.first().map_or(0, |row| row.n);
     let mut lines = vec![
         format!(
-            "{name}: KL divergence from the source in nats/token (rise of perplexity), {n} held-out \
-             tokens"
+            "{name}: KL divergence from the source in nats/token (rise of perplexity), {n} \
+             held-out tokens"
         ),
         "| bits per weight | Sterna | uniform, as large or larger | llama.cpp's mix | with its \
          imatrix |"

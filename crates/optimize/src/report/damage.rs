@@ -31,7 +31,7 @@ pub fn warnings(run: &RunReport) -> Vec<String> {
             )
         });
         warnings.push(format!(
-            "{:.1}% of answers changed{accuracy}; above {:.0}% it does not act as its baseline does",
+            "{:.1}% of answers changed{accuracy}; above {:.0}% it is another model",
             flips * 100.0,
             MAX_FLIPS * 100.0
         ));

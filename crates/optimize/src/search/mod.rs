@@ -2,8 +2,9 @@
 //!
 //! In: groups with their candidates, and a [`Judge`] that measures a choice. Out: [`Found`], with
 //! every measurement made on the way. First each group is encoded alone and measured; if losses
-//! added up, a knapsack over them would be the answer. They do not quite, so what a strategy answers
-//! ([`strategies`]) is a proposal: whole plans are measured, and mended by measured steps ([`refine`]).
+//! added up, a knapsack over them would be the answer. They do not quite, so what a strategy
+//! ([`strategies`]) answers is a proposal: whole plans are measured, and mended by measured steps
+//! ([`refine`]).
 
 pub mod groups;
 pub mod knapsack;

@@ -2,7 +2,8 @@
 //! say how each of them does on the same problem.
 //!
 //! In: a [`Problem`]: per group its candidates' bytes and losses, which add up, and a limit. Out: a
-//! [`Proposal`]. None of them sees a model: what they propose is measured whole ([`super::refine`]).
+//! [`Proposal`]. None of them sees a model: what they propose is measured whole by
+//! [`super::refine`].
 
 mod anneal;
 mod exact;

@@ -1,8 +1,8 @@
 //! Simulated annealing ("thermodynamic" search): Metropolis steps while the temperature falls
 //! (Kirkpatrick, Gelatt and Vecchi 1983).
 //!
-//! A step moves one group to another candidate. The energy is the loss, and where the combination is
-//! too large a penalty in proportion to by how much. At a constant temperature the walk visits
+//! A step moves one group to another candidate. The energy is the loss, and where the combination
+//! is too large a penalty in proportion to by how much. At a constant temperature the walk visits
 //! combinations as Boltzmann says, which a test holds it to (K-11).
 
 use super::{Problem, Proposal, Strategy};

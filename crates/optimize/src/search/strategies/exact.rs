@@ -1,10 +1,10 @@
 //! The optimum, proven: Lagrangian bounds and branch and bound.
 //!
-//! The relaxation with a price `λ` per byte is a sum over groups: `min over choices of Σ (loss + λ
-//! bytes) - λ limit`, a lower bound of the optimum for every `λ >= 0` (Fisher 1981). The best `λ` is
-//! found by bisection on whether the cheapest choices fit; a candidate whose reduced cost exceeds
-//! the gap to the best known combination can be in no better one and is left out; what remains is
-//! searched depth first, with the same bound for the groups not yet decided.
+//! The relaxation with a price `λ` per byte is a sum over groups: `min over choices of Σ (loss +
+//! λ bytes) - λ limit`, a lower bound of the optimum for every `λ >= 0` (Fisher 1981). The best
+//! `λ` is found by bisection on whether the cheapest choices fit. A candidate whose reduced cost
+//! exceeds the gap to the best known combination can be in no better one and is left out; what
+//! remains is searched depth first, with the same bound for the groups not yet decided.
 
 use super::{Problem, Proposal, Strategy};
 use crate::search::knapsack::{Choice, Frontier};

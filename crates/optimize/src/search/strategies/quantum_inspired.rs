@@ -29,7 +29,7 @@ impl Strategy for QuantumInspired {
     }
 
     fn about(&self) -> &'static str {
-        "quantum-inspired evolutionary search, a classical algorithm: distributions turned to the best"
+        "quantum-inspired evolutionary search (a classical algorithm): distributions that turn"
     }
 
     fn propose(&self, problem: &Problem, seed: u64) -> Option<Proposal> {
