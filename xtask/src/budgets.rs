@@ -176,16 +176,15 @@ impl Place {
         command.arg(budget.to_string()).arg("--out").arg(&out).arg("--json");
         let output = command.output().with_context(|| format!("cannot start {command:?}"))?;
         // 1 is a report whose budget is missed; 2 an answer that it cannot be kept.
-        if output.status.code() == Some(2) {
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.code() == Some(2) && said.contains("cannot be kept") {
             let line = said.lines().last().unwrap_or_default();
             // What it offers instead is enough for a table's cell.
             let why = line.split_once("ask for ").map_or(line, |(_, least)| least);
             let least = why.split(',').next().unwrap_or(why);
             return Ok(Err(format!("cannot be kept; the least is {least}")));
         }
-        let report: Value = serde_json::from_slice(&output.stdout)
-            .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
+        let report: Value = serde_json::from_slice(&output.stdout).with_context(|| said)?;
         let artifact =
             report["artefacts"][0]["path"].as_str().context("a report names its file")?;
         let name = format!("{budget} bits");

@@ -18,8 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use sterna_measure::clock::{Clock, RealClock};
 use sterna_server::{
-    Agents, CacheStats, Counted, Evidence, InMemory, KeepAlive, Lease, Listed, Model, Models, Past,
-    Status, Unavailable, Waiting,
+    Agents, CacheStats, Counted, InMemory, KeepAlive, Lease, Listed, Model, Models, Past, Status,
+    Unavailable, Waiting,
 };
 use tokio::sync::oneshot;
 
@@ -325,7 +325,7 @@ impl Models for Fleet {
                     context_len: facts.map_or(0, |facts| facts.context_len),
                     describe: facts.map_or_else(String::new, |facts| facts.describe.clone()),
                     fingerprint: facts.map_or_else(String::new, |f| f.fingerprint.clone()),
-                    evidence: facts.map_or(Evidence::NONE, |facts| facts.evidence.clone()),
+                    evidence: known.evidence.clone(),
                     status: match entry.state {
                         State::Out => Status::Unloaded,
                         State::Loading => Status::Loading,

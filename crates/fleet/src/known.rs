@@ -21,8 +21,6 @@ pub struct Facts {
     pub describe: String,
     /// What decides its numbers, as in [`Served`].
     pub fingerprint: String,
-    /// Where it stands by its own evidence.
-    pub evidence: Evidence,
 }
 
 impl Facts {
@@ -82,6 +80,8 @@ pub struct Known {
     pub aliases: Vec<String>,
     /// What its header says, or what is wrong with it.
     pub facts: Result<Facts, String>,
+    /// Where it stands by its own evidence.
+    pub evidence: Evidence,
     /// Whether it stays in memory.
     pub is_pinned: bool,
     /// How long it stays unused.

@@ -124,7 +124,6 @@ impl Load for Loader {
 
 fn known(name: &str) -> Known {
     let facts = Facts {
-        evidence: Evidence::NONE,
         memory: vec![("weights", 60)],
         created: 7,
         context_len: 100,
@@ -133,7 +132,14 @@ fn known(name: &str) -> Known {
     };
     let (item, aliases) = (Item { name: name.into(), path: PathBuf::from(name) }, Vec::new());
     let keep_alive = KeepAlive::Forever;
-    Known { item, aliases, facts: Ok(facts), is_pinned: false, keep_alive }
+    Known {
+        item,
+        aliases,
+        facts: Ok(facts),
+        evidence: Evidence::NONE,
+        is_pinned: false,
+        keep_alive,
+    }
 }
 
 /// A fleet of models of 60 bytes each, with room for 100.

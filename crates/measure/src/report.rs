@@ -282,15 +282,22 @@ impl RunReport {
     /// # Errors
     /// If two metrics share a name.
     pub fn to_json(&self) -> Result<String, MeasureError> {
-        let mut names = HashSet::new();
-        if let Some(twice) = self.metrics.iter().find(|metric| !names.insert(metric.name())) {
-            let why = format!("two metrics are called {}; name them apart", twice.name());
-            return Err(MeasureError::Data(why));
-        }
+        self.check_names()?;
         let mut json = serde_json::to_value(self).expect("plain data");
         let grade = serde_json::to_value(self.grade()).expect("plain data");
         json.as_object_mut().expect("a struct").insert("grade".into(), grade);
         Ok(serde_json::to_string_pretty(&json).expect("plain data") + "\n")
+    }
+
+    fn check_names(&self) -> Result<(), MeasureError> {
+        let mut names = HashSet::new();
+        match self.metrics.iter().find(|metric| !names.insert(metric.name())) {
+            Some(twice) => {
+                let why = format!("two metrics are called {}; name them apart", twice.name());
+                Err(MeasureError::Data(why))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Reads a report back; every figure and target is checked again.
@@ -303,6 +310,7 @@ impl RunReport {
             serde_json::from_str(text).map_err(|e| data(e.to_string()))?;
         let claimed = json.as_object_mut().and_then(|fields| fields.shift_remove("grade"));
         let report: Self = serde_json::from_value(json).map_err(|e| data(e.to_string()))?;
+        report.check_names()?;
         let grade = serde_json::to_value(report.grade()).expect("plain data");
         let claimed = claimed.ok_or_else(|| data("it has no grade".into()))?;
         if claimed != grade {

@@ -2,10 +2,12 @@
 //!
 //! In: an opened model. Out: where it stands. What carries no evidence claims nothing and passes.
 
-use crate::report::{self, Report};
-use sterna_measure::report::Status;
-use sterna_model::Model;
-use sterna_model::artifact::{EVIDENCE_KEY, PLAN_KEY};
+use crate::report::{self, ARTIFACT_HASH, Report};
+use sterna_measure::Figure;
+use sterna_measure::report::{RunReport, Status};
+use sterna_model::artifact::{CONTENT_KEY, EVIDENCE_KEY, PLAN_KEY};
+use sterna_model::plan::Budget;
+use sterna_model::{Model, Plan};
 
 /// Where a model stands by its own evidence.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +31,42 @@ impl Standing {
     }
 }
 
+/// Holds a report's targets to what a plan says was asked for: each cap has its target, judged by
+/// its own metric. Gives those that are not met, as lines.
+///
+/// # Errors
+/// When a cap has no target, or a target another number than its metric.
+pub fn unmet(budget: &Budget, run: &RunReport) -> Result<Vec<String>, String> {
+    let percent = budget.max_drop.map(|drop| drop * 100.0);
+    let bytes = |bytes: Option<u64>| bytes.map(|bytes| bytes as f64);
+    let caps = [
+        ("perplexity_drop_percent_high", percent),
+        ("file_bytes", bytes(budget.max_size)),
+        ("artifact_bits_per_weight", budget.target_bpw),
+        ("artifact_pss_bytes", bytes(budget.max_memory)),
+    ];
+    let asked: Vec<(&str, f64)> = caps.iter().filter_map(|&(n, cap)| Some((n, cap?))).collect();
+    if asked.is_empty() {
+        return Err("nothing was capped, so nothing was shown".into());
+    }
+    let mut unmet = Vec::new();
+    for (name, cap) in asked {
+        let target = run.targets.iter().find(|target| target.name() == name);
+        let target = target.ok_or_else(|| format!("{name} was capped and has no target"))?;
+        // A percentage was divided by a hundred on its way into the plan.
+        if (target.wanted() - cap).abs() > cap.abs() * 1e-12 {
+            return Err(format!("{name} is held to {}, and {cap} was asked for", target.wanted()));
+        }
+        if run.metric(name).and_then(Figure::value) != target.actual() {
+            return Err(format!("{name} is judged by a number that is not its metric"));
+        }
+        if target.status() != Status::Met {
+            unmet.push(report::target_line(target));
+        }
+    }
+    Ok(unmet)
+}
+
 /// Reads a model's evidence.
 pub fn standing(model: &Model) -> Standing {
     let Some(evidence) = model.metadata.str(EVIDENCE_KEY) else {
@@ -40,17 +78,19 @@ pub fn standing(model: &Model) -> Standing {
     };
     let report = serde_json::from_str(evidence).map_err(|error| error.to_string());
     let report = report.and_then(|value| Report::from_value(&value).map_err(|e| e.to_string()));
-    match report {
-        Ok(report) => of_report(&report),
-        Err(error) => Standing::NotMet(format!("its evidence cannot be read: {error}")),
-    }
-}
-
-fn of_report(report: &Report) -> Standing {
-    let unmet = report.run.targets.iter().filter(|target| target.status() != Status::Met);
-    let unmet: Vec<String> = unmet.map(report::target_line).collect();
-    match unmet.is_empty() {
-        true => Standing::Met,
-        false => Standing::NotMet(unmet.join("; ")),
+    let plan = model.metadata.str(PLAN_KEY).unwrap_or_default();
+    let plan = Plan::parse(model.path(), plan).map_err(|error| error.to_string());
+    let unmet = report.and_then(|report| {
+        let plan = plan?;
+        let hash = report.details.hashes.iter().find(|(what, _)| what == ARTIFACT_HASH);
+        if hash.map(|(_, hash)| hash.as_str()) != model.metadata.str(CONTENT_KEY) {
+            return Err("it is about other weights".into());
+        }
+        unmet(&plan.budget, &report.run)
+    });
+    match unmet {
+        Ok(unmet) if unmet.is_empty() => Standing::Met,
+        Ok(unmet) => Standing::NotMet(unmet.join("; ")),
+        Err(error) => Standing::NotMet(format!("its evidence does not hold: {error}")),
     }
 }

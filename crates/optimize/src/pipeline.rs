@@ -16,6 +16,7 @@ use crate::calibration::TextSettings;
 use crate::draft::Draft;
 use crate::engine::Engine;
 use crate::error::{OptimizeError, Result};
+use crate::evidence::bundle::BESIDE;
 use crate::evidence::{self, Circumstances, Manifest, SourceFile, manifest};
 use crate::judge::ModelJudge;
 use crate::passes::{Context, PASSES};
@@ -143,6 +144,7 @@ pub fn optimize(
     settings.budget.check()?;
     std::fs::create_dir_all(&settings.output)
         .map_err(|e| OptimizeError::failed(settings.output.display().to_string(), e))?;
+    evidence::bundle::may_write(&settings.output)?;
     let prepared = prepare::prepare(settings, engine, watch)?;
     let (building, found) = search(settings, &prepared, engine, clock, watch)?;
     let proof = prove::prove(settings, &prepared, &building, engine, clock, watch)?;
@@ -302,8 +304,7 @@ fn bundle(
         files: Vec::new(),
         hash: String::new(),
     };
-    let beside = ["plan.toml", "report.json", "report.html"];
-    evidence::bundle::write(&settings.output, &proof.evidence, &beside, manifest)
+    evidence::bundle::write(&settings.output, &proof.evidence, &BESIDE, manifest)
 }
 
 /// The artifact's name in the output folder.

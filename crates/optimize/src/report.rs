@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 use sterna_measure::RunReport;
 
 pub use details::{
-    Details, ModelFacts, Point, Race, ReliabilityBins, Sensitivity, Series, TensorRow,
+    ARTIFACT_HASH, Details, ModelFacts, Point, Race, ReliabilityBins, Sensitivity, Series,
+    TensorRow,
 };
 pub use text::{target as target_line, verdict};
 
@@ -82,8 +83,8 @@ impl Report {
         short.details = short.details.without_lists();
         loop {
             let text = short.to_value().expect("names were unique before").to_string();
-            let wanted: Vec<String> =
-                short.run.targets.iter().map(|target| target.name().to_owned()).collect();
+            let targets = short.run.targets.iter().map(|target| target.name());
+            let wanted: Vec<String> = targets.chain(damage::METRICS).map(str::to_owned).collect();
             let spare =
                 short.run.metrics.iter().rposition(|m| !wanted.iter().any(|w| w == m.name()));
             match spare {

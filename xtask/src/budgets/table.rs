@@ -58,7 +58,7 @@ fn numbers(row: &Row) -> String {
 /// of fewer than four.
 pub fn summary(budgets: &[f64], results: &[(String, Vec<Row>, Vec<Outcome>)]) -> (String, bool) {
     let mut lines = Vec::new();
-    let mut is_enough = true;
+    let (mut is_enough, mut n_all) = (true, 0);
     for (index, budget) in budgets.iter().enumerate() {
         let mut parts = Vec::new();
         for kind in KINDS {
@@ -70,12 +70,13 @@ pub fn summary(budgets: &[f64], results: &[(String, Vec<Row>, Vec<Outcome>)]) ->
                 n_kl += usize::from(row.kl < rival.kl);
                 n_rise += usize::from(row.drop_percent < rival.drop_percent);
             }
+            n_all += n;
             is_enough &= n_kl + usize::from(n >= 4) >= n;
             parts.push(format!("{kind} {n_kl} of {n} by KL, {n_rise} of {n} by perplexity"));
         }
         lines.push(format!("{budget} bits: better than {}", parts.join("; ")));
     }
-    (lines.join("\n"), is_enough)
+    (lines.join("\n"), is_enough && n_all > 0)
 }
 
 #[cfg(test)]

@@ -49,6 +49,7 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let folder = folder(&args.bundle)?;
     let (mut found, bundle) = verify(folder)?;
+    named(&args.bundle, bundle.as_ref())?;
     if let (true, Some(bundle)) = (args.rerun, &bundle) {
         again(&args, bundle, &mut found)?;
     }
@@ -73,6 +74,18 @@ fn folder(path: &Path) -> anyhow::Result<&Path> {
         )));
     }
     Ok(path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new(".")))
+}
+
+/// An artifact that was named must be the one that the bundle is about.
+fn named(path: &Path, bundle: Option<&Bundle>) -> anyhow::Result<()> {
+    let Some((bundle, name)) = bundle.zip(path.file_name().filter(|_| !path.is_dir())) else {
+        return Ok(());
+    };
+    if bundle.manifest.artifact.as_str() == name {
+        return Ok(());
+    }
+    let (path, own) = (path.display(), &bundle.manifest.artifact);
+    Err(bad_input(format!("{path}: the bundle beside it is about {own}; give the folder, or that")))
 }
 
 fn again(args: &Args, bundle: &Bundle, found: &mut Verification) -> anyhow::Result<()> {

@@ -9,7 +9,7 @@ use sterna_measure::report::{Bound, MachineSummary, RunReport, Target, WorkloadS
 use sterna_measure::{Figure, Unit};
 use sterna_model::plan::Source;
 use sterna_model::{Artifact, Model, Plan};
-use sterna_optimize::report::{Details, ModelFacts, Report};
+use sterna_optimize::report::{ARTIFACT_HASH, Details, ModelFacts, Report};
 
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/austen-4m.gguf");
 
@@ -45,9 +45,13 @@ fn artifact(folder: &Path, name: &str, drop: f64) -> PathBuf {
         n_parameters: 1,
         n_layers: 5,
     };
-    let details = Details::about(model_facts);
+    let source = Source::of(&model);
+    let mut details = Details::about(model_facts);
+    // Nothing is changed, so the artifact's weights are the source's.
+    details.hashes.push((ARTIFACT_HASH.into(), source.content.clone()));
     let evidence = Report { run, details }.evidence(4096);
-    let plan = Plan::unchanged(Source::of(&model));
+    let mut plan = Plan::unchanged(source);
+    plan.budget.max_drop = Some(0.01);
     let path = folder.join(format!("{name}.gguf"));
     Artifact::write(&path, &model, &model, &plan, &evidence, &mut |_, _| {}).unwrap();
     path
@@ -99,6 +103,30 @@ fn a_folder_goes_on_without_an_artifact_that_misses_its_floor() {
     }
     let evidence = &listed(&server, "better")["evidence"];
     assert_eq!((&evidence["standing"], &evidence["forced"]), (&json!("met"), &json!(false)));
+    let evidence = &listed(&server, "worse")["evidence"];
+    assert_eq!((&evidence["standing"], &evidence["forced"]), (&json!("not_met"), &json!(false)));
     let failed = listed(&server, "worse")["status"]["error"].as_str().unwrap().to_owned();
     assert!(failed.contains("missed: perplexity_drop_percent_high"), "{failed}");
+}
+
+// proves A-4: evidence that was written for something else is none
+#[test]
+fn evidence_of_another_budget_or_of_other_weights_does_not_open_the_gate() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = artifact(folder.path(), "good", 0.5);
+    let bytes = std::fs::read(&good).unwrap();
+    let changed = |from: &str, to: &str| {
+        assert_eq!(from.len(), to.len());
+        let at = bytes.windows(from.len()).position(|window| window == from.as_bytes());
+        let at = at.unwrap_or_else(|| panic!("{from} is in the file"));
+        let mut changed = bytes.clone();
+        changed[at..at + to.len()].copy_from_slice(to.as_bytes());
+        let path = folder.path().join("changed.gguf");
+        std::fs::write(&path, changed).unwrap();
+        refused(folder.path(), &["serve", path.to_str().unwrap(), "--port", "0"])
+    };
+    let said = changed("max_drop = 0.01", "max_drop = 0.02");
+    assert!(said.contains("held to 1, and 2 was asked for"), "{said}");
+    let said = changed("\"artifact weights\"", "\"artifact Weights\"");
+    assert!(said.contains("about other weights"), "{said}");
 }

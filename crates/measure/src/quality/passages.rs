@@ -130,7 +130,7 @@ impl Passages {
 
 fn of_document(document: &[u32], bos: Option<u32>, n_unscored: usize) -> Passage {
     let tokens: Vec<u32> = bos.into_iter().chain(document.iter().copied()).collect();
-    Passage { tokens, first_scored: 1 + n_unscored }
+    Passage { tokens, first_scored: n_unscored.saturating_add(1) }
 }
 
 fn windows(

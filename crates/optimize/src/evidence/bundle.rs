@@ -11,6 +11,7 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -50,11 +51,8 @@ pub fn write(
 ) -> Result<PathBuf> {
     let path = folder.join(manifest::NAME);
     let failed = |error| OptimizeError::failed(path.display().to_string(), error);
-    // An older bundle's files are not of this one; without its manifest it claims nothing.
-    match std::fs::remove_dir_all(folder.join(FOLDER)) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => std::fs::create_dir_all(folder.join(FOLDER)).map_err(failed)?,
-    }
+    clear(folder)?;
+    std::fs::create_dir_all(folder.join(FOLDER)).map_err(failed)?;
     let workload = evidence.text.workload();
     let text = Text {
         name: workload.name().into(),
@@ -82,12 +80,61 @@ pub fn write(
     Ok(path)
 }
 
+/// What stands beside the samples in every bundle.
+pub const BESIDE: [&str; 3] = ["plan.toml", "report.json", "report.html"];
+
+/// Every file that a bundle with such a manifest has.
+pub fn needed(manifest: &Manifest) -> Vec<String> {
+    let plain = BESIDE.iter().chain(&[TEXT, BASELINE, TIMES]).map(|&name| name.to_owned());
+    let samples = manifest.candidates.iter().map(samples_path);
+    plain.chain([manifest.artifact.clone()]).chain(samples).collect()
+}
+
+/// Refuses a folder whose `evidence` is somebody else's: before hours of work, not after.
+///
+/// # Errors
+/// Then.
+pub fn may_write(folder: &Path) -> Result<()> {
+    let path = folder.join(FOLDER);
+    let is_free = !path.exists()
+        || folder.join(manifest::NAME).is_file()
+        || path.read_dir().is_ok_and(|mut entries| entries.next().is_none());
+    if is_free {
+        return Ok(());
+    }
+    Err(OptimizeError::Input(format!(
+        "{} is there and is not of an earlier optimization; the samples would go into it: choose \
+         another folder with --out",
+        path.display()
+    )))
+}
+
+/// Removes the samples of an older bundle, its manifest first: without it they claim nothing.
+fn clear(folder: &Path) -> Result<()> {
+    may_write(folder)?;
+    let older = Manifest::read(folder);
+    let remove = |name: &str| {
+        let path = folder.join(name);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(OptimizeError::failed(path.display().to_string(), error))
+            }
+            _ => Ok(()),
+        }
+    };
+    remove(manifest::NAME)?;
+    let files = older.map_or_else(|_| Vec::new(), |manifest| manifest.files);
+    let own = files.iter().filter(|file| Path::new(&file.path).starts_with(FOLDER));
+    own.map(|file| remove(&file.path)).collect()
+}
+
 /// Reads the samples that a manifest names; whether the files are those of the manifest is for the
 /// caller to check before.
 ///
 /// # Errors
 /// When a file is not what it should be.
 pub fn read(folder: &Path, manifest: &Manifest) -> Result<Evidence> {
+    check_candidates(folder, manifest)?;
     let text: Text = parsed(&folder.join(TEXT))?;
     let workload = Workload::new(&text.name, text.documents, text.n_bytes)?;
     let text = Passages::new(&workload, text.scoring)?;
@@ -104,10 +151,36 @@ pub fn read(folder: &Path, manifest: &Manifest) -> Result<Evidence> {
     })
 }
 
+/// The artifact first, then uniform encodings, each once: nothing else is known how to run again.
+fn check_candidates(folder: &Path, manifest: &Manifest) -> Result<()> {
+    let bad = |why: String| OptimizeError::Input(format!("{}: {why}", manifest::NAME));
+    let length = std::fs::metadata(folder.join(&manifest.artifact));
+    let length = length.map_err(|error| bad(format!("{}: {error}", manifest.artifact)))?.len();
+    let mut ids = HashSet::new();
+    for (index, facts) in manifest.candidates.iter().enumerate() {
+        let expected = match (&facts.encoding, index) {
+            (None, 0) => Facts::artifact(length),
+            (Some(encoding), 1..) => Facts::uniform(encoding, facts.bytes),
+            _ => return Err(bad(format!("{} is out of its place", facts.id))),
+        };
+        if *facts != expected || !ids.insert(&facts.id) {
+            return Err(bad(format!("{} is not what it is called, or is twice", facts.id)));
+        }
+    }
+    match manifest.candidates.len() {
+        1..=MAX_CANDIDATES => Ok(()),
+        n => Err(bad(format!("{n} models are not 1 to {MAX_CANDIDATES}"))),
+    }
+}
+
 fn json<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("plain data") + "\n"
 }
 
+/// Models that are compared at most.
+const MAX_CANDIDATES: usize = 16;
+/// Texts and times are no longer: some hundred million tokens.
+const MAX_PLAIN_BYTES: u64 = 1 << 30;
 /// A token's samples as text are no longer: four numbers of 24 characters, a fifth, commas.
 const MAX_TOKEN_BYTES: u64 = 160;
 /// What stands around them in a line.
@@ -126,6 +199,10 @@ fn write_lines<T: Serialize>(path: &Path, values: &[T]) -> Result<()> {
 
 fn parsed<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let bad = |error: String| OptimizeError::Input(format!("{}: {error}", path.display()));
+    let length = std::fs::metadata(path).map_err(|error| bad(error.to_string()))?.len();
+    if length > MAX_PLAIN_BYTES {
+        return Err(bad(format!("{length} bytes are more than {MAX_PLAIN_BYTES}")));
+    }
     let content = std::fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
     serde_json::from_str(&content).map_err(|error| bad(error.to_string()))
 }

@@ -3,11 +3,13 @@
 //! In: a bundle that was read, its source model, an engine. Out: more checks.
 
 use super::Facts;
+use super::times::{Runs, Times};
 use super::verify::{Bundle, Outcome, Verification};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::pipeline::{Effort, MAX_LOGITS_BYTES, prove, speed};
 use crate::progress::{Stage, Watch};
+use crate::size;
 use crate::yardstick::{Reading, Yardstick};
 use std::path::PathBuf;
 use sterna_formats::OpenOptions;
@@ -47,6 +49,7 @@ pub fn rerun(bundle: &Bundle, again: &Again<'_>, found: &mut Verification) -> Re
         return Ok(());
     }
     found.add("baseline", Outcome::Holds, format!("{} is the source", path.display()));
+    found.tell("source", sizes(bundle, &model));
     let text = &bundle.evidence.text;
     let n = bundle.evidence.candidates.len() + 1;
     watch.step(Stage::Verify, 0, n, "running the baseline on held-out text")?;
@@ -74,10 +77,34 @@ pub fn rerun(bundle: &Bundle, again: &Again<'_>, found: &mut Verification) -> Re
     Ok(())
 }
 
+/// What the manifest and the report say of the source.
+fn sizes(bundle: &Bundle, model: &Model) -> std::result::Result<String, String> {
+    let bytes = size::file_bytes(&model.metadata, &model.graph, model);
+    let (said, facts) = (bundle.manifest.source.bytes, &bundle.report.details.model);
+    let n = model.graph.n_parameters();
+    if (bytes, n) != (said, facts.n_parameters) {
+        return Err(format!(
+            "has {n} parameters in {bytes} bytes, and the bundle says {} in {said}",
+            facts.n_parameters
+        ));
+    }
+    for facts in &bundle.evidence.candidates {
+        let Some(name) = &facts.facts.encoding else { continue };
+        let draft = prove::uniform_draft(model, name).map_err(|error| error.to_string())?;
+        let bytes = draft.map(|draft| size::file_bytes(&model.metadata, draft.graph(), &draft));
+        if bytes != Some(facts.facts.bytes) {
+            return Err(format!("{} would have {bytes:?} bytes", facts.facts.label));
+        }
+    }
+    Ok(format!("{n} parameters in {bytes} bytes, as the bundle says"))
+}
+
 fn same_bits(is_same: bool, n: usize) -> std::result::Result<String, String> {
     match is_same {
         true => Ok(format!("{n} come out the same, bit for bit")),
-        false => Err("come out otherwise than recorded".into()),
+        false => Err("come out otherwise than recorded; results depend on --kv-cache-dtype, \
+                      --bf16-dot and --level, which must be as in the manifest's command"
+            .into()),
     }
 }
 
@@ -104,14 +131,20 @@ fn time(bundle: &Bundle, model: &Model, again: &Again<'_>, found: &mut Verificat
     let artifact = &bundle.artifact.model;
     let mut artifact = again.engine.load(&artifact.graph, artifact)?;
     let tokens = speed::tokens(&bundle.evidence.text);
-    let times = speed::measure(
-        &mut *baseline,
-        &mut *artifact,
-        tokens,
-        Effort::default(),
-        again.clock,
-        again.watch,
-    )?;
+    let stated = &bundle.evidence.times;
+    let most = |of: fn(&Runs) -> usize| stated.runs.iter().map(of).max().unwrap_or(0);
+    let (n_prompt, n_generate) = (most(|runs| runs.n_prompt), most(|runs| runs.n_generate));
+    let effort = Effort { n_prompt, n_generate, ..Effort::default() };
+    let models = (&mut *baseline, &mut *artifact);
+    let times = speed::measure(models.0, models.1, tokens, effort, again.clock, again.watch)?;
+    let works = |times: &Times| -> Vec<(usize, usize)> {
+        times.runs.iter().map(|runs| (runs.n_prompt, runs.n_generate)).collect()
+    };
+    if works(&times) != works(stated) {
+        let words = "other lengths fit here than were timed; nothing can be compared";
+        found.add("speed", Outcome::NotChecked, words);
+        return Ok(());
+    }
     for now in times.derive()?.figures.iter().filter(|f| f.name().ends_with("_time_ratio")) {
         let stated = bundle.report.run.metric(now.name());
         let (outcome, words) = agreement(stated, now);

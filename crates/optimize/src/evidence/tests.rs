@@ -46,7 +46,7 @@ fn evidence(mut baseline: Bigram, mut artifact: Bigram) -> Evidence {
         }],
         tokens: Vec::new(),
     };
-    let candidates = vec![Candidate { facts: Facts::artifact(100), said }];
+    let candidates = vec![Candidate { facts: Facts::artifact(7), said }];
     Evidence { text, baseline: divergence.baseline().to_vec(), candidates, times }
 }
 
@@ -160,4 +160,37 @@ fn answers_that_changed_are_flagged_whatever_the_accuracy() {
     assert!(text.contains("WARNING: 100.0% of answers changed"), "{text}");
     let html = crate::report::html(&report.to_value().unwrap()).unwrap();
     assert!(html.contains("100.0% of answers changed"));
+}
+
+#[test]
+fn a_folder_of_somebody_elses_evidence_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = folder.path().join("evidence/thesis.txt");
+    std::fs::create_dir_all(own.parent().unwrap()).unwrap();
+    std::fs::write(&own, "mine").unwrap();
+    std::fs::write(folder.path().join("x.gguf"), "weights").unwrap();
+    let model = || Bigram(vec![row(0.1, 0.2); 4]);
+    let error = bundle::write(folder.path(), &evidence(model(), model()), &[], manifest());
+    assert!(error.unwrap_err().to_string().contains("not of an earlier optimization"));
+    assert_eq!(std::fs::read_to_string(&own).unwrap(), "mine");
+}
+
+#[test]
+fn candidates_are_what_they_are_called() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("x.gguf"), "weights").unwrap();
+    let model = || Bigram(vec![row(0.1, 0.2); 4]);
+    let mut written = evidence(model(), model());
+    written.candidates[0].facts = Facts { encoding: Some("Q8_0".into()), ..Facts::artifact(7) };
+    bundle::write(folder.path(), &written, &[], manifest()).unwrap();
+    let read = |folder| bundle::read(folder, &Manifest::read(folder).unwrap());
+    assert!(read(folder.path()).unwrap_err().to_string().contains("out of its place"));
+    let again = vec![written.candidates[0].clone(); 2];
+    written.candidates = again;
+    written.candidates.iter_mut().for_each(|one| one.facts = Facts::artifact(7));
+    bundle::write(folder.path(), &written, &[], manifest()).unwrap();
+    assert!(read(folder.path()).is_err());
+    written.candidates.truncate(1);
+    bundle::write(folder.path(), &written, &[], manifest()).unwrap();
+    read(folder.path()).unwrap();
 }

@@ -93,7 +93,7 @@ impl Speed {
             0 => format!("{n_prompt} prompt tokens, fresh sequence"),
             n => format!("{n} tokens generated after {n_prompt} of prompt, prompt included"),
         };
-        let n_tokens = n_prompt + n_generate;
+        let n_tokens = n_prompt.saturating_add(*n_generate);
         for (who, seconds) in [("baseline", baseline), ("artifact", artifact)] {
             let rates = seconds.iter().map(|seconds| n_tokens as f64 / seconds).collect();
             let figure = format!("{who}_{name}_tokens_per_s");

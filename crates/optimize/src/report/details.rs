@@ -11,6 +11,9 @@ use sterna_measure::quality::reliability::Bin;
 use sterna_measure::stats::Interval;
 use sterna_model::{WeightId, WeightSource};
 
+/// What the hash of the artifact's weights is called among the hashes.
+pub const ARTIFACT_HASH: &str = "artifact weights";
+
 /// The search and what it was about.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -273,7 +276,7 @@ impl Details {
             command: settings.identity.command.clone(),
             hashes: vec![
                 ("source weights".into(), prepared.source.content.clone()),
-                ("artifact weights".into(), building.content_hash.clone()),
+                (ARTIFACT_HASH.into(), building.content_hash.clone()),
                 ("plan".into(), building.plan.hash()),
                 text_hash("calibration text", &prepared.texts.calibration),
                 text_hash("held-out text", &prepared.texts.heldout),

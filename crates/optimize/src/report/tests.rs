@@ -174,3 +174,18 @@ fn evidence_is_short_and_keeps_what_the_budget_is_about() {
     let page = html::render(&read).unwrap();
     assert!(page.contains("in report.json"));
 }
+
+#[test]
+fn an_artifacts_evidence_keeps_what_warnings_are_made_of() {
+    let mut report = report(0.5, 60);
+    for name in damage::METRICS {
+        let value = if name.starts_with("artifact") { 0.4 } else { 0.3 };
+        report.run.metrics.push(Figure::computed(name, Unit::Fraction, "counted", value).unwrap());
+    }
+    let before = damage::warnings(&report.run);
+    assert_eq!(before.len(), 3, "{before:?}");
+    let evidence = serde_json::from_str(&report.evidence(6000)).unwrap();
+    let carried = Report::from_value(&evidence).unwrap();
+    assert!(carried.run.metrics.len() < report.run.metrics.len());
+    assert_eq!(damage::warnings(&carried.run), before);
+}

@@ -54,8 +54,10 @@ pub fn render(report: &Report) -> String {
             &format!("{label:<20.20} {bytes:>10} {:>12.6} {:>9.3}\n", point.kl, point.drop_percent);
     }
     for standing in &details.strategies {
-        let (name, gap) = (&standing.strategy, standing.gap_percent);
-        text += &format!("strategy {name}: {gap:.2}% above exact, {}\n", standing.remark);
+        let gap = standing
+            .gap_percent
+            .map_or("loses where exact does not".into(), |gap| format!("{gap:.2}% above exact"));
+        text += &format!("strategy {}: {gap}, {}\n", standing.strategy, standing.remark);
     }
     for note in &details.notes {
         text += &format!("note: {note}\n");

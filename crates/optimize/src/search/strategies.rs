@@ -66,8 +66,9 @@ pub struct Standing {
     pub bytes: u64,
     /// Summed loss of it, nats per token: an estimate, since losses do not quite add up.
     pub loss: f64,
-    /// How much more that is than the exact strategy's, in percent.
-    pub gap_percent: f64,
+    /// How much more that is than the exact strategy's, in percent (less, where that was not
+    /// proven); `None` where the exact one loses nothing, and this one something.
+    pub gap_percent: Option<f64>,
     /// Combinations weighed.
     pub n_weighed: usize,
     /// What is peculiar to the way it was found.
@@ -81,14 +82,13 @@ pub fn compare(problem: &Problem, seed: u64) -> Vec<Standing> {
         let proposal = strategy.propose(problem, seed)?;
         let loss = problem.loss(&proposal.choices);
         let least = *least.get_or_insert(loss);
-        // Where nothing is lost, nothing can be lost in proportion to it.
-        let gap = if loss > least { (loss / least - 1.0) * 100.0 } else { 0.0 };
+        let gap = if loss == least { 0.0 } else { (loss / least - 1.0) * 100.0 };
         Some(Standing {
             strategy: strategy.name().into(),
             about: strategy.about().into(),
             bytes: problem.bytes(&proposal.choices),
             loss,
-            gap_percent: if gap.is_finite() { gap } else { 0.0 },
+            gap_percent: gap.is_finite().then_some(gap),
             n_weighed: proposal.n_weighed,
             remark: proposal.remark,
         })

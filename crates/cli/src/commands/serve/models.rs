@@ -95,7 +95,8 @@ fn named(
         sum = sum.saturating_add(facts.bytes());
         let keep_alive = keep_alive.unwrap_or(KeepAlive::Forever);
         let (aliases, facts) = (args.alias.clone(), Ok(facts));
-        known.push(Known { item, aliases, facts, is_pinned: true, keep_alive });
+        let evidence = loader.evidence(&item);
+        known.push(Known { item, aliases, facts, evidence, is_pinned: true, keep_alive });
     }
     if sum > limits.bytes || known.len() > limits.models {
         known.iter_mut().for_each(|known| known.is_pinned = false);
@@ -112,7 +113,8 @@ fn in_folder(folder: &Path, loader: &Loader, keep_alive: KeepAlive) -> anyhow::R
     }
     let known = items.into_iter().map(|item| {
         let facts = loader.facts(&item).map_err(|error| format!("{error:#}"));
-        Known { item, aliases: Vec::new(), facts, is_pinned: false, keep_alive }
+        let evidence = loader.evidence(&item);
+        Known { item, aliases: Vec::new(), facts, evidence, is_pinned: false, keep_alive }
     });
     Ok(known.collect())
 }

@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use std::time::UNIX_EPOCH;
 use sterna_engine::{Drafter, Extras, Handle, Pooling};
 use sterna_fleet::{Facts, Item, Load, LoadError, Loaded, Running};
+use sterna_formats::OpenOptions;
 use sterna_measure::clock::{Clock, RealClock};
 use sterna_model::Model;
 use sterna_model::artifact::PLAN_KEY;
@@ -48,7 +49,7 @@ impl Loader {
     pub fn facts(&self, item: &Item) -> anyhow::Result<Facts> {
         let positions = |model: &Model, settings: &Settings| self.sizes.positions(model, settings);
         let (model, settings, memory) = scoring::sized(&item.path, &self.compute, &positions)?;
-        let evidence = self.gate(item, &model)?;
+        self.gate(item, &self.evidence_of(&model))?;
         let draft = self.speculate.memory(&self.compute)?;
         let most = settings.n_pages() * PAGE_LEN;
         Ok(Facts {
@@ -57,28 +58,41 @@ impl Loader {
             context_len: settings.context_len.min(most),
             describe: scoring::describe(&model),
             fingerprint: fingerprint(&model),
-            evidence,
         })
     }
 
-    /// Refuses an artifact whose evidence misses what was asked of it (A4).
-    fn gate(&self, item: &Item, model: &Model) -> anyhow::Result<Evidence> {
+    /// Where a model stands by its own evidence; of one that cannot be opened, nowhere.
+    pub fn evidence(&self, item: &Item) -> Evidence {
+        let options = OpenOptions { tokenizer: self.compute.tokenizer.clone() };
+        let model = Model::open_with(&item.path, &options);
+        model.map_or(Evidence::NONE, |model| self.evidence_of(&model))
+    }
+
+    fn evidence_of(&self, model: &Model) -> Evidence {
         let standing = gate::standing(model);
-        let unmet = match &standing {
-            Standing::NotMet(why) => Some(why.clone()),
-            _ => None,
-        };
-        if let (Some(why), false) = (&unmet, self.force) {
-            return Err(bad_input(format!(
+        let name = standing.name();
+        match standing {
+            Standing::NotMet(why) => {
+                Evidence { standing: name, unmet: Some(why), is_forced: self.force }
+            }
+            _ => Evidence { standing: name, ..Evidence::NONE },
+        }
+    }
+
+    /// Refuses an artifact whose evidence misses what was asked of it (A4).
+    fn gate(&self, item: &Item, evidence: &Evidence) -> anyhow::Result<()> {
+        match (&evidence.unmet, self.force) {
+            (None, _) => Ok(()),
+            (Some(why), true) => {
+                warn!("{}: served by --force, though its own evidence says: {why}", item.name);
+                Ok(())
+            }
+            (Some(why), false) => Err(bad_input(format!(
                 "{} does not keep what was asked of it by its own evidence ({why}); optimize it \
                  again, or serve it all the same with --force, which is then told to everybody",
                 item.path.display()
-            )));
+            ))),
         }
-        if let Some(why) = &unmet {
-            warn!("{}: served by --force, though its own evidence says: {why}", item.name);
-        }
-        Ok(Evidence { standing: standing.name(), is_forced: unmet.is_some(), unmet })
     }
 }
 

@@ -66,14 +66,15 @@ pub(super) struct Walk<'p> {
 impl<'p> Walk<'p> {
     pub(super) fn new(problem: &'p Problem, choices: Vec<usize>, seed: u64) -> Self {
         let (bytes, loss) = (problem.bytes(&choices), problem.loss(&choices));
-        // Dearer than what any group gains per byte, so that no overload pays in the end.
+        // Dearer than what any step gains per byte, so that no overload pays in the end.
         let gain = |group: &Vec<super::Choice>| {
-            let most = group.iter().map(|c| c.loss).fold(0.0, f64::max);
-            let bytes = group.iter().map(|c| c.bytes);
-            let span = bytes.clone().max().unwrap_or(0) - bytes.min().unwrap_or(0);
-            most / span.max(1) as f64
+            let steps = group.iter().flat_map(|from| group.iter().map(move |to| (from, to)));
+            let larger = steps.filter(|(from, to)| to.bytes > from.bytes);
+            larger
+                .map(|(from, to)| (from.loss - to.loss) / (to.bytes - from.bytes) as f64)
+                .fold(0.0, f64::max)
         };
-        let penalty = 4.0 * problem.groups.iter().map(gain).fold(0.0, f64::max);
+        let penalty = 1.5 * problem.groups.iter().map(gain).fold(0.0, f64::max);
         Self { problem, rng: StdRng::seed_from_u64(seed), choices, bytes, loss, penalty }
     }
 

@@ -29,7 +29,9 @@ impl Strategy for Nsga2 {
         let smallest = problem.smallest()?;
         let mut rng = StdRng::seed_from_u64(seed);
         let mut alive = population(problem, smallest, &mut rng);
+        let mut n_weighed = N_ALIVE;
         for _ in 0..N_GENERATIONS {
+            n_weighed += alive.len();
             let mut all = children(problem, &alive, &mut rng);
             all.append(&mut alive);
             alive = survivors(all);
@@ -39,7 +41,6 @@ impl Strategy for Nsga2 {
         let n_front = alive.iter().filter(|one| one.rank == 0).count();
         let remark =
             format!("{n_front} combinations on the front after {N_GENERATIONS} generations");
-        let n_weighed = N_ALIVE * (N_GENERATIONS + 1);
         Some(Proposal { choices: best.choices.clone(), n_weighed, remark })
     }
 }

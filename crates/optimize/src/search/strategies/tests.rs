@@ -62,7 +62,7 @@ fn exact_agrees_with_integer_programming_and_shows_how_far_the_others_are() {
         for (gaps, standing) in gaps.iter_mut().zip(&found) {
             assert!(standing.bytes <= problem.limit, "{standing:?}");
             assert!(standing.loss >= found[0].loss, "{seed}: {standing:?} beats {:?}", found[0]);
-            gaps.push(standing.gap_percent);
+            gaps.push(standing.gap_percent.unwrap());
         }
     }
     for (strategy, gaps) in STRATEGIES.iter().zip(&mut gaps) {
@@ -83,7 +83,7 @@ fn large_problems_are_solved_too_and_seeds_decide() {
     let found = compare(&problem, 7);
     assert_eq!(found, compare(&problem, 7));
     for standing in &found {
-        println!("{}: {:+.2}%, {}", standing.strategy, standing.gap_percent, standing.remark);
+        println!("{}: {:+.2?}%, {}", standing.strategy, standing.gap_percent, standing.remark);
         assert!(standing.bytes <= problem.limit, "{standing:?}");
     }
     let none = Problem { limit: 10, ..problem };
