@@ -124,8 +124,8 @@ fn clear(folder: &Path) -> Result<()> {
     };
     remove(manifest::NAME)?;
     let files = older.map_or_else(|_| Vec::new(), |manifest| manifest.files);
-    let own = files.iter().filter(|file| Path::new(&file.path).starts_with(FOLDER));
-    own.map(|file| remove(&file.path)).collect()
+    let mut own = files.iter().filter(|file| Path::new(&file.path).starts_with(FOLDER));
+    own.try_for_each(|file| remove(&file.path))
 }
 
 /// Reads the samples that a manifest names; whether the files are those of the manifest is for the
