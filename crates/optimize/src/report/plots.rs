@@ -63,7 +63,7 @@ pub fn front(points: &[&Point], title: &str) -> Option<String> {
             chart.draw_series([Circle::new(at, size, color.filled())])?;
             let is_right = kb(point) > (low + high) / 2.0;
             let anchor = Pos::new(if is_right { HPos::Right } else { HPos::Left }, VPos::Bottom);
-            // Below, where what it is compared with has its name above: they may lie close together.
+            // Below, where what it is compared with has its name above: they may lie close.
             let below = if point.kind == "chosen" { 20 } else { -8 };
             let offset = (if is_right { -6 } else { 6 }, below);
             let style = words(12).pos(anchor);
