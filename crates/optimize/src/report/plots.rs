@@ -64,8 +64,8 @@ pub fn front(points: &[&Point], title: &str) -> Option<String> {
             let is_right = kb(point) > (low + high) / 2.0;
             let anchor = Pos::new(if is_right { HPos::Right } else { HPos::Left }, VPos::Bottom);
             // Below, where what it is compared with has its name above: they may lie close.
-            let below = if point.kind == "chosen" { 20 } else { -8 };
-            let offset = (if is_right { -6 } else { 6 }, below);
+            let is_below = point.kind == "chosen" && points.iter().any(|p| p.kind == "uniform");
+            let offset = (if is_right { -6 } else { 6 }, if is_below { 20 } else { -8 });
             let style = words(12).pos(anchor);
             let name = if point.kind == "chosen" { "the plan chosen" } else { &point.label };
             let label = EmptyElement::at(at) + Text::new(name.to_owned(), offset, style);
