@@ -177,6 +177,17 @@ pub fn build_sterna() -> Result<PathBuf> {
     Ok(root::target_dir().join("release/sterna"))
 }
 
+/// The binary that was given, else a release build.
+///
+/// # Errors
+/// When it is not there, or does not build.
+pub fn sterna(given: Option<&Path>) -> Result<PathBuf> {
+    match given {
+        Some(path) => path.canonicalize().with_context(|| format!("no {}", path.display())),
+        None => build_sterna(),
+    }
+}
+
 /// Writes a file of results, with its folder's name in the error.
 fn write(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))

@@ -64,10 +64,7 @@ pub type Outcome = (f64, Result<Row, String>);
 /// When a file, a text or a run is not as it should be.
 pub fn run(args: &Args) -> Result<bool> {
     let design = Design::read()?;
-    let sterna = match &args.sterna {
-        Some(path) => path.canonicalize().with_context(|| format!("no {}", path.display()))?,
-        None => crate::bench::build_sterna()?,
-    };
+    let sterna = crate::bench::sterna(args.sterna.as_deref())?;
     let tools = args.llama_cpp.clone();
     let tools = tools.unwrap_or_else(|| root::target_dir().join("peers/build/bin"));
     ensure!(

@@ -13,7 +13,7 @@ mod trial;
 
 use crate::budgets::texts;
 use crate::root;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use design::Experiment;
 use std::path::PathBuf;
 use trial::Place;
@@ -53,10 +53,7 @@ pub fn run(args: &Args) -> Result<bool> {
 
 /// Splits the texts and trains the tokenizer.
 fn prepare(experiment: &Experiment, args: &Args) -> Result<Place> {
-    let sterna = match &args.sterna {
-        Some(path) => path.canonicalize().with_context(|| format!("no {}", path.display()))?,
-        None => crate::bench::build_sterna()?,
-    };
+    let sterna = crate::bench::sterna(args.sterna.as_deref())?;
     let folder = root::target_dir().join("experiments").join(&args.name);
     std::fs::create_dir_all(&folder)?;
     let place = Place { sterna, folder };

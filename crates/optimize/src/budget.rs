@@ -6,6 +6,8 @@ use crate::error::{OptimizeError, Result};
 use std::time::Duration;
 use sterna_formats::EncodingRef;
 use sterna_formats::encodings::{ENCODINGS, by_name};
+use sterna_measure::Unit;
+use sterna_model::plan;
 
 /// The caps, and what may be used to keep them.
 #[derive(Debug, Clone)]
@@ -59,6 +61,39 @@ impl Budget {
             return bad("--max-drop is a share of the perplexity above 0%, such as 1%");
         }
         Ok(())
+    }
+
+    /// What is capped: the metric that shows whether it is kept, and the most it may be.
+    pub fn caps(&self) -> Vec<(&'static str, f64, Unit)> {
+        let bytes = |bytes: Option<u64>| bytes.map(|bytes| bytes as f64);
+        let all = [
+            ("perplexity_drop_percent_high", self.max_drop_percent, Unit::Percent),
+            ("file_bytes", bytes(self.max_size), Unit::Bytes),
+            ("artifact_bits_per_weight", self.target_bpw, Unit::BitsPerWeight),
+            ("artifact_pss_bytes", bytes(self.max_memory), Unit::Bytes),
+        ];
+        all.into_iter().filter_map(|(name, cap, unit)| Some((name, cap?, unit))).collect()
+    }
+
+    /// The caps as a Plan has them.
+    pub fn in_plan(&self) -> plan::Budget {
+        plan::Budget {
+            max_drop: self.max_drop_percent.map(|percent| percent / 100.0),
+            max_size: self.max_size,
+            target_bpw: self.target_bpw,
+            max_memory: self.max_memory,
+        }
+    }
+
+    /// The caps of a Plan. A percentage may come back different in its last bits.
+    pub fn of_plan(plan: &plan::Budget) -> Self {
+        Self {
+            max_drop_percent: plan.max_drop.map(|drop| drop * 100.0),
+            max_size: plan.max_size,
+            target_bpw: plan.target_bpw,
+            max_memory: plan.max_memory,
+            ..Self::default()
+        }
     }
 
     /// Bytes that all tensors may take of a model with so many parameters.

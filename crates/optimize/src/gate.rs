@@ -2,12 +2,12 @@
 //!
 //! In: an opened model. Out: where it stands. What carries no evidence claims nothing and passes.
 
+use crate::budget::Budget;
 use crate::report::{self, ARTIFACT_HASH, Report};
 use sterna_measure::Figure;
 use sterna_measure::report::{RunReport, Status};
 use sterna_model::artifact::{CONTENT_KEY, EVIDENCE_KEY, PLAN_KEY};
-use sterna_model::plan::Budget;
-use sterna_model::{Model, Plan};
+use sterna_model::{Model, Plan, plan};
 
 /// Where a model stands by its own evidence.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,21 +36,13 @@ impl Standing {
 ///
 /// # Errors
 /// When a cap has no target, or a target another number than its metric.
-pub fn unmet(budget: &Budget, run: &RunReport) -> Result<Vec<String>, String> {
-    let percent = budget.max_drop.map(|drop| drop * 100.0);
-    let bytes = |bytes: Option<u64>| bytes.map(|bytes| bytes as f64);
-    let caps = [
-        ("perplexity_drop_percent_high", percent),
-        ("file_bytes", bytes(budget.max_size)),
-        ("artifact_bits_per_weight", budget.target_bpw),
-        ("artifact_pss_bytes", bytes(budget.max_memory)),
-    ];
-    let asked: Vec<(&str, f64)> = caps.iter().filter_map(|&(n, cap)| Some((n, cap?))).collect();
+pub fn unmet(budget: &plan::Budget, run: &RunReport) -> Result<Vec<String>, String> {
+    let asked = Budget::of_plan(budget).caps();
     if asked.is_empty() {
         return Err("nothing was capped, so nothing was shown".into());
     }
     let mut unmet = Vec::new();
-    for (name, cap) in asked {
+    for (name, cap, _) in asked {
         let target = run.targets.iter().find(|target| target.name() == name);
         let target = target.ok_or_else(|| format!("{name} was capped and has no target"))?;
         // A percentage was divided by a hundred on its way into the plan.
@@ -78,8 +70,8 @@ pub fn standing(model: &Model) -> Standing {
     };
     let report = serde_json::from_str(evidence).map_err(|error| error.to_string());
     let report = report.and_then(|value| Report::from_value(&value).map_err(|e| e.to_string()));
-    let plan = model.metadata.str(PLAN_KEY).unwrap_or_default();
-    let plan = Plan::parse(model.path(), plan).map_err(|error| error.to_string());
+    let text = model.metadata.str(PLAN_KEY).unwrap_or_default();
+    let plan = Plan::parse(model.path(), text).map_err(|error| error.to_string());
     let unmet = report.and_then(|report| {
         let plan = plan?;
         let hash = report.details.hashes.iter().find(|(what, _)| what == ARTIFACT_HASH);

@@ -29,6 +29,7 @@ pub(crate) use build::Building;
 pub(crate) use prepare::Prepared;
 pub(crate) use prove::Proof;
 use std::path::{Path, PathBuf};
+use sterna_formats::AtomicFile;
 use sterna_measure::Clock;
 use sterna_measure::machine::Machine;
 use sterna_model::rewrites::REWRITES;
@@ -321,12 +322,10 @@ pub(crate) fn n_pairs(draft: &Draft<'_>, budget: &Budget, n_bands: usize) -> (us
     (groups.len(), n_pairs)
 }
 
-/// Writes a text file beside its place and renames it into it.
-pub(crate) fn write_text(path: &Path, text: &str) -> Result<()> {
-    let beside = path.with_extension("part");
-    let failed = |e| OptimizeError::failed(format!("writing {}", path.display()), e);
-    std::fs::write(&beside, text).map_err(failed)?;
-    std::fs::rename(&beside, path).map_err(failed)
+/// Writes a file that appears whole or not at all.
+pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    let failed = |error| OptimizeError::failed(format!("writing {}", path.display()), error);
+    AtomicFile::write_whole(path, bytes).map_err(failed)
 }
 
 #[cfg(test)]

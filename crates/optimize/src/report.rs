@@ -12,7 +12,7 @@ mod plots;
 mod text;
 
 use crate::error::{OptimizeError, Result};
-use crate::pipeline::write_text;
+use crate::pipeline::write_file;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use sterna_measure::RunReport;
@@ -71,8 +71,8 @@ impl Report {
     /// When they cannot be written.
     pub fn write(&self, folder: &Path) -> Result<(PathBuf, PathBuf)> {
         let (json, html) = (folder.join("report.json"), folder.join("report.html"));
-        write_text(&json, &self.to_json()?)?;
-        write_text(&html, &html::render(self)?)?;
+        write_file(&json, self.to_json()?.as_bytes())?;
+        write_file(&html, html::render(self)?.as_bytes())?;
         Ok((json, html))
     }
 

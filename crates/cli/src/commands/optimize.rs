@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use sterna_measure::Level;
 use sterna_measure::clock::{RealClock, timestamp_utc};
+use sterna_measure::report::Artefact;
 use sterna_model::Model;
 use sterna_optimize::budget::{parse_allow, parse_bytes, parse_duration, parse_percent};
 use sterna_optimize::pipeline::rounding::Choice;
@@ -206,10 +207,7 @@ pub fn identity() -> Identity {
 
 /// blake3 of this program's file, where the system lets it be read.
 fn binary_hash() -> Option<String> {
-    let file = std::fs::File::open(std::env::current_exe().ok()?).ok()?;
-    let mut hasher = blake3::Hasher::new();
-    std::io::copy(&mut std::io::BufReader::new(file), &mut hasher).ok()?;
-    Some(hasher.finalize().to_hex().to_string())
+    Some(Artefact::of(&std::env::current_exe().ok()?).ok()?.blake3)
 }
 
 /// The three levels differ in how much is measured, never in what counts as kept.

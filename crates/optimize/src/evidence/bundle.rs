@@ -6,14 +6,14 @@
 use super::manifest::{self, Manifest};
 use super::{Candidate, Evidence, Facts};
 use crate::error::{OptimizeError, Result};
-use crate::pipeline::write_text;
+use crate::pipeline::write_file;
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use sterna_measure::Workload;
 use sterna_measure::quality::{Passages, Scoring};
@@ -60,9 +60,9 @@ pub fn write(
         scoring: evidence.text.scoring(),
         documents: workload.documents().to_vec(),
     };
-    write_text(&folder.join(TEXT), &json(&text))?;
+    write_file(&folder.join(TEXT), json(&text).as_bytes())?;
     write_lines(&folder.join(BASELINE), &evidence.baseline)?;
-    write_text(&folder.join(TIMES), &json(&evidence.times))?;
+    write_file(&folder.join(TIMES), json(&evidence.times).as_bytes())?;
     let mut files: Vec<String> = beside.iter().map(|&name| name.to_owned()).collect();
     files.extend([manifest.artifact.clone(), TEXT.into(), BASELINE.into(), TIMES.into()]);
     for candidate in &evidence.candidates {
@@ -76,7 +76,7 @@ pub fn write(
     };
     let files = files.into_iter().map(hashed).collect::<Result<_>>()?;
     let candidates = evidence.candidates.iter().map(|c| c.facts.clone()).collect();
-    write_text(&path, &Manifest { files, candidates, ..manifest }.print())?;
+    write_file(&path, Manifest { files, candidates, ..manifest }.print().as_bytes())?;
     Ok(path)
 }
 
@@ -187,14 +187,10 @@ const MAX_TOKEN_BYTES: u64 = 160;
 const MAX_LINE_BYTES: u64 = 512;
 
 fn write_lines<T: Serialize>(path: &Path, values: &[T]) -> Result<()> {
-    let failed =
-        |e: std::io::Error| OptimizeError::failed(format!("writing {}", path.display()), e);
-    let beside = path.with_extension("part");
-    let file = BufWriter::new(File::create(&beside).map_err(failed)?);
-    let mut text = GzEncoder::new(file, Compression::default());
+    let failed = |error| OptimizeError::failed(path.display().to_string(), error);
+    let mut text = GzEncoder::new(Vec::new(), Compression::default());
     values.iter().try_for_each(|value| text.write_all(json(value).as_bytes())).map_err(failed)?;
-    text.finish().and_then(|mut file| file.flush()).map_err(failed)?;
-    std::fs::rename(&beside, path).map_err(failed)
+    write_file(path, &text.finish().map_err(failed)?)
 }
 
 fn parsed<T: DeserializeOwned>(path: &Path) -> Result<T> {

@@ -1,7 +1,7 @@
 //! From a draft to a file: first one with room for evidence, which is measured, then the same with
 //! the evidence in its place.
 
-use super::{EVIDENCE_BYTES, Prepared, Settings, artifact_path, write_text};
+use super::{EVIDENCE_BYTES, Prepared, Settings, artifact_path, write_file};
 use crate::draft::Draft;
 use crate::error::{OptimizeError, Result};
 use crate::progress::{Stage, Watch};
@@ -10,7 +10,7 @@ use crate::size;
 use std::path::PathBuf;
 use sterna_formats::{Metadata, OpenOptions, Value};
 use sterna_measure::quality::Passages;
-use sterna_model::plan::{Budget as PlanBudget, Text};
+use sterna_model::plan::Text;
 use sterna_model::{Artifact, Model, Plan, WeightSource};
 
 /// A draft as it was written, not yet proven. Its file is removed when this is dropped.
@@ -90,7 +90,7 @@ pub fn finish(
     assert_eq!(hash, building.content_hash, "the same draft is written twice");
     let bytes = std::fs::metadata(&path).map_err(|e| OptimizeError::failed("the artifact", e))?;
     assert_eq!(bytes.len(), building.bytes, "evidence has the length foretold");
-    write_text(&settings.output.join("plan.toml"), &building.plan.print())?;
+    write_file(&settings.output.join("plan.toml"), building.plan.print().as_bytes())?;
     Ok(path)
 }
 
@@ -122,12 +122,7 @@ fn plan(settings: &Settings, prepared: &Prepared, draft: &Draft<'_>) -> Plan {
         rewrites: rewrites.collect(),
         rounding: draft.rounding(),
         mlp_width: draft.config().map(|config| config.ffn_dim as u64),
-        budget: PlanBudget {
-            max_drop: budget.max_drop_percent.map(|percent| percent / 100.0),
-            max_size: budget.max_size,
-            target_bpw: budget.target_bpw,
-            max_memory: budget.max_memory,
-        },
+        budget: budget.in_plan(),
         calibration: Some(text(&prepared.texts.calibration)),
         held_out: Some(text(&prepared.texts.heldout)),
         encodings: encodings.collect(),

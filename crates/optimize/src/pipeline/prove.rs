@@ -139,19 +139,10 @@ impl Proof {
     ) -> Result<RunReport> {
         let machine = Machine::detect();
         let budget = &settings.budget;
-        let mut targets = Vec::new();
-        let wanted = [
-            ("perplexity_drop_percent_high", budget.max_drop_percent, Unit::Percent),
-            ("file_bytes", budget.max_size.map(|b| b as f64), Unit::Bytes),
-            ("artifact_bits_per_weight", budget.target_bpw, Unit::BitsPerWeight),
-            ("artifact_pss_bytes", budget.max_memory.map(|b| b as f64), Unit::Bytes),
-        ];
-        for (name, wanted, unit) in wanted {
-            if let Some(wanted) = wanted {
-                let target = Target::judge(name, Bound::AtMost, wanted, unit, &self.figures)?;
-                targets.push(target);
-            }
-        }
+        let target =
+            |(name, cap, unit)| Target::judge(name, Bound::AtMost, cap, unit, &self.figures);
+        let targets =
+            budget.caps().into_iter().map(target).collect::<std::result::Result<_, _>>()?;
         let workload = prepared.texts.heldout.workload();
         let run_id = blake3::hash(
             format!("{}{}{}", settings.identity.timestamp, workload.hash(), budget.line())

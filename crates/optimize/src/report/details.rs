@@ -297,15 +297,12 @@ impl Details {
     /// Without what grows with the model or the search.
     pub(crate) fn without_lists(&self) -> Self {
         Self {
-            tried: Vec::new(),
-            tensors: Vec::new(),
-            fits: Vec::new(),
-            strategies: Vec::new(),
-            sensitivities: Vec::new(),
-            reliability: ReliabilityBins::default(),
-            series: Vec::new(),
-            notes: Vec::new(),
-            ..self.clone()
+            budget: self.budget.clone(),
+            command: self.command.clone(),
+            hashes: self.hashes.clone(),
+            held_out: self.held_out.clone(),
+            races: self.races.clone(),
+            ..Self::about(self.model.clone())
         }
     }
 }

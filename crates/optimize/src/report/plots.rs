@@ -1,11 +1,15 @@
 //! The plots of a report as inline SVG.
 
 use super::details::{Point, ReliabilityBins, Series, TensorRow, rank};
-use super::page::{FAINT, INK, svg, words};
+use super::page::{Drawn, FAINT, INK, svg, words};
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::collections::BTreeMap;
 use sterna_measure::quality::reliability::Bin;
+
+/// A chart whose axes are linear.
+type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
 /// The baseline.
 const BASELINE: RGBColor = RGBColor(120, 130, 150);
@@ -169,19 +173,8 @@ pub fn latency(series: &Series) -> Option<String> {
             .x_label_area_size(42)
             .y_label_area_size(56)
             .build_cartesian_2d(low..end, 0.0..top)?;
-        chart
-            .configure_mesh()
-            .x_desc(format!(
-                "{} ({}); the last bar holds all that is longer",
-                series.name, series.unit
-            ))
-            .y_desc("share, %")
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(FAINT)
-            .axis_style(INK)
-            .label_style(words(12))
-            .axis_desc_style(words(13))
-            .draw()?;
+        let longer = "the last bar holds all that is longer";
+        axes(&mut chart, &format!("{} ({}); {longer}", series.name, series.unit), "share, %")?;
         for (shares, color) in [(baseline, BASELINE), (artifact, ARTIFACT)] {
             chart.draw_series(shares.iter().enumerate().filter(|(_, s)| **s > 0.0).map(
                 |(bin, share)| {
@@ -206,16 +199,8 @@ pub fn reliability(bins: &ReliabilityBins) -> Option<String> {
             .x_label_area_size(42)
             .y_label_area_size(56)
             .build_cartesian_2d(0.0..1.0, 0.0..1.0)?;
-        chart
-            .configure_mesh()
-            .x_desc("confidence in the favourite token")
-            .y_desc("share that came; bars: share of answers")
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(FAINT)
-            .axis_style(INK)
-            .label_style(words(12))
-            .axis_desc_style(words(13))
-            .draw()?;
+        let y = "share that came; bars: share of answers";
+        axes(&mut chart, "confidence in the favourite token", y)?;
         chart.draw_series(LineSeries::new([(0.0, 0.0), (1.0, 1.0)], FAINT.stroke_width(2)))?;
         for (side, (bins, color)) in
             [(&bins.baseline, BASELINE), (&bins.artifact, ARTIFACT)].into_iter().enumerate()
@@ -238,4 +223,19 @@ pub fn reliability(bins: &ReliabilityBins) -> Option<String> {
         }
         Ok(())
     }))
+}
+
+/// Axes with their names, and faint lines to read values by.
+fn axes(chart: &mut Chart<'_, '_>, x: &str, y: &str) -> Drawn {
+    chart
+        .configure_mesh()
+        .x_desc(x)
+        .y_desc(y)
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(FAINT)
+        .axis_style(INK)
+        .label_style(words(12))
+        .axis_desc_style(words(13))
+        .draw()?;
+    Ok(())
 }

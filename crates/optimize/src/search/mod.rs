@@ -212,8 +212,7 @@ impl Chooser for Search<'_> {
             seed: self.settings.seed,
             trials: Vec::new(),
         };
-        let (chosen, is_met) = refine.run()?;
-        let strategies = refine.compare(chosen);
+        let refine::Refined { chosen, is_met, strategies } = refine.run()?;
         let trials = refine.trials;
         Ok(Found { groups, sensitivities, strategies, trials, chosen, is_met, notes })
     }

@@ -51,13 +51,38 @@ struct Step {
     rank: f64,
 }
 
+/// What came of it.
+pub struct Refined {
+    /// Index of the best plan among the trials.
+    pub chosen: usize,
+    /// Whether it reaches the goal.
+    pub is_met: bool,
+    /// What every strategy proposes within the goal's bytes, or those of the plan chosen.
+    pub strategies: Vec<Standing>,
+}
+
+/// The knapsack if losses added up.
+struct Summed {
+    /// Per group the candidates that were measured.
+    considered: Vec<Vec<usize>>,
+    /// Bytes and losses of these.
+    groups: Vec<Vec<Choice>>,
+    frontier: Frontier,
+}
+
+impl Summed {
+    fn within(&self, limit: u64) -> Problem<'_> {
+        Problem { groups: &self.groups, frontier: &self.frontier, limit }
+    }
+}
+
 impl Refine<'_> {
-    /// Index of the best plan among the trials, and whether it reaches the goal.
+    /// Finds the best plan.
     ///
     /// # Errors
     /// When nothing is small enough, the model cannot be run, or the user stops it.
-    pub fn run(&mut self) -> Result<(usize, bool)> {
-        let (considered, problem) = self.problem();
+    pub fn run(&mut self) -> Result<Refined> {
+        let summed = self.summed();
         self.try_plan("unchanged", vec![0; self.groups.len()])?;
         for (label, choices) in self.starts.clone() {
             let trial = self.try_plan(&label, choices)?;
@@ -67,8 +92,8 @@ impl Refine<'_> {
         }
         match self.goal {
             Goal::Bytes(limit) => {
-                let Some(choices) = self.propose(&considered, &problem, limit) else {
-                    let least = Frontier::new(&problem).bytes(0);
+                let Some(choices) = self.propose(&summed, limit) else {
+                    let least = summed.frontier.bytes(0);
                     return Err(OptimizeError::Input(format!(
                         "the tensors take at least {least} bytes in the encodings allowed and \
                          measured, and the budget leaves {limit} for them; raise the budget or \
@@ -77,17 +102,25 @@ impl Refine<'_> {
                 };
                 self.try_plan(self.strategy.name(), choices)?;
             }
-            Goal::DropPercent(_) => self.bisect(&considered, &problem)?,
+            Goal::DropPercent(_) => self.bisect(&summed)?,
         }
         self.mend()?;
         let best = self.best().expect("the unchanged plan was measured");
         let n = self.trials.len();
         self.watch.step(Stage::Search, n, n, &self.trials[best].label)?;
-        Ok((best, self.goal.is_met(&self.trials[best])))
+        let limit = match self.goal {
+            Goal::Bytes(limit) => limit,
+            Goal::DropPercent(_) => self.trials[best].bytes,
+        };
+        Ok(Refined {
+            chosen: best,
+            is_met: self.goal.is_met(&self.trials[best]),
+            strategies: strategies::compare(&summed.within(limit), self.seed),
+        })
     }
 
     /// The knapsack of summed sensitivities, over the candidates that were measured.
-    fn problem(&self) -> (Vec<Vec<usize>>, Vec<Vec<Choice>>) {
+    fn summed(&self) -> Summed {
         let measured = |losses: &Vec<Option<Loss>>| {
             (0..losses.len()).filter(|&c| losses[c].is_some()).collect::<Vec<_>>()
         };
@@ -96,33 +129,18 @@ impl Refine<'_> {
             bytes: self.groups[group].candidates[candidate].bytes,
             loss: self.predicted(group, candidate),
         };
-        let problem = considered
+        let groups: Vec<Vec<Choice>> = considered
             .iter()
             .enumerate()
             .map(|(group, candidates)| candidates.iter().map(|&c| choice(group, c)).collect())
             .collect();
-        (considered, problem)
+        Summed { frontier: Frontier::new(&groups), groups, considered }
     }
 
     /// What the strategy proposes within a limit.
-    fn propose(
-        &self,
-        considered: &[Vec<usize>],
-        problem: &[Vec<Choice>],
-        limit: u64,
-    ) -> Option<Vec<usize>> {
-        let problem = Problem { groups: problem.to_vec(), limit };
-        let proposal = self.strategy.propose(&problem, self.seed)?;
-        Some(candidates(considered, &proposal.choices))
-    }
-
-    /// What every strategy proposes within the goal's bytes, or those of the plan chosen.
-    pub fn compare(&self, chosen: usize) -> Vec<Standing> {
-        let limit = match self.goal {
-            Goal::Bytes(limit) => limit,
-            Goal::DropPercent(_) => self.trials[chosen].bytes,
-        };
-        strategies::compare(&Problem { groups: self.problem().1, limit }, self.seed)
+    fn propose(&self, summed: &Summed, limit: u64) -> Option<Vec<usize>> {
+        let proposal = self.strategy.propose(&summed.within(limit), self.seed)?;
+        Some(candidates(&summed.considered, &proposal.choices))
     }
 
     /// The divergence of a group alone; only asked of measured ones.
@@ -132,12 +150,11 @@ impl Refine<'_> {
     }
 
     /// The smallest proposal that reaches the goal, as if losses rose as sizes fall.
-    fn bisect(&mut self, considered: &[Vec<usize>], problem: &[Vec<Choice>]) -> Result<()> {
-        let frontier = Frontier::new(problem);
-        let (mut low, mut high) = (0, frontier.len());
+    fn bisect(&mut self, summed: &Summed) -> Result<()> {
+        let (mut low, mut high) = (0, summed.frontier.len());
         while low < high && self.may_go_on() {
             let middle = (low + high) / 2;
-            let choices = self.propose(considered, problem, frontier.bytes(middle));
+            let choices = self.propose(summed, summed.frontier.bytes(middle));
             let choices = choices.expect("a size of the frontier can be had");
             let trial = self.try_plan(self.strategy.name(), choices)?;
             if self.goal.is_met(&self.trials[trial]) { high = middle } else { low = middle + 1 }

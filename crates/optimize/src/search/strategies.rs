@@ -12,14 +12,16 @@ mod quantum_inspired;
 #[cfg(test)]
 mod tests;
 
-use super::knapsack::Choice;
+use super::knapsack::{Choice, Frontier};
 use serde::{Deserialize, Serialize};
 
 /// A multiple-choice knapsack.
-#[derive(Debug, Clone)]
-pub struct Problem {
+#[derive(Debug, Clone, Copy)]
+pub struct Problem<'g> {
     /// Per group its candidates; no group is empty, no loss NaN or below 0.
-    pub groups: Vec<Vec<Choice>>,
+    pub groups: &'g [Vec<Choice>],
+    /// What dynamic programming finds of these groups, for whatever limit.
+    pub frontier: &'g Frontier,
     /// Bytes at most.
     pub limit: u64,
 }
@@ -42,7 +44,7 @@ pub trait Strategy: Sync {
     /// What it is, in a line.
     fn about(&self) -> &'static str;
     /// The best it finds; `None` where nothing is small enough. The same seed gives the same.
-    fn propose(&self, problem: &Problem, seed: u64) -> Option<Proposal>;
+    fn propose(&self, problem: &Problem<'_>, seed: u64) -> Option<Proposal>;
 }
 
 /// Every strategy; the first is the default.
@@ -76,7 +78,7 @@ pub struct Standing {
 }
 
 /// Every strategy on the same problem, in order; empty where nothing is small enough.
-pub fn compare(problem: &Problem, seed: u64) -> Vec<Standing> {
+pub fn compare(problem: &Problem<'_>, seed: u64) -> Vec<Standing> {
     let mut least = None;
     let standing = |strategy: &&dyn Strategy| {
         let proposal = strategy.propose(problem, seed)?;
@@ -96,7 +98,7 @@ pub fn compare(problem: &Problem, seed: u64) -> Vec<Standing> {
     STRATEGIES.iter().filter_map(standing).collect()
 }
 
-impl Problem {
+impl Problem<'_> {
     /// Bytes of a combination.
     pub fn bytes(&self, choices: &[usize]) -> u64 {
         self.chosen(choices).map(|choice| choice.bytes).sum()

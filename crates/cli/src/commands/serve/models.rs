@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 use sterna_fleet::{Facts, Fleet, Item, KeepAlive, Known, Limits, Watch, catalog};
 use sterna_measure::machine::Machine;
-use sterna_server::Options;
+use sterna_server::{Evidence, Options};
 use tracing::warn;
 
 /// A model of a folder stays so long unless something else is said, as with Ollama.
@@ -83,7 +83,8 @@ fn named(
     let mut sum = 0u64;
     for path in paths {
         let item = Item::new(path);
-        let facts = loader.facts(&item)?;
+        let (facts, evidence) = loader.look(&item)?;
+        loader.gate(&item, &evidence)?;
         if facts.bytes() > limits.bytes {
             let (name, bytes) = (&item.name, show::bytes(facts.bytes()));
             return Err(bad_input(format!(
@@ -95,7 +96,6 @@ fn named(
         sum = sum.saturating_add(facts.bytes());
         let keep_alive = keep_alive.unwrap_or(KeepAlive::Forever);
         let (aliases, facts) = (args.alias.clone(), Ok(facts));
-        let evidence = loader.evidence(&item);
         known.push(Known { item, aliases, facts, evidence, is_pinned: true, keep_alive });
     }
     if sum > limits.bytes || known.len() > limits.models {
@@ -112,8 +112,11 @@ fn in_folder(folder: &Path, loader: &Loader, keep_alive: KeepAlive) -> anyhow::R
         return Err(bad_input(format!("--models-dir {}: holds no model", folder.display())));
     }
     let known = items.into_iter().map(|item| {
-        let facts = loader.facts(&item).map_err(|error| format!("{error:#}"));
-        let evidence = loader.evidence(&item);
+        let (facts, evidence) = match loader.look(&item) {
+            Ok((facts, evidence)) => (loader.gate(&item, &evidence).map(|()| facts), evidence),
+            Err(error) => (Err(error), Evidence::NONE),
+        };
+        let facts = facts.map_err(|error| format!("{error:#}"));
         Known { item, aliases: Vec::new(), facts, evidence, is_pinned: false, keep_alive }
     });
     Ok(known.collect())

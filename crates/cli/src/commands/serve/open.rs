@@ -13,7 +13,6 @@ use std::thread::JoinHandle;
 use std::time::UNIX_EPOCH;
 use sterna_engine::{Drafter, Extras, Handle, Pooling};
 use sterna_fleet::{Facts, Item, Load, LoadError, Loaded, Running};
-use sterna_formats::OpenOptions;
 use sterna_measure::clock::{Clock, RealClock};
 use sterna_model::Model;
 use sterna_model::artifact::PLAN_KEY;
@@ -42,33 +41,27 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// What a model takes and is. Its weights are not read for it.
+    /// What a model takes and is, and where it stands by its own evidence. Its weights are not read
+    /// for it.
     ///
     /// # Errors
     /// When it cannot be run.
-    pub fn facts(&self, item: &Item) -> anyhow::Result<Facts> {
+    pub fn look(&self, item: &Item) -> anyhow::Result<(Facts, Evidence)> {
         let positions = |model: &Model, settings: &Settings| self.sizes.positions(model, settings);
         let (model, settings, memory) = scoring::sized(&item.path, &self.compute, &positions)?;
-        self.gate(item, &self.evidence_of(&model))?;
         let draft = self.speculate.memory(&self.compute)?;
         let most = settings.n_pages() * PAGE_LEN;
-        Ok(Facts {
+        let facts = Facts {
             memory: kinds("weights", &memory, draft.as_ref(), &self.sizes),
             created: created(&item.path),
             context_len: settings.context_len.min(most),
             describe: scoring::describe(&model),
             fingerprint: fingerprint(&model),
-        })
+        };
+        Ok((facts, self.evidence(&model)))
     }
 
-    /// Where a model stands by its own evidence; of one that cannot be opened, nowhere.
-    pub fn evidence(&self, item: &Item) -> Evidence {
-        let options = OpenOptions { tokenizer: self.compute.tokenizer.clone() };
-        let model = Model::open_with(&item.path, &options);
-        model.map_or(Evidence::NONE, |model| self.evidence_of(&model))
-    }
-
-    fn evidence_of(&self, model: &Model) -> Evidence {
+    fn evidence(&self, model: &Model) -> Evidence {
         let standing = gate::standing(model);
         let name = standing.name();
         match standing {
@@ -80,7 +73,10 @@ impl Loader {
     }
 
     /// Refuses an artifact whose evidence misses what was asked of it (A4).
-    fn gate(&self, item: &Item, evidence: &Evidence) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// Then, unless it is to be served by force.
+    pub fn gate(&self, item: &Item, evidence: &Evidence) -> anyhow::Result<()> {
         match (&evidence.unmet, self.force) {
             (None, _) => Ok(()),
             (Some(why), true) => {
@@ -102,7 +98,9 @@ impl Load for Loader {
             LoadError::Failed(format!("model `{}` was not loaded: {error:#}", item.name))
         };
         // The file may have been replaced since its header was read.
-        let bytes = self.facts(item).map_err(failed)?.bytes();
+        let (facts, evidence) = self.look(item).map_err(failed)?;
+        self.gate(item, &evidence).map_err(failed)?;
+        let bytes = facts.bytes();
         if bytes > within {
             return Err(LoadError::Larger(bytes));
         }

@@ -27,7 +27,7 @@ impl Strategy for Anneal {
         "simulated annealing: Metropolis steps under a geometric temperature schedule"
     }
 
-    fn propose(&self, problem: &Problem, seed: u64) -> Option<Proposal> {
+    fn propose(&self, problem: &Problem<'_>, seed: u64) -> Option<Proposal> {
         let mut walk = Walk::new(problem, problem.smallest()?, seed);
         let first = walk.first_temperature();
         let mut best = (walk.loss, walk.choices.clone());
@@ -53,7 +53,7 @@ impl Strategy for Anneal {
 
 /// A walk through combinations.
 pub(super) struct Walk<'p> {
-    problem: &'p Problem,
+    problem: &'p Problem<'p>,
     rng: StdRng,
     /// Where it is.
     pub(super) choices: Vec<usize>,
@@ -64,7 +64,7 @@ pub(super) struct Walk<'p> {
 }
 
 impl<'p> Walk<'p> {
-    pub(super) fn new(problem: &'p Problem, choices: Vec<usize>, seed: u64) -> Self {
+    pub(super) fn new(problem: &'p Problem<'p>, choices: Vec<usize>, seed: u64) -> Self {
         let (bytes, loss) = (problem.bytes(&choices), problem.loss(&choices));
         // Dearer than what any step gains per byte, so that no overload pays in the end.
         let gain = |group: &Vec<super::Choice>| {

@@ -7,7 +7,7 @@
 //! remains is searched depth first, with the same bound for the groups not yet decided.
 
 use super::{Problem, Proposal, Strategy};
-use crate::search::knapsack::{Choice, Frontier};
+use crate::search::knapsack::Choice;
 
 /// Lagrangian branch and bound.
 pub struct Exact;
@@ -26,12 +26,11 @@ impl Strategy for Exact {
         "multiple-choice knapsack: Lagrangian bounds, branch and bound"
     }
 
-    fn propose(&self, problem: &Problem, _seed: u64) -> Option<Proposal> {
+    fn propose(&self, problem: &Problem<'_>, _seed: u64) -> Option<Proposal> {
         let mut best = problem.smallest()?;
         // Dynamic programming over all groups is exact for few combinations, and close for many.
-        let frontier = Frontier::new(&problem.groups);
-        if let Some(index) = frontier.best_under(problem.limit) {
-            let choices = frontier.choices(index);
+        if let Some(index) = problem.frontier.best_under(problem.limit) {
+            let choices = problem.frontier.choices(index);
             if problem.loss(&choices) < problem.loss(&best) {
                 best = choices;
             }
@@ -54,7 +53,7 @@ struct Live {
 }
 
 struct Branches<'p> {
-    problem: &'p Problem,
+    problem: &'p Problem<'p>,
     /// The groups in the order in which they are decided: the most open first.
     order: Vec<usize>,
     live: Vec<Vec<Live>>,
@@ -70,7 +69,7 @@ struct Branches<'p> {
 }
 
 impl<'p> Branches<'p> {
-    fn new(problem: &'p Problem, best: Vec<usize>) -> Self {
+    fn new(problem: &'p Problem<'p>, best: Vec<usize>) -> Self {
         let best_loss = problem.loss(&best);
         let price = best_price(problem);
         let bound = cheapest(problem, price).1 - price * problem.limit as f64;
@@ -151,7 +150,7 @@ impl<'p> Branches<'p> {
 }
 
 /// Bytes and cost of each group's cheapest candidate at a price, the smaller of equals.
-fn cheapest(problem: &Problem, price: f64) -> (u64, f64) {
+fn cheapest(problem: &Problem<'_>, price: f64) -> (u64, f64) {
     problem.groups.iter().fold((0, 0.0), |(bytes, cost), group| {
         let of = |choice: &Choice| (choice.loss + price * choice.bytes as f64, choice.bytes);
         let least = group.iter().map(of).min_by(|a, b| a.partial_cmp(b).expect("no NaN"));
@@ -160,7 +159,7 @@ fn cheapest(problem: &Problem, price: f64) -> (u64, f64) {
 }
 
 /// The price at which the cheapest choices just fit: there the bound is highest.
-fn best_price(problem: &Problem) -> f64 {
+fn best_price(problem: &Problem<'_>) -> f64 {
     if cheapest(problem, 0.0).0 <= problem.limit {
         return 0.0;
     }

@@ -25,7 +25,7 @@ impl Strategy for Nsga2 {
         "NSGA-II: an evolutionary search for the whole front of size against loss"
     }
 
-    fn propose(&self, problem: &Problem, seed: u64) -> Option<Proposal> {
+    fn propose(&self, problem: &Problem<'_>, seed: u64) -> Option<Proposal> {
         let smallest = problem.smallest()?;
         let mut rng = StdRng::seed_from_u64(seed);
         let mut alive = population(problem, smallest, &mut rng);
@@ -58,7 +58,7 @@ struct One {
 }
 
 impl One {
-    fn new(problem: &Problem, choices: Vec<usize>) -> Self {
+    fn new(problem: &Problem<'_>, choices: Vec<usize>) -> Self {
         let (bytes, loss) = (problem.bytes(&choices), problem.loss(&choices));
         Self { choices, bytes, loss, rank: 0, space: 0.0 }
     }
@@ -74,7 +74,7 @@ impl One {
 }
 
 /// The smallest combination, the least lossy, uniform ones between them, and random ones.
-fn population(problem: &Problem, smallest: Vec<usize>, rng: &mut StdRng) -> Vec<One> {
+fn population(problem: &Problem<'_>, smallest: Vec<usize>, rng: &mut StdRng) -> Vec<One> {
     let least = |group: &Vec<super::Choice>| {
         (0..group.len()).min_by(|&a, &b| group[a].loss.total_cmp(&group[b].loss)).unwrap_or(0)
     };
@@ -95,7 +95,7 @@ fn population(problem: &Problem, smallest: Vec<usize>, rng: &mut StdRng) -> Vec<
 }
 
 /// As many children, each of two winners of a tournament.
-fn children(problem: &Problem, alive: &[One], rng: &mut StdRng) -> Vec<One> {
+fn children(problem: &Problem<'_>, alive: &[One], rng: &mut StdRng) -> Vec<One> {
     let rate = 1.0 / problem.groups.len() as f64;
     let child = |_| {
         let mut winner = || {

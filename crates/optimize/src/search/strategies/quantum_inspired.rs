@@ -32,7 +32,7 @@ impl Strategy for QuantumInspired {
         "quantum-inspired evolutionary search (a classical algorithm): distributions that turn"
     }
 
-    fn propose(&self, problem: &Problem, seed: u64) -> Option<Proposal> {
+    fn propose(&self, problem: &Problem<'_>, seed: u64) -> Option<Proposal> {
         let smallest = problem.smallest()?;
         let mut rng = StdRng::seed_from_u64(seed);
         let mut order: Vec<usize> = (0..problem.groups.len()).collect();
@@ -69,7 +69,7 @@ struct Individual {
 }
 
 impl Individual {
-    fn new(problem: &Problem, best: &(f64, Vec<usize>)) -> Self {
+    fn new(problem: &Problem<'_>, best: &(f64, Vec<usize>)) -> Self {
         let even = |group: &Vec<super::Choice>| vec![1.0 / group.len() as f64; group.len()];
         Self { chances: problem.groups.iter().map(even).collect(), best: best.clone() }
     }

@@ -5,9 +5,26 @@ use super::*;
 use microlp::{ComparisonOp, LinearExpr, OptimizationDirection, Problem as Linear, SolveOutcome};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
+/// Groups and a limit.
+struct Instance {
+    groups: Vec<Vec<Choice>>,
+    frontier: Frontier,
+    limit: u64,
+}
+
+impl Instance {
+    fn new(groups: Vec<Vec<Choice>>, limit: u64) -> Self {
+        Self { frontier: Frontier::new(&groups), groups, limit }
+    }
+
+    fn problem(&self) -> Problem<'_> {
+        Problem { groups: &self.groups, frontier: &self.frontier, limit: self.limit }
+    }
+}
+
 /// A problem as models pose them: sizes of a few encodings, losses that fall fast with bits, some
 /// groups far more sensitive than others.
-fn instance(seed: u64, n_groups: usize) -> Problem {
+fn instance(seed: u64, n_groups: usize) -> Instance {
     let mut rng = StdRng::seed_from_u64(seed);
     let group = |_| {
         let weights = [4096u64, 16_384, 49_152][rng.random_range(0..3)];
@@ -23,16 +40,17 @@ fn instance(seed: u64, n_groups: usize) -> Problem {
     let ends = |of: fn(&Vec<Choice>) -> u64| groups.iter().map(of).sum::<u64>();
     let (least, most) = (ends(|g| g[0].bytes), ends(|g| g[g.len() - 1].bytes));
     let share = 0.05 + 0.4 * rng.random::<f64>();
-    Problem { limit: least + ((most - least) as f64 * share) as u64, groups }
+    let limit = least + ((most - least) as f64 * share) as u64;
+    Instance::new(groups, limit)
 }
 
 /// The optimum by mixed integer programming.
-fn by_microlp(problem: &Problem) -> f64 {
+fn by_microlp(problem: &Problem<'_>) -> f64 {
     let mut linear = Linear::new(OptimizationDirection::Minimize);
     let mut size = LinearExpr::empty();
     // Scaled, so that the solver's tolerances are small beside the numbers.
     let largest = problem.groups.iter().flatten().map(|c| c.loss).fold(0.0, f64::max);
-    for group in &problem.groups {
+    for group in problem.groups {
         let mut one = LinearExpr::empty();
         for choice in group {
             let variable = linear.add_binary_var(choice.loss / largest);
@@ -53,7 +71,8 @@ fn exact_agrees_with_integer_programming_and_shows_how_far_the_others_are() {
     // proves S-8 (search quality): gaps to the optimum on 50 instances
     let mut gaps = vec![Vec::new(); STRATEGIES.len()];
     for seed in 0..50 {
-        let problem = instance(seed, 4 + seed as usize % 9);
+        let instance = instance(seed, 4 + seed as usize % 9);
+        let problem = instance.problem();
         let wanted = by_microlp(&problem);
         let found = compare(&problem, seed);
         assert_eq!(found.len(), STRATEGIES.len());
@@ -79,7 +98,8 @@ fn exact_agrees_with_integer_programming_and_shows_how_far_the_others_are() {
 
 #[test]
 fn large_problems_are_solved_too_and_seeds_decide() {
-    let problem = instance(3, 160);
+    let instance = instance(3, 160);
+    let problem = instance.problem();
     let found = compare(&problem, 7);
     assert_eq!(found, compare(&problem, 7));
     for standing in &found {
@@ -95,7 +115,8 @@ fn annealing_at_one_temperature_visits_states_as_boltzmann_says() {
     // proves K-11: chi-squared over four states, 3 degrees of freedom, p > 0.01 is below 11.34
     let choice = |loss| Choice { bytes: 1, loss };
     let groups = vec![vec![choice(0.0), choice(0.7)], vec![choice(0.0), choice(1.1)]];
-    let problem = Problem { groups, limit: 10 };
+    let instance = Instance::new(groups, 10);
+    let problem = instance.problem();
     let (temperature, n, n_apart) = (0.8, 20_000, 25);
     let mut walk = Walk::new(&problem, vec![0, 0], 11);
     let mut visits = [0.0; 4];
