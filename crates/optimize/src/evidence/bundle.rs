@@ -23,6 +23,8 @@ const FOLDER: &str = "evidence";
 const TEXT: &str = "evidence/text.json";
 const BASELINE: &str = "evidence/baseline.jsonl.gz";
 const TIMES: &str = "evidence/times.json";
+/// How the names of files of samples end.
+const SAMPLES: &str = ".jsonl.gz";
 
 /// The held-out text as tokens.
 #[derive(Serialize, Deserialize)]
@@ -35,7 +37,7 @@ struct Text {
 }
 
 fn samples_path(facts: &Facts) -> String {
-    format!("{FOLDER}/{}.jsonl.gz", facts.id)
+    format!("{FOLDER}/{}{SAMPLES}", facts.id)
 }
 
 /// Writes the samples into `folder`, which has the artifact and the files `beside` it already, then
@@ -96,9 +98,18 @@ pub fn needed(manifest: &Manifest) -> Vec<String> {
 /// Then.
 pub fn may_write(folder: &Path) -> Result<()> {
     let path = folder.join(FOLDER);
-    let is_free = !path.exists()
-        || folder.join(manifest::NAME).is_file()
-        || path.read_dir().is_ok_and(|mut entries| entries.next().is_none());
+    // A run that was killed while it wrote leaves samples without a manifest.
+    let is_ours = |name: &str| {
+        let path = format!("{FOLDER}/{name}");
+        [TEXT, TIMES, manifest::NAME].contains(&path.as_str())
+            || name.ends_with(SAMPLES)
+            || name.starts_with('.') && name.ends_with(".tmp")
+    };
+    let is_free = match path.read_dir() {
+        Ok(mut entries) => entries
+            .all(|entry| entry.is_ok_and(|entry| entry.file_name().to_str().is_some_and(is_ours))),
+        Err(_) => !path.exists(),
+    };
     if is_free {
         return Ok(());
     }
