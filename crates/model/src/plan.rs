@@ -4,12 +4,14 @@
 //! that Plans can be diffed, and one sentence with line and fix for a text that is no Plan. Rules
 //! are resolved before a Plan is written: it names tensors, and holds no patterns.
 
+mod budget;
 mod check;
 mod content;
 mod rounding;
 #[cfg(test)]
 mod tests;
 
+pub use budget::Budget;
 pub use check::nearest;
 pub use content::{ContentHasher, content_hash};
 pub use rounding::Rounding;
@@ -69,24 +71,6 @@ pub struct Source {
     pub architecture: String,
     /// [`content_hash`] of its weights.
     pub content: String,
-}
-
-/// What the user capped; what is absent was free.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Budget {
-    /// Quality loss that may be paid, as a fraction: 0.01 is 1%.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_drop: Option<f64>,
-    /// Bytes of the artifact's tensors.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_size: Option<u64>,
-    /// Bytes of the running model.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_memory: Option<u64>,
-    /// Average bits per weight.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target_bpw: Option<f64>,
 }
 
 /// A text that was used, known by its content.

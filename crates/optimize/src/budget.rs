@@ -3,10 +3,12 @@
 //! In: flags as text (`1%`, `700MB`, `30m`, `int8,int4`). Out: a [`Budget`].
 
 use crate::error::{OptimizeError, Result};
+use crate::search::Least;
 use std::time::Duration;
 use sterna_formats::EncodingRef;
 use sterna_formats::encodings::{ENCODINGS, by_name};
 use sterna_measure::Unit;
+use sterna_measure::figure::short;
 use sterna_model::plan;
 
 /// The caps, and what may be used to keep them.
@@ -20,6 +22,13 @@ pub struct Budget {
     pub target_bpw: Option<f64>,
     /// Proportional set size of the loaded model, with its KV cache.
     pub max_memory: Option<u64>,
+    /// Median time between tokens of one sequence, milliseconds.
+    pub max_itl_ms: Option<f64>,
+    /// 95th percentile of it, milliseconds.
+    pub max_itl_p95_ms: Option<f64>,
+    /// What is to be least within the caps; `None` is the divergence where size or time is capped,
+    /// else the bytes.
+    pub least: Option<Least>,
     /// Encodings that may be used.
     pub allow: Vec<EncodingRef>,
     /// How long the search may take; `None` is until it is done.
@@ -35,6 +44,9 @@ impl Default for Budget {
             max_size: None,
             target_bpw: None,
             max_memory: None,
+            max_itl_ms: None,
+            max_itl_p95_ms: None,
+            least: None,
             allow: ENCODINGS.iter().copied().filter(|e| e.can_encode()).collect(),
             time: None,
             seed: 0x5eed,
@@ -52,7 +64,7 @@ impl Budget {
         if self.line().is_empty() {
             return bad("there is nothing to optimize for; say how much quality may drop \
                  (--max-drop 1%), or how large the result may be (--max-size 200MB, \
-                 --target-bpw 4.5)");
+                 --target-bpw 4.5), or how fast (--tokens-per-s 50)");
         }
         if self.target_bpw.is_some_and(|bits| !(bits > 0.0 && bits <= 32.0)) {
             return bad("--target-bpw is a number of bits above 0, such as 4.5");
@@ -60,7 +72,26 @@ impl Budget {
         if self.max_drop_percent.is_some_and(|drop| !(drop > 0.0 && drop <= 1000.0)) {
             return bad("--max-drop is a share of the perplexity above 0%, such as 1%");
         }
+        let times = [self.max_itl_ms, self.max_itl_p95_ms];
+        if times.into_iter().flatten().any(|ms| !(ms > 0.0 && ms <= 1e9)) {
+            return bad("a time per token is above 0 ms, and so are tokens per second");
+        }
+        if self.least.is_some() && self.max_drop_percent.is_none() {
+            return bad("--goal says what to save as far as quality allows; say how much quality \
+                 may drop with --max-drop 1%");
+        }
         Ok(())
+    }
+
+    /// Nanoseconds that a token may take, where its 95th percentile is so many times its median.
+    pub fn token_nanos(&self, p95_ratio: f64) -> Option<f64> {
+        let p95 = self.max_itl_p95_ms.map(|ms| ms / p95_ratio);
+        [self.max_itl_ms, p95].into_iter().flatten().reduce(f64::min).map(|ms| ms * 1e6)
+    }
+
+    /// Whether plans must be compared in time.
+    pub fn is_about_time(&self) -> bool {
+        self.token_nanos(1.0).is_some() || self.least == Some(Least::Time)
     }
 
     /// What is capped: the metric that shows whether it is kept, and the most it may be.
@@ -71,6 +102,8 @@ impl Budget {
             ("file_bytes", bytes(self.max_size), Unit::Bytes),
             ("artifact_bits_per_weight", self.target_bpw, Unit::BitsPerWeight),
             ("artifact_pss_bytes", bytes(self.max_memory), Unit::Bytes),
+            ("artifact_itl_ms", self.max_itl_ms, Unit::Milliseconds),
+            ("artifact_itl_p95_ms", self.max_itl_p95_ms, Unit::Milliseconds),
         ];
         all.into_iter().filter_map(|(name, cap, unit)| Some((name, cap?, unit))).collect()
     }
@@ -82,6 +115,8 @@ impl Budget {
             max_size: self.max_size,
             target_bpw: self.target_bpw,
             max_memory: self.max_memory,
+            max_itl_ms: self.max_itl_ms,
+            max_itl_p95_ms: self.max_itl_p95_ms,
         }
     }
 
@@ -92,6 +127,8 @@ impl Budget {
             max_size: plan.max_size,
             target_bpw: plan.target_bpw,
             max_memory: plan.max_memory,
+            max_itl_ms: plan.max_itl_ms,
+            max_itl_p95_ms: plan.max_itl_p95_ms,
             ..Self::default()
         }
     }
@@ -115,6 +152,15 @@ impl Budget {
         }
         if let Some(bytes) = self.max_memory {
             parts.push(format!("memory of at most {bytes} bytes"));
+        }
+        if let Some(ms) = self.max_itl_ms {
+            parts.push(format!("a token in at most {} ms", short(ms)));
+        }
+        if let Some(ms) = self.max_itl_p95_ms {
+            parts.push(format!("95% of tokens in at most {} ms", short(ms)));
+        }
+        if let Some(least) = self.least {
+            parts.push(format!("then the {}", least.words()));
         }
         parts.join(", ")
     }
@@ -158,6 +204,21 @@ pub fn parse_bytes(text: &str) -> Result<u64> {
     let value = number.parse::<f64>().ok().filter(|n| n.is_finite() && *n >= 0.0);
     value.map(|value| (value * scale as f64) as u64).ok_or_else(|| {
         OptimizeError::Input(format!("{text} is no size; write it like 700MB, 1.5GiB or 229376"))
+    })
+}
+
+/// Milliseconds: `5ms`, `0.2s`, `800us`.
+///
+/// # Errors
+/// When it is no number with one of these units.
+pub fn parse_ms(text: &str) -> Result<f64> {
+    let units = [("ms", 1.0), ("us", 1e-3), ("s", 1e3)];
+    let parsed = units.iter().find_map(|(unit, scale)| {
+        let number = text.trim().strip_suffix(unit)?.trim().parse::<f64>().ok()?;
+        Some(number * scale)
+    });
+    parsed.filter(|ms| ms.is_finite() && *ms > 0.0).ok_or_else(|| {
+        OptimizeError::Input(format!("{text} is no time per token; write it like 5ms or 800us"))
     })
 }
 
@@ -232,6 +293,9 @@ mod tests {
         assert_eq!(parse_bytes("12 kb").unwrap(), 12_000);
         assert!(parse_bytes("-3MB").is_err() && parse_bytes("MB").is_err());
         assert_eq!(parse_duration("30m").unwrap(), Duration::from_secs(1800));
+        assert_eq!(parse_ms("5ms").unwrap(), 5.0);
+        assert_eq!(parse_ms("0.2s").unwrap(), 200.0);
+        assert!(parse_ms("5").is_err() && parse_ms("-1ms").is_err());
         assert!(parse_duration("30").is_err() && parse_duration("").is_err());
         let names: Vec<&str> = parse_allow("int8,q4_0").unwrap().iter().map(|e| e.name()).collect();
         assert_eq!(names, ["F32", "F16", "BF16", "Q8_0", "Q4_0"]);

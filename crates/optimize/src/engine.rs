@@ -4,6 +4,7 @@
 //! tests use the plain evaluation of `sterna_model`.
 
 use crate::error::Result;
+use std::time::Duration;
 use sterna_measure::LanguageModel;
 use sterna_model::{Graph, WeightId, WeightSource};
 
@@ -51,4 +52,21 @@ pub trait Loaded: LanguageModel {
         n: usize,
         on_token: &mut dyn FnMut(),
     ) -> std::result::Result<(), String>;
+    /// The same, timed step by step; `None` where the engine has no steps.
+    ///
+    /// # Errors
+    /// Whatever the runner reports, as a sentence.
+    fn profile(&mut self, prompt: &[u32], n: usize) -> std::result::Result<Option<Timed>, String> {
+        let _ = (prompt, n);
+        Ok(None)
+    }
+}
+
+/// How long generated tokens took.
+#[derive(Debug, Clone, Default)]
+pub struct Timed {
+    /// Each token, its choice included.
+    pub tokens: Vec<Duration>,
+    /// All of them, by the name of the node that a step belongs to.
+    pub steps: Vec<(String, Duration)>,
 }

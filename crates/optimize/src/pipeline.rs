@@ -5,6 +5,7 @@
 //! outcome like any other and is shown as missed.
 
 mod build;
+pub mod costs;
 mod feasible;
 mod prepare;
 pub(crate) mod prove;
@@ -23,7 +24,7 @@ use crate::passes::{Context, PASSES};
 use crate::progress::{Stage, Watch};
 use crate::report::{Details, Report};
 use crate::search::memory::Remembered;
-use crate::search::{Found, Goal, STRATEGIES, Search, Strategy, groups};
+use crate::search::{Costs, Found, Goal, Least, STRATEGIES, Search, Strategy, groups};
 use crate::yardstick::Yardstick;
 pub(crate) use build::Building;
 pub(crate) use prepare::Prepared;
@@ -127,6 +128,8 @@ pub const EVIDENCE_BYTES: usize = 8 * 1024;
 /// The share of the allowed drop that the search aims at: what it chose on calibration text does a
 /// little worse on text it has not seen.
 const AIM: f64 = 0.7;
+/// The share of the allowed time that the search aims at: predictions are off by a few percent.
+const TIME_AIM: f64 = 0.97;
 /// Logits of a baseline kept in memory at most.
 pub(crate) const MAX_LOGITS_BYTES: usize = 1 << 30;
 /// Encoded weights kept in memory at most, so that no plan encodes them again.
@@ -147,8 +150,9 @@ pub fn optimize(
         .map_err(|e| OptimizeError::failed(settings.output.display().to_string(), e))?;
     evidence::bundle::may_write(&settings.output)?;
     let prepared = prepare::prepare(settings, engine, watch)?;
-    let (building, found) = search(settings, &prepared, engine, clock, watch)?;
-    let proof = prove::prove(settings, &prepared, &building, engine, clock, watch)?;
+    let (building, found, costs) = search(settings, &prepared, engine, clock, watch)?;
+    let costs = costs.as_ref();
+    let proof = prove::prove(settings, &prepared, &building, costs, engine, clock, watch)?;
     watch.step(Stage::Report, 0, 1, "writing")?;
     let details = Details::collect(settings, &prepared, &building, &found, &proof);
     let report = Report { run: proof.run(settings, &prepared, engine)?, details };
@@ -168,11 +172,15 @@ fn search<'p>(
     engine: &'p dyn Engine,
     clock: &dyn Clock,
     watch: Watch<'_>,
-) -> Result<(Building<'p>, Found)> {
-    let base = base_draft(settings, prepared)?;
+) -> Result<(Building<'p>, Found, Option<Costs>)> {
+    let mut base = base_draft(settings, prepared)?;
     feasible::size(&settings.budget, &prepared.model.metadata, &base)?;
     feasible::bits(&settings.budget, prepared.model.graph.n_parameters(), &base)?;
     feasible::memory(&settings.budget, prepared.overhead_bytes(), &base)?;
+    let costs = costs::costs(settings, prepared, &mut base, engine, clock, watch)?;
+    if let Some(costs) = &costs {
+        feasible::time(&settings.budget, costs, &base)?;
+    }
     watch.step(Stage::Baseline, 0, 2, "running the baseline on calibration text")?;
     let yardstick = |passages| {
         let baseline = engine.load(&prepared.model.graph, &prepared.model)?;
@@ -191,8 +199,9 @@ fn search<'p>(
     let mut judge = Remembered::in_file(&mut judge, &state, &key, settings.resume)?;
     let mut excess = 0;
     loop {
-        let goal = goal(settings, prepared, &base, excess)?;
-        let (draft, found) = run_passes(settings, &base, goal, &mut judge, clock, watch)?;
+        let goal = goal(settings, prepared, &base, excess, costs.as_ref())?;
+        let timed = costs.as_ref().filter(|_| settings.budget.is_about_time());
+        let (draft, found) = run_passes(settings, (&base, timed), goal, &mut judge, clock, watch)?;
         let loss = found.best().loss;
         let draft = rounding::compensate(
             settings.rounding,
@@ -206,7 +215,7 @@ fn search<'p>(
         let max_size = settings.budget.max_size.unwrap_or(u64::MAX);
         let over = building.bytes.saturating_sub(max_size);
         if over == 0 {
-            return Ok((building, found));
+            return Ok((building, found, costs));
         }
         // The Plan's text was longer than thought; at most a few hundred bytes, so this ends.
         excess += over;
@@ -225,7 +234,7 @@ fn base_draft<'p>(settings: &Settings, prepared: &'p Prepared) -> Result<Draft<'
 
 fn run_passes<'p>(
     settings: &Settings,
-    base: &Draft<'p>,
+    (base, costs): (&Draft<'p>, Option<&Costs>),
     goal: Goal,
     judge: &mut Remembered<'_>,
     clock: &dyn Clock,
@@ -240,6 +249,7 @@ fn run_passes<'p>(
         n_bands: settings.n_bands,
         strategy: settings.strategy,
         seed: settings.budget.seed,
+        costs: costs.cloned(),
     };
     let mut search = Search { settings: search_settings, judge, clock, watch };
     let rewrites: Vec<&str> = REWRITES.iter().map(|rewrite| rewrite.name()).collect();
@@ -250,20 +260,33 @@ fn run_passes<'p>(
     Ok((draft, found))
 }
 
-/// What the search is to reach: a size if one is capped, else a drop.
-fn goal(settings: &Settings, prepared: &Prepared, base: &Draft<'_>, excess: u64) -> Result<Goal> {
+/// What the search is to reach: the least divergence in a size or a time if one is capped, else the
+/// fewest bytes within a drop; or what the user wants least within all caps.
+fn goal(
+    settings: &Settings,
+    prepared: &Prepared,
+    base: &Draft<'_>,
+    excess: u64,
+    costs: Option<&Costs>,
+) -> Result<Goal> {
     let budget = &settings.budget;
     let fixed = build::fixed_bytes(&prepared.model.metadata, base) + EVIDENCE_BYTES as u64 + excess;
     let by_size = budget.max_size.map(|max| max.saturating_sub(fixed));
     let by_bits = budget.tensor_bytes(prepared.model.graph.n_parameters());
     let by_bits = by_bits.map(|max| max.saturating_sub(feasible::vector_bytes(base)));
     let by_memory = budget.max_memory.map(|max| max.saturating_sub(prepared.overhead_bytes()));
-    let limit = [by_size, by_bits, by_memory].into_iter().flatten().min();
-    match (limit, budget.max_drop_percent) {
-        (Some(limit), _) => Ok(Goal::Bytes(limit)),
-        (None, Some(drop)) => Ok(Goal::DropPercent(drop * AIM)),
-        (None, None) => Err(OptimizeError::Input("the budget caps nothing".into())),
-    }
+    let max_bytes = [by_size, by_bits, by_memory].into_iter().flatten().min();
+    let max_nanos = costs.and_then(|costs| {
+        let token = budget.token_nanos(costs.p95_ratio)?;
+        Some((token * TIME_AIM - costs.rest).max(0.0))
+    });
+    let least = budget.least.unwrap_or(match max_bytes.is_some() || max_nanos.is_some() {
+        true => Least::Divergence,
+        false => Least::Bytes,
+    });
+    let max_drop = budget.max_drop_percent.map(|drop| drop * AIM);
+    let max_drop_percent = max_drop.filter(|_| least != Least::Divergence);
+    Ok(Goal { max_bytes, max_nanos, max_drop_percent, least })
 }
 
 /// Keeps the raw samples beside the artifact.

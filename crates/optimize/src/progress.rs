@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub enum Stage {
     /// Opening the model and preparing the text.
     Prepare,
+    /// Timing tokens of the model in each encoding.
+    Costs,
     /// Running the unoptimized model.
     Baseline,
     /// Finding the encodings that are worth a search.
@@ -29,8 +31,9 @@ pub enum Stage {
 
 impl Stage {
     /// Every stage, in order.
-    pub const ALL: [Stage; 8] = [
+    pub const ALL: [Stage; 9] = [
         Stage::Prepare,
+        Stage::Costs,
         Stage::Baseline,
         Stage::Screen,
         Stage::Sensitivity,
@@ -45,6 +48,7 @@ impl Stage {
         match self {
             Stage::Prepare => "prepare",
             Stage::Baseline => "baseline",
+            Stage::Costs => "costs",
             Stage::Screen => "screen",
             Stage::Sensitivity => "sensitivity",
             Stage::Search => "search",

@@ -1,11 +1,13 @@
 //! The real engine: models run by the runtime, as they will be for users.
 
-use crate::engine::{Engine, Loaded, See};
+use crate::engine::{Engine, Loaded, See, Timed};
 use crate::error::{OptimizeError, Result};
 use std::sync::Arc;
-use sterna_measure::LanguageModel;
+use sterna_measure::clock::RealClock;
 use sterna_measure::quality::logits::argmax;
+use sterna_measure::{Clock, LanguageModel};
 use sterna_model::{Graph, WeightSource};
+use sterna_runtime::profile::Detail;
 use sterna_runtime::{Chunk, Logits, Program, Runner, RuntimeError, SequenceId, Settings};
 
 /// Logits that one call hands over at most: 64 MiB of floats.
@@ -178,5 +180,25 @@ impl Loaded for Running {
             }
             Ok(())
         })
+    }
+
+    fn profile(&mut self, prompt: &[u32], n: usize) -> std::result::Result<Option<Timed>, String> {
+        let (clock, steps) = (RealClock::new(), RealClock::new());
+        let mut timed = Timed::default();
+        self.with_sequence(|runner, sequence| {
+            let chunk = Chunk { sequence, tokens: prompt, logits: Logits::Last };
+            let mut next = argmax(runner.forward(&[chunk])?) as u32;
+            runner.start_profile(Box::new(move || steps.now()), Detail::Sums);
+            for _ in 0..n {
+                let start = clock.now();
+                let chunk = Chunk { sequence, tokens: &[next], logits: Logits::Last };
+                next = argmax(runner.forward(&[chunk])?) as u32;
+                timed.tokens.push(clock.now() - start);
+            }
+            let profile = runner.end_profile();
+            timed.steps = profile.steps.into_iter().map(|step| (step.name, step.time)).collect();
+            Ok(())
+        })?;
+        Ok(Some(timed))
     }
 }

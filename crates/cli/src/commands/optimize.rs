@@ -11,13 +11,13 @@ use sterna_measure::Level;
 use sterna_measure::clock::{RealClock, timestamp_utc};
 use sterna_measure::report::Artefact;
 use sterna_model::Model;
-use sterna_optimize::budget::{parse_allow, parse_bytes, parse_duration, parse_percent};
+use sterna_optimize::budget::{parse_allow, parse_bytes, parse_duration, parse_ms, parse_percent};
 use sterna_optimize::pipeline::rounding::Choice;
 use sterna_optimize::pipeline::{self, Effort, Identity, Settings};
 use sterna_optimize::progress::Watch;
 use sterna_optimize::runner::RuntimeEngine;
-use sterna_optimize::search::STRATEGIES;
 use sterna_optimize::search::strategies::by_name;
+use sterna_optimize::search::{Least, STRATEGIES};
 use sterna_optimize::{Budget, report};
 
 /// Find the best plan within a budget, build the artifact, and prove it on text the search never
@@ -28,6 +28,7 @@ use sterna_optimize::{Budget, report};
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   sterna optimize model.gguf --calib text.txt --max-drop 1%
+  sterna optimize model.gguf --calib text.txt --max-drop 1% --max-size 600MB --goal latency
   sterna optimize ./model-dir --calib a.txt --eval b.txt --max-size 700MB --out best")]
 pub struct Args {
     /// The model: GGUF, Hugging Face directory, safetensors or llama2.c .bin.
@@ -51,6 +52,19 @@ pub struct Args {
     /// The loaded model may take this much memory, e.g. 1GB.
     #[arg(long, value_name = "BYTES")]
     max_memory: Option<String>,
+    /// One sequence may generate at least so many tokens per second on this machine.
+    #[arg(long, value_name = "RATE", conflicts_with = "itl")]
+    tokens_per_s: Option<f64>,
+    /// The median token of one sequence may take this long on this machine, e.g. 5ms.
+    #[arg(long, value_name = "TIME")]
+    itl: Option<String>,
+    /// 95% of tokens of one sequence may take this long at most, e.g. 8ms.
+    #[arg(long, visible_alias = "itl-p95", value_name = "TIME")]
+    latency_p95: Option<String>,
+    /// What to save within the caps, where quality is one of them: memory takes the fewest bytes,
+    /// latency the least time per token on this machine [default: memory].
+    #[arg(long, value_enum, value_name = "WHAT")]
+    goal: Option<Goal>,
     /// Encodings that may be used, e.g. Q8_0,Q4_0 or int8,int4.
     #[arg(long, value_name = "LIST")]
     allow: Option<String>,
@@ -103,6 +117,13 @@ fn strategies() -> PossibleValuesParser {
     all.map(|strategy| PossibleValue::new(strategy.name()).help(strategy.about()))
         .collect::<Vec<_>>()
         .into()
+}
+
+/// [`Least`] on the command line.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Goal {
+    Memory,
+    Latency,
 }
 
 /// [`Choice`] on the command line.
@@ -173,6 +194,12 @@ fn settings(args: &Args) -> anyhow::Result<Settings> {
         max_size: args.max_size.as_deref().map(parse_bytes).transpose()?,
         target_bpw: args.target_bpw,
         max_memory: args.max_memory.as_deref().map(parse_bytes).transpose()?,
+        max_itl_ms: itl_ms(args)?,
+        max_itl_p95_ms: args.latency_p95.as_deref().map(parse_ms).transpose()?,
+        least: args.goal.map(|goal| match goal {
+            Goal::Memory => Least::Bytes,
+            Goal::Latency => Least::Time,
+        }),
         time: args.time_budget.as_deref().map(parse_duration).transpose()?,
         ..Budget::default()
     };
@@ -193,6 +220,12 @@ fn settings(args: &Args) -> anyhow::Result<Settings> {
     settings.text.max_tokens = args.calib_seqlen.unwrap_or(settings.text.max_tokens);
     settings.identity = identity();
     Ok(settings)
+}
+
+/// The time per token that either flag asks for.
+fn itl_ms(args: &Args) -> anyhow::Result<Option<f64>> {
+    let by_time = args.itl.as_deref().map(parse_ms).transpose()?;
+    Ok(by_time.or(args.tokens_per_s.map(|rate| 1e3 / rate)))
 }
 
 /// This program and how it was called.

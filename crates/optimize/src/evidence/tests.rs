@@ -45,6 +45,7 @@ fn evidence(mut baseline: Bigram, mut artifact: Bigram) -> Evidence {
             artifact: (0..12).map(|i| 0.05 + f64::from(i) * 1e-3).collect(),
         }],
         tokens: Vec::new(),
+        prediction: None,
     };
     let candidates = vec![Candidate { facts: Facts::artifact(7), said }];
     Evidence { text, baseline: divergence.baseline().to_vec(), candidates, times }
@@ -134,6 +135,7 @@ fn samples_that_are_not_of_the_text_are_refused() {
             artifact: vec![f64::NAN],
         }],
         tokens: Vec::new(),
+        prediction: None,
     };
     assert!(times.derive().is_err());
 }

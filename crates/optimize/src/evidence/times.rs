@@ -14,6 +14,26 @@ pub struct Times {
     pub runs: Vec<Runs>,
     /// Tokens one by one.
     pub tokens: Vec<Tokens>,
+    /// What the search took the artifact to need, from its table of costs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prediction: Option<Prediction>,
+}
+
+/// What a token was taken to need before the artifact was run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prediction {
+    /// Nanoseconds besides matrices.
+    pub rest: f64,
+    /// Matrices by name, and nanoseconds of each in its encoding.
+    pub matrices: Vec<(String, f64)>,
+}
+
+impl Prediction {
+    /// Milliseconds of a token.
+    fn itl_ms(&self) -> f64 {
+        (self.rest + self.matrices.iter().map(|(_, nanos)| nanos).sum::<f64>()) / 1e6
+    }
 }
 
 /// Runs of one kind, interleaved.
@@ -60,6 +80,9 @@ pub struct Speed {
 /// The kinds of runs.
 pub const RUNS: [&str; 2] = ["prefill", "decode"];
 
+/// Times between tokens.
+pub const ITL: &str = "itl_ms";
+
 /// Why there are no speeds.
 const LEFT_OUT: &str = "the speed comparison was left out by the settings";
 
@@ -81,6 +104,9 @@ impl Times {
             }
         }
         self.tokens.iter().try_for_each(|tokens| speed.add_tokens(tokens))?;
+        if let Some(prediction) = &self.prediction {
+            speed.add_prediction(prediction)?;
+        }
         Ok(speed)
     }
 }
@@ -117,6 +143,12 @@ impl Speed {
             let samples = Samples::new(&figure, values.clone())?;
             let method = format!("{method}, models taking turns");
             self.figures.push(Figure::measured(&figure, Unit::Milliseconds, &method, &samples)?);
+            if let (ITL, Some(p95)) = (name.as_str(), samples.p95()) {
+                let figure = format!("{who}_itl_p95_ms");
+                let method = format!("95th percentile of {method}");
+                let (unit, n) = (Unit::Milliseconds, samples.n());
+                self.figures.push(Figure::estimated(&figure, unit, &method, p95, n, None)?);
+            }
         }
         self.series.push(Series {
             name: name.clone(),
@@ -124,6 +156,22 @@ impl Speed {
             baseline: baseline.clone(),
             artifact: artifact.clone(),
         });
+        Ok(())
+    }
+
+    fn add_prediction(&mut self, prediction: &Prediction) -> std::result::Result<(), MeasureError> {
+        let predicted = prediction.itl_ms();
+        let method = "measured times of every matrix in its encoding, and of the rest of a token, \
+                      added up before the artifact was run";
+        let figure = Figure::computed("predicted_itl_ms", Unit::Milliseconds, method, predicted)?;
+        self.figures.push(figure);
+        let measured = self.figures.iter().find(|figure| figure.name() == "artifact_itl_ms");
+        if let Some(measured) = measured.and_then(Figure::value).filter(|ms| *ms > 0.0) {
+            let error = (predicted / measured - 1.0) * 100.0;
+            let (name, method) =
+                ("itl_prediction_error_percent", "predicted_itl_ms over artifact_itl_ms, less 1");
+            self.figures.push(Figure::computed(name, Unit::Percent, method, error)?);
+        }
         Ok(())
     }
 }

@@ -1,14 +1,15 @@
-//! Whether any plan is within the caps on bytes, before anything is measured.
+//! Whether any plan is within the caps on bytes and time, before any plan is measured.
 //!
 //! In: caps, the model's metadata, the draft that encodings are chosen for. Out: nothing, or a
 //! sentence that names the cap that binds and the least that can be asked for instead.
 
-use super::{EVIDENCE_BYTES, build};
+use super::{EVIDENCE_BYTES, TIME_AIM, build};
 use crate::budget::Budget;
 use crate::draft::Draft;
 use crate::error::{OptimizeError, Result};
-use crate::search::groups;
+use crate::search::{Costs, Group, groups};
 use sterna_formats::{EncodingRef, Metadata};
+use sterna_measure::figure::short;
 use sterna_model::WeightSource;
 
 /// Refuses a cap on the file that no plan keeps.
@@ -63,6 +64,35 @@ fn least(allow: &[EncodingRef], base: &Draft<'_>) -> u64 {
 pub fn memory(budget: &Budget, overhead: u64, base: &Draft<'_>) -> Result<()> {
     let (flag, thing) = ("--max-memory", "the loaded model");
     Capped { flag, cap: budget.max_memory, thing, fixed: overhead }.check(&budget.allow, base)
+}
+
+/// Refuses a cap on time that no plan keeps by measured costs.
+///
+/// # Errors
+/// Then.
+pub fn time(budget: &Budget, costs: &Costs, base: &Draft<'_>) -> Result<()> {
+    let Some(cap) = budget.token_nanos(costs.p95_ratio) else { return Ok(()) };
+    let mut groups = groups::of(base, &budget.allow, 1);
+    groups::time(&mut groups, base.graph(), costs);
+    let fastest = |group: &Group| {
+        group.candidates.iter().map(|candidate| candidate.nanos).fold(f64::INFINITY, f64::min)
+    };
+    // A little more than the least, which is what the search aims below.
+    let least = (groups.iter().map(fastest).sum::<f64>() + costs.rest) / TIME_AIM;
+    if least <= cap {
+        return Ok(());
+    }
+    let (ms, rest) = (least / 1e6, costs.rest / 1e6);
+    Err(OptimizeError::Input(format!(
+        "a token in {} ms cannot be had: with every matrix in the encoding that is fastest here it \
+         takes {} ms, {} of them for what is no matrix; ask for --itl {}ms (--tokens-per-s {}), or \
+         allow faster encodings with --allow",
+        short(cap / 1e6),
+        short(ms),
+        short(rest),
+        short(ms * 1.01),
+        (0.99e3 / ms).floor()
+    )))
 }
 
 /// A cap.

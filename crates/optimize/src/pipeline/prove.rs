@@ -5,12 +5,13 @@ use super::{Building, MAX_LOGITS_BYTES, Prepared, Settings, speed};
 use crate::draft::Draft;
 use crate::engine::Engine;
 use crate::error::{OptimizeError, Result};
-use crate::evidence::times::Speed;
+use crate::evidence::times::{Prediction, Speed};
 use crate::evidence::{Candidate, Evidence, Facts, derive};
 use crate::passes::rtn;
 use crate::progress::{Stage, Watch};
 use crate::recipe::Recipe;
 use crate::report::{Point, ReliabilityBins};
+use crate::search::Costs;
 use crate::size;
 use crate::yardstick::Yardstick;
 use std::path::Path;
@@ -18,7 +19,7 @@ use sterna_measure::machine::Machine;
 use sterna_measure::memory::{Process, pss};
 use sterna_measure::report::{Artefact, Bound, MachineSummary, RunReport, Target, WorkloadSummary};
 use sterna_measure::{Clock, Figure, Unit};
-use sterna_model::{Artifact, Model};
+use sterna_model::{Artifact, Model, WeightDecl, WeightId, WeightSource};
 
 /// Encodings whose uniform use is what the artifact is compared with.
 const UNIFORM: &[&str] = &["Q8_0", "Q4_0"];
@@ -42,6 +43,7 @@ pub fn prove(
     settings: &Settings,
     prepared: &Prepared,
     building: &Building<'_>,
+    costs: Option<&Costs>,
     engine: &dyn Engine,
     clock: &dyn Clock,
     watch: Watch<'_>,
@@ -68,7 +70,8 @@ pub fn prove(
     let text = prepared.texts.heldout.clone();
     let tokens = speed::tokens(&text);
     let effort = settings.effort;
-    let times = speed::measure(&mut *baseline, &mut *loaded, tokens, effort, clock, watch)?;
+    let mut times = speed::measure(&mut *baseline, &mut *loaded, tokens, effort, clock, watch)?;
+    times.prediction = costs.and_then(|costs| prediction(costs, &building.draft));
     watch.step(Stage::Verify, 4, 4, "done")?;
     let baseline = reading.divergence.baseline().to_vec();
     let evidence = Evidence { text, baseline, candidates, times };
@@ -86,6 +89,15 @@ pub fn prove(
     figures.extend(speed.figures.iter().cloned());
     let (points, reliability) = (quality.points, quality.reliability);
     Ok(Proof { figures, points, reliability, speed, evidence })
+}
+
+/// What the search took a token to need.
+fn prediction(costs: &Costs, draft: &Draft<'_>) -> Option<Prediction> {
+    let matrix = |(id, decl): (WeightId, &WeightDecl)| {
+        Some((decl.name.clone(), costs.nanos(decl, draft.encoding(id))?))
+    };
+    let matrices = draft.matrices().map(matrix).collect::<Option<_>>()?;
+    Some(Prediction { rest: costs.rest, matrices })
 }
 
 /// The model in one encoding wherever it fits, F16 elsewhere, on the same text; `None` where the

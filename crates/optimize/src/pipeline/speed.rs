@@ -2,7 +2,7 @@
 
 use crate::engine::Loaded;
 use crate::error::Result;
-use crate::evidence::times::{RUNS, Runs, Times, Tokens};
+use crate::evidence::times::{ITL, RUNS, Runs, Times, Tokens};
 use crate::progress::{Stage, Watch};
 use std::time::Duration;
 use sterna_measure::compare::{self, timed};
@@ -162,7 +162,7 @@ fn time_tokens(
         artifact,
     };
     let first = format!("first token after {} of prompt", prompt.len());
-    Ok(vec![tokens("ttft_ms", first, firsts), tokens("itl_ms", "time between tokens".into(), gaps)])
+    Ok(vec![tokens("ttft_ms", first, firsts), tokens(ITL, "time between tokens".into(), gaps)])
 }
 
 #[cfg(test)]

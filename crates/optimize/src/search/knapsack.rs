@@ -1,9 +1,9 @@
 //! The multiple-choice knapsack: one candidate per group, least loss under a size.
 //!
-//! In: per group its candidates' bytes and losses. Out: the [`Frontier`]: every combination that no
-//! other beats in both bytes and loss, by dynamic programming over groups. It is exact while it has
+//! In: per group its candidates' sizes and losses. Out: the [`Frontier`]: every combination that no
+//! other beats in both size and loss, by dynamic programming over groups. It is exact while it has
 //! at most [`MAX_STATES`] combinations; beyond that it keeps the best of each of as many equal
-//! intervals of bytes, so that a loss is met with at most `range / MAX_STATES` bytes too many per
+//! intervals of size, so that a loss is met with at most `range / MAX_STATES` too much size per
 //! group.
 
 /// Combinations kept after each group.
@@ -12,8 +12,8 @@ pub const MAX_STATES: usize = 20_000;
 /// A candidate of a group.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Choice {
-    /// Its bytes.
-    pub bytes: u64,
+    /// What it takes of what is limited: bytes, or nanoseconds.
+    pub size: u64,
     /// Its loss when it alone is chosen; losses add up. Not NaN.
     pub loss: f64,
 }
@@ -21,7 +21,7 @@ pub struct Choice {
 /// A combination up to some group.
 #[derive(Debug, Clone, Copy)]
 struct State {
-    bytes: u64,
+    size: u64,
     loss: f64,
     /// Index of the state before this group.
     parent: u32,
@@ -29,7 +29,7 @@ struct State {
     choice: u32,
 }
 
-/// The combinations worth considering, in order of bytes, losses falling.
+/// The combinations worth considering, in order of size, losses falling.
 #[derive(Debug)]
 pub struct Frontier {
     /// After each group.
@@ -49,7 +49,7 @@ impl Frontier {
         assert!(!groups.is_empty() && groups.iter().all(|group| !group.is_empty()));
         let mut layers: Vec<Vec<State>> = Vec::with_capacity(groups.len());
         for group in groups {
-            let start = [State { bytes: 0, loss: 0.0, parent: 0, choice: 0 }];
+            let start = [State { size: 0, loss: 0.0, parent: 0, choice: 0 }];
             let before = layers.last().map_or(&start[..], Vec::as_slice);
             let states = extend(before, group);
             layers.push(thin(states, max_states));
@@ -68,8 +68,8 @@ impl Frontier {
     }
 
     /// Bytes of combination `index`.
-    pub fn bytes(&self, index: usize) -> u64 {
-        self.last()[index].bytes
+    pub fn size(&self, index: usize) -> u64 {
+        self.last()[index].size
     }
 
     /// Summed loss of combination `index`.
@@ -77,9 +77,9 @@ impl Frontier {
         self.last()[index].loss
     }
 
-    /// The combination of least loss with at most so many bytes.
-    pub fn best_under(&self, bytes: u64) -> Option<usize> {
-        self.last().partition_point(|state| state.bytes <= bytes).checked_sub(1)
+    /// The combination of least loss of at most that size.
+    pub fn best_under(&self, size: u64) -> Option<usize> {
+        self.last().partition_point(|state| state.size <= size).checked_sub(1)
     }
 
     /// The candidate of each group in combination `index`.
@@ -103,7 +103,7 @@ fn extend(before: &[State], group: &[Choice]) -> Vec<State> {
     let mut states = Vec::with_capacity(before.len() * group.len());
     for (choice, candidate) in group.iter().enumerate() {
         states.extend(before.iter().enumerate().map(|(parent, state)| State {
-            bytes: state.bytes + candidate.bytes,
+            size: state.size + candidate.size,
             loss: state.loss + candidate.loss,
             parent: parent as u32,
             choice: choice as u32,
@@ -111,7 +111,7 @@ fn extend(before: &[State], group: &[Choice]) -> Vec<State> {
     }
     // Ties go by position, so that the result does not depend on the sort.
     states.sort_by(|a, b| {
-        let by_size = a.bytes.cmp(&b.bytes).then(a.loss.total_cmp(&b.loss));
+        let by_size = a.size.cmp(&b.size).then(a.loss.total_cmp(&b.loss));
         by_size.then((a.choice, a.parent).cmp(&(b.choice, b.parent)))
     });
     let mut least = f64::INFINITY;
@@ -123,14 +123,14 @@ fn extend(before: &[State], group: &[Choice]) -> Vec<State> {
     states
 }
 
-/// The best of each interval of bytes, and always the smallest.
+/// The best of each interval of size, and always the smallest.
 fn thin(states: Vec<State>, max_states: usize) -> Vec<State> {
     if states.len() <= max_states {
         return states;
     }
-    let (first, last) = (states[0].bytes, states[states.len() - 1].bytes);
+    let (first, last) = (states[0].size, states[states.len() - 1].size);
     let width = (last - first) / (max_states as u64 - 1) + 1;
-    let interval = |state: &State| (state.bytes - first).div_ceil(width);
+    let interval = |state: &State| (state.size - first).div_ceil(width);
     let mut kept: Vec<State> = Vec::with_capacity(max_states);
     for state in states {
         match kept.last_mut() {
@@ -150,16 +150,16 @@ mod tests {
     fn brute_force(groups: &[Vec<Choice>], limit: u64) -> Option<(u64, f64)> {
         let mut all = vec![(0u64, 0.0f64)];
         for group in groups {
-            let step = |&(b, l): &(u64, f64)| group.iter().map(move |c| (b + c.bytes, l + c.loss));
+            let step = |&(b, l): &(u64, f64)| group.iter().map(move |c| (b + c.size, l + c.loss));
             all = all.iter().flat_map(step).collect();
         }
-        let fitting = all.into_iter().filter(|(bytes, _)| *bytes <= limit);
+        let fitting = all.into_iter().filter(|(size, _)| *size <= limit);
         fitting.min_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)))
     }
 
     fn groups() -> impl Strategy<Value = Vec<Vec<Choice>>> {
         let choice = (1u64..60, 0u32..1000)
-            .prop_map(|(bytes, loss)| Choice { bytes, loss: f64::from(loss) / 64.0 });
+            .prop_map(|(size, loss)| Choice { size, loss: f64::from(loss) / 64.0 });
         prop::collection::vec(prop::collection::vec(choice, 1..5), 1..6)
     }
 
@@ -169,11 +169,11 @@ mod tests {
             let frontier = Frontier::new(&groups);
             let found = frontier.best_under(limit);
             let wanted = brute_force(&groups, limit);
-            prop_assert_eq!(found.map(|i| (frontier.bytes(i), frontier.loss(i))), wanted);
+            prop_assert_eq!(found.map(|i| (frontier.size(i), frontier.loss(i))), wanted);
             if let Some(index) = found {
                 let choices = frontier.choices(index);
                 let chosen = || groups.iter().zip(&choices).map(|(group, &c)| group[c]);
-                prop_assert_eq!(chosen().map(|c| c.bytes).sum::<u64>(), frontier.bytes(index));
+                prop_assert_eq!(chosen().map(|c| c.size).sum::<u64>(), frontier.size(index));
                 prop_assert_eq!(chosen().map(|c| c.loss).sum::<f64>(), frontier.loss(index));
             }
         }
@@ -183,8 +183,8 @@ mod tests {
             let exact = Frontier::new(&groups);
             let thin = Frontier::with_limit(&groups, 12);
             prop_assert!(thin.len() <= 13);
-            prop_assert_eq!(thin.bytes(0), exact.bytes(0), "the smallest is always kept");
-            let range: u64 = exact.bytes(exact.len() - 1) - exact.bytes(0);
+            prop_assert_eq!(thin.size(0), exact.size(0), "the smallest is always kept");
+            let range: u64 = exact.size(exact.len() - 1) - exact.size(0);
             let slack = (range / 11 + 1) * groups.len() as u64;
             if let Some(index) = exact.best_under(limit) {
                 let near = thin.best_under(limit + slack).unwrap();

@@ -6,6 +6,8 @@
 //! ([`strategies`]) answers is a proposal: whole plans are measured, and mended by measured steps
 //! ([`refine`]).
 
+pub mod costs;
+pub mod goal;
 pub mod groups;
 pub mod knapsack;
 pub mod memory;
@@ -23,6 +25,8 @@ use sterna_formats::EncodingRef;
 use sterna_measure::Clock;
 use sterna_model::WeightId;
 
+pub use costs::Costs;
+pub use goal::{Goal, Least};
 pub use groups::{Candidate, Group};
 pub use strategies::{STRATEGIES, Standing, Strategy};
 
@@ -66,33 +70,6 @@ pub trait Judge {
     fn judge_draft(&mut self, draft: &Draft<'_>) -> Result<Loss>;
 }
 
-/// What is wanted.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Goal {
-    /// The least divergence in at most so many bytes of grouped tensors.
-    Bytes(u64),
-    /// The fewest bytes with the upper end of the drop's interval at most so many percent.
-    DropPercent(f64),
-}
-
-impl Goal {
-    /// Whether a measured plan reaches it.
-    pub fn is_met(&self, trial: &Trial) -> bool {
-        match *self {
-            Goal::Bytes(limit) => trial.bytes <= limit,
-            Goal::DropPercent(limit) => trial.loss.drop_percent_high <= limit,
-        }
-    }
-
-    /// Less is better, among plans that reach the goal.
-    fn price(&self, trial: &Trial) -> f64 {
-        match self {
-            Goal::Bytes(_) => trial.loss.kl,
-            Goal::DropPercent(_) => trial.bytes as f64,
-        }
-    }
-}
-
 /// How to search.
 #[derive(Clone)]
 pub struct Settings {
@@ -111,6 +88,8 @@ pub struct Settings {
     pub strategy: &'static dyn Strategy,
     /// The seed of everything random in it.
     pub seed: u64,
+    /// What tokens take here, where the goal is about time.
+    pub costs: Option<Costs>,
 }
 
 /// A whole plan that was measured on all calibration text.
@@ -122,6 +101,8 @@ pub struct Trial {
     pub choices: Vec<usize>,
     /// Bytes of the grouped tensors in a file.
     pub bytes: u64,
+    /// Nanoseconds that they take of a token; 0 where nobody asked for times.
+    pub nanos: f64,
     /// Measured.
     pub loss: Loss,
 }
@@ -187,7 +168,7 @@ impl Chooser for Search<'_> {
         self.settings.allow = screen::unbeaten(&self.settings.allow, &uniforms, &mut notes);
         let each = (n_measured > 0).then(|| (self.clock.now() - start) / n_measured as u32);
         let n_bands = self.n_bands(draft, start, each, &mut notes)?;
-        let groups = groups::of(draft, &self.settings.allow, n_bands);
+        let groups = self.groups(draft, n_bands);
         let time = self.settings.time_budget;
         let mut sensitivity = sensitivity::Sensitivity {
             goal: self.settings.goal,
@@ -219,12 +200,20 @@ impl Chooser for Search<'_> {
 }
 
 impl Search<'_> {
+    fn groups(&self, draft: &Draft<'_>, n_bands: usize) -> Vec<Group> {
+        let mut groups = groups::of(draft, &self.settings.allow, n_bands);
+        if let Some(costs) = &self.settings.costs {
+            groups::time(&mut groups, draft.graph(), costs);
+        }
+        groups
+    }
+
     /// What each encoding costs the whole model, as far as a quarter of the time allows. Bands make
     /// no difference to it.
     fn screen(&mut self, draft: &Draft<'_>) -> Result<Vec<screen::Uniform>> {
         let end = self.settings.time_budget.map(|budget| self.clock.now() + budget / 4);
         let is_late = || end.is_some_and(|end| self.clock.now() > end);
-        let groups = groups::of(draft, &self.settings.allow, 1);
+        let groups = self.groups(draft, 1);
         screen::measure(&groups, draft.graph(), self.judge, self.watch, &is_late)
     }
 
@@ -250,7 +239,7 @@ impl Search<'_> {
         let left = (budget / 2).saturating_sub(self.clock.now() - start);
         let affordable = left.as_secs_f64() / each.max(1e-6);
         let n_pairs = |n_bands| {
-            let groups = groups::of(draft, &self.settings.allow, n_bands);
+            let groups = self.groups(draft, n_bands);
             groups.iter().map(|group| group.candidates.len() - 1).sum::<usize>() as f64
         };
         let mut n_bands = n_layers;
@@ -268,7 +257,7 @@ impl Search<'_> {
 
     /// How long a measurement takes, by the plan of fewest bytes.
     fn time_one(&mut self, draft: &Draft<'_>) -> Result<Duration> {
-        let probe = groups::of(draft, &self.settings.allow, 1);
+        let probe = self.groups(draft, 1);
         let Some(lowest) = groups::lowest(&probe) else { return Ok(Duration::ZERO) };
         let start = self.clock.now();
         self.judge.judge(&groups::plan(&probe, &lowest), Depth::Quick)?;

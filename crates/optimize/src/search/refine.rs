@@ -4,9 +4,10 @@
 //! alone may be harmful together; no sum of sensitivities knows, so nothing is chosen that was not
 //! measured as it will be written.
 
+use super::goal::Axis;
 use super::knapsack::{Choice, Frontier};
 use super::strategies::{self, Problem, Standing, Strategy};
-use super::{Depth, Goal, Group, Judge, Loss, Trial, groups};
+use super::{Candidate, Depth, Goal, Group, Judge, Least, Loss, Trial, groups};
 use crate::error::{OptimizeError, Result};
 use crate::progress::{Stage, Watch};
 use std::collections::HashSet;
@@ -65,9 +66,11 @@ pub struct Refined {
 struct Summed {
     /// Per group the candidates that were measured.
     considered: Vec<Vec<usize>>,
-    /// Bytes and losses of these.
+    /// Sizes and losses of these.
     groups: Vec<Vec<Choice>>,
     frontier: Frontier,
+    /// What they are laid out along.
+    axis: Axis,
 }
 
 impl Summed {
@@ -82,7 +85,6 @@ impl Refine<'_> {
     /// # Errors
     /// When nothing is small enough, the model cannot be run, or the user stops it.
     pub fn run(&mut self) -> Result<Refined> {
-        let summed = self.summed();
         self.try_plan("unchanged", vec![0; self.groups.len()])?;
         for (label, choices) in self.starts.clone() {
             let trial = self.try_plan(&label, choices)?;
@@ -90,43 +92,101 @@ impl Refine<'_> {
                 break;
             }
         }
-        match self.goal {
-            Goal::Bytes(limit) => {
-                let Some(choices) = self.propose(&summed, limit) else {
-                    let least = summed.frontier.bytes(0);
-                    return Err(OptimizeError::Input(format!(
-                        "the tensors take at least {least} bytes in the encodings allowed and \
-                         measured, and the budget leaves {limit} for them; raise the budget or \
-                         allow more"
-                    )));
-                };
-                self.try_plan(self.strategy.name(), choices)?;
-            }
-            Goal::DropPercent(_) => self.bisect(&summed)?,
+        let unchanged = &self.trials[0];
+        let axes = self.goal.axes(unchanged.bytes, unchanged.nanos);
+        let layouts: Vec<Summed> = axes.into_iter().map(|axis| self.summed(axis)).collect();
+        let mut is_possible = false;
+        for layout in &layouts {
+            is_possible |= self.explore(layout)?;
+        }
+        if !is_possible {
+            return Err(self.impossible(&layouts));
         }
         self.mend()?;
         let best = self.best().expect("the unchanged plan was measured");
         let n = self.trials.len();
         self.watch.step(Stage::Search, n, n, &self.trials[best].label)?;
-        let limit = match self.goal {
-            Goal::Bytes(limit) => limit,
-            Goal::DropPercent(_) => self.trials[best].bytes,
+        let layout = &layouts[layouts.len() / 2];
+        let taken = || self.size(&layout.axis, &self.trials[best].choices);
+        let limit = match self.goal.least {
+            Least::Divergence => layout.axis.limit(&self.goal).unwrap_or_else(taken),
+            Least::Bytes | Least::Time => taken(),
         };
+        let unit = layout.axis.unit();
         Ok(Refined {
             chosen: best,
             is_met: self.goal.is_met(&self.trials[best]),
-            strategies: strategies::compare(&summed.within(limit), self.seed),
+            strategies: strategies::compare(&layout.within(limit), unit, self.seed),
         })
     }
 
-    /// The knapsack of summed sensitivities, over the candidates that were measured.
-    fn summed(&self) -> Summed {
+    /// Measures what the strategy proposes along an axis; gives whether anything there keeps the
+    /// caps on bytes and time.
+    fn explore(&mut self, summed: &Summed) -> Result<bool> {
+        let room = |&index: &usize| {
+            let choices = candidates(&summed.considered, &summed.frontier.choices(index));
+            let bytes = groups::bytes(self.groups, &choices);
+            self.goal.has_room(bytes, groups::nanos(self.groups, &choices))
+        };
+        let fitting = (0..summed.frontier.len()).filter(room);
+        let sizes: Vec<u64> = fitting.map(|index| summed.frontier.size(index)).collect();
+        let Some(&largest) = sizes.last() else { return Ok(false) };
+        if self.goal.drop_limit().is_some() {
+            self.bisect(summed, &sizes)?;
+        } else {
+            let limit = summed.axis.limit(&self.goal).unwrap_or(largest);
+            let choices = self.propose(summed, limit).expect("a size of the frontier can be had");
+            self.try_plan(self.strategy.name(), choices)?;
+        }
+        Ok(true)
+    }
+
+    /// Why no plan keeps the caps on bytes and time.
+    fn impossible(&self, layouts: &[Summed]) -> OptimizeError {
+        let least = |takes: &dyn Fn(&Candidate) -> f64| -> f64 {
+            let of_group = |(group, measured): (&Group, &Vec<usize>)| {
+                let all = measured.iter().map(|&c| takes(&group.candidates[c]));
+                all.fold(f64::INFINITY, f64::min)
+            };
+            self.groups.iter().zip(&layouts[0].considered).map(of_group).sum()
+        };
+        let (bytes, nanos) = (least(&|c| c.bytes as f64), least(&|c| c.nanos));
+        let mut words = Vec::new();
+        if let Some(limit) = self.goal.max_bytes {
+            words.push(format!("at least {bytes} bytes, and the budget leaves {limit} for them"));
+        }
+        if let Some(limit) = self.goal.max_nanos {
+            let (nanos, limit) = (nanos / 1e3, limit / 1e3);
+            words.push(format!(
+                "at least {nanos:.1} us of a token here, and the budget leaves {limit:.1} us for \
+                 them"
+            ));
+        }
+        let together = match self.goal.has_room(bytes as u64, nanos) {
+            true => ", each by another plan: no plan keeps both caps",
+            false => "",
+        };
+        OptimizeError::Input(format!(
+            "in the encodings allowed and measured the tensors take {}{together}; raise the budget \
+             or allow more",
+            words.join(", and they take ")
+        ))
+    }
+
+    /// How much of an axis a choice takes.
+    fn size(&self, axis: &Axis, choices: &[usize]) -> u64 {
+        let chosen = self.groups.iter().zip(choices);
+        chosen.map(|(group, &choice)| axis.size(&group.candidates[choice])).sum()
+    }
+
+    /// The knapsack of summed sensitivities along an axis, over the candidates that were measured.
+    fn summed(&self, axis: Axis) -> Summed {
         let measured = |losses: &Vec<Option<Loss>>| {
             (0..losses.len()).filter(|&c| losses[c].is_some()).collect::<Vec<_>>()
         };
         let considered: Vec<Vec<usize>> = self.sensitivities.iter().map(measured).collect();
         let choice = |group: usize, candidate: usize| Choice {
-            bytes: self.groups[group].candidates[candidate].bytes,
+            size: axis.size(&self.groups[group].candidates[candidate]),
             loss: self.predicted(group, candidate),
         };
         let groups: Vec<Vec<Choice>> = considered
@@ -134,7 +194,7 @@ impl Refine<'_> {
             .enumerate()
             .map(|(group, candidates)| candidates.iter().map(|&c| choice(group, c)).collect())
             .collect();
-        Summed { frontier: Frontier::new(&groups), groups, considered }
+        Summed { frontier: Frontier::new(&groups), groups, considered, axis }
     }
 
     /// What the strategy proposes within a limit.
@@ -149,12 +209,13 @@ impl Refine<'_> {
         loss.map_or(f64::INFINITY, |loss| loss.kl.max(0.0))
     }
 
-    /// The smallest proposal that reaches the goal, as if losses rose as sizes fall.
-    fn bisect(&mut self, summed: &Summed) -> Result<()> {
-        let (mut low, mut high) = (0, summed.frontier.len());
+    /// The smallest proposal that reaches the goal, as if losses rose as sizes fall; `sizes` are of
+    /// the frontier, ascending.
+    fn bisect(&mut self, summed: &Summed, sizes: &[u64]) -> Result<()> {
+        let (mut low, mut high) = (0, sizes.len());
         while low < high && self.may_go_on() {
             let middle = (low + high) / 2;
-            let choices = self.propose(summed, summed.frontier.bytes(middle));
+            let choices = self.propose(summed, sizes[middle]);
             let choices = choices.expect("a size of the frontier can be had");
             let trial = self.try_plan(self.strategy.name(), choices)?;
             if self.goal.is_met(&self.trials[trial]) { high = middle } else { low = middle + 1 }
@@ -208,18 +269,23 @@ impl Refine<'_> {
 
     /// The plan after some moves, if it could be better by size alone.
     fn step(&self, from: &Trial, moves: &[(usize, usize)]) -> Option<Step> {
-        let (mut bytes, mut rise) = (from.bytes as i64, 0.0);
+        let (mut bytes, mut nanos, mut rise) = (from.bytes as i64, from.nanos, 0.0);
         for &(group, candidate) in moves {
             let candidates = &self.groups[group].candidates;
             let now = from.choices[group];
             bytes += candidates[candidate].bytes as i64 - candidates[now].bytes as i64;
+            nanos += candidates[candidate].nanos - candidates[now].nanos;
             rise += self.predicted(group, candidate) - self.predicted(group, now);
         }
-        let saved = from.bytes as i64 - bytes;
-        let rank = match self.goal {
-            Goal::Bytes(limit) => (bytes <= limit as i64).then_some(rise)?,
-            // What a byte saved costs; steps that save and also improve come first.
-            Goal::DropPercent(_) => (saved > 0).then_some(rise / saved as f64)?,
+        if !self.goal.has_room(bytes as u64, nanos) {
+            return None;
+        }
+        // What is saved costs so much each; steps that save and also improve come first.
+        let per = |saved: f64| (saved > 0.0).then_some(rise / saved);
+        let rank = match self.goal.least {
+            Least::Divergence => rise,
+            Least::Bytes => per((from.bytes as i64 - bytes) as f64)?,
+            Least::Time => per(from.nanos - nanos)?,
         };
         let mut choices = from.choices.clone();
         let mut words = Vec::new();
@@ -236,8 +302,11 @@ impl Refine<'_> {
         let goal = self.goal;
         let met = (0..self.trials.len()).filter(|&t| goal.is_met(&self.trials[t]));
         let price = |&t: &usize| goal.price(&self.trials[t]);
-        met.min_by(|a, b| price(a).total_cmp(&price(b)))
-            .or_else(|| (0..self.trials.len()).min_by_key(|&t| self.trials[t].bytes))
+        met.min_by(|a, b| price(a).total_cmp(&price(b))).or_else(|| {
+            let missed = |&t: &usize| (goal.excess(&self.trials[t]), self.trials[t].bytes);
+            let all = 0..self.trials.len();
+            all.min_by(|a, b| missed(a).partial_cmp(&missed(b)).expect("no NaN"))
+        })
     }
 
     fn may_go_on(&self) -> bool {
@@ -257,7 +326,8 @@ impl Refine<'_> {
             false => self.judge.judge(&plan, Depth::Full)?,
         };
         let bytes = groups::bytes(self.groups, &choices);
-        self.trials.push(Trial { label: label.into(), choices, bytes, loss });
+        let nanos = groups::nanos(self.groups, &choices);
+        self.trials.push(Trial { label: label.into(), choices, bytes, nanos, loss });
         Ok(self.trials.len() - 1)
     }
 }

@@ -4,7 +4,7 @@
 //! model, used wherever it fits. Those that another beats, fewer bytes and less divergence, need no
 //! search; the best of the others are plans to start from, whatever time is left.
 
-use super::{Depth, Goal, Group, Judge, groups};
+use super::{Depth, Goal, Group, Judge, Least, groups};
 use crate::error::Result;
 use crate::progress::{Stage, Watch};
 use sterna_formats::EncodingRef;
@@ -17,6 +17,8 @@ pub struct Uniform {
     pub encoding: EncodingRef,
     /// Bytes of all groups.
     pub bytes: u64,
+    /// Nanoseconds that they take of a token; 0 where nobody asked for times.
+    pub nanos: f64,
     /// Mean divergence on the first part of the calibration text.
     pub kl: f64,
 }
@@ -47,7 +49,8 @@ pub fn measure(
         let choices = groups::uniform(groups, encoding, graph);
         let loss = judge.judge(&groups::plan(groups, &choices), Depth::Quick)?;
         let bytes = groups::bytes(groups, &choices);
-        uniforms.push(Uniform { encoding, bytes, kl: loss.kl });
+        let nanos = groups::nanos(groups, &choices);
+        uniforms.push(Uniform { encoding, bytes, nanos, kl: loss.kl });
     }
     watch.step(Stage::Screen, encodings.len(), encodings.len(), "done")?;
     Ok(uniforms)
@@ -84,9 +87,10 @@ pub fn starts(
     goal: Goal,
 ) -> Vec<(String, Vec<usize>)> {
     let mut fitting: Vec<&Uniform> = uniforms.iter().filter(|one| is_within(one, goal)).collect();
-    match goal {
-        Goal::Bytes(_) => fitting.sort_by(|a, b| a.kl.total_cmp(&b.kl)),
-        Goal::DropPercent(_) => fitting.sort_by_key(|one| one.bytes),
+    match goal.least {
+        Least::Divergence => fitting.sort_by(|a, b| a.kl.total_cmp(&b.kl)),
+        Least::Bytes => fitting.sort_by_key(|one| one.bytes),
+        Least::Time => fitting.sort_by(|a, b| a.nanos.total_cmp(&b.nanos)),
     }
     let start = |one: &&Uniform| {
         let label = format!("uniform {}", one.encoding.name());
@@ -97,14 +101,12 @@ pub fn starts(
 
 /// Whether it should reach the goal.
 fn is_within(one: &Uniform, goal: Goal) -> bool {
-    match goal {
-        Goal::Bytes(limit) => one.bytes <= limit,
-        Goal::DropPercent(limit) => one.kl.exp_m1() * 100.0 <= limit,
-    }
+    let drop = one.kl.exp_m1() * 100.0;
+    goal.has_room(one.bytes, one.nanos) && goal.drop_limit().is_none_or(|limit| drop <= limit)
 }
 
 /// Every encoding that some group may change to, most bits first.
-fn encodings(groups: &[Group]) -> Vec<EncodingRef> {
+pub fn encodings(groups: &[Group]) -> Vec<EncodingRef> {
     let mut all: Vec<EncodingRef> = Vec::new();
     for candidate in groups.iter().flat_map(|group| &group.candidates[1..]) {
         if !all.contains(&candidate.encoding) {
@@ -115,10 +117,11 @@ fn encodings(groups: &[Group]) -> Vec<EncodingRef> {
     all
 }
 
-/// Whether another is no larger and no worse, and better in one of the two.
+/// Whether another is no larger, no slower and no worse, and better in one of the three.
 fn is_beaten(one: &Uniform, all: &[Uniform]) -> bool {
     all.iter().any(|other| {
-        let is_no_worse = other.bytes <= one.bytes && other.kl <= one.kl;
-        is_no_worse && (other.bytes < one.bytes || other.kl < one.kl)
+        let is_no_larger = other.bytes <= one.bytes && other.nanos <= one.nanos;
+        let is_less = other.bytes < one.bytes || other.nanos < one.nanos || other.kl < one.kl;
+        is_no_larger && other.kl <= one.kl && is_less
     })
 }

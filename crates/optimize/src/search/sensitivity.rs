@@ -74,10 +74,7 @@ impl Sensitivity<'_> {
     /// Whether one group's loss is more than a whole plan may lose. On little text the divergence
     /// says so with less noise than the drop that it is expected to bring.
     fn is_spent(&self, loss: &Loss) -> bool {
-        match self.goal {
-            Goal::Bytes(_) => false,
-            Goal::DropPercent(limit) => loss.kl.exp_m1() * 100.0 > limit,
-        }
+        self.goal.drop_limit().is_some_and(|limit| loss.kl.exp_m1() * 100.0 > limit)
     }
 }
 
@@ -86,9 +83,9 @@ fn order(groups: &[Group], goal: Goal) -> Vec<(usize, usize)> {
     let rounds = groups.iter().map(|group| group.candidates.len()).max().unwrap_or(0);
     let round = |round: usize| {
         let nth = move |(group, of): (usize, &Group)| {
-            let candidate = match goal {
-                Goal::Bytes(_) => of.candidates.len().checked_sub(1 + round)?,
-                Goal::DropPercent(_) => 1 + round,
+            let candidate = match goal.drop_limit() {
+                None => of.candidates.len().checked_sub(1 + round)?,
+                Some(_) => 1 + round,
             };
             (1..of.candidates.len()).contains(&candidate).then_some((group, candidate))
         };

@@ -1,7 +1,7 @@
 //! Ways to choose one candidate per group under a size, all behind one trait, so that reports can
 //! say how each of them does on the same problem.
 //!
-//! In: a [`Problem`]: per group its candidates' bytes and losses, which add up, and a limit. Out: a
+//! In: a [`Problem`]: per group its candidates' sizes and losses, which add up, and a limit. Out: a
 //! [`Proposal`]. None of them sees a model: what they propose is measured whole by
 //! [`super::refine`].
 
@@ -22,7 +22,7 @@ pub struct Problem<'g> {
     pub groups: &'g [Vec<Choice>],
     /// What dynamic programming finds of these groups, for whatever limit.
     pub frontier: &'g Frontier,
-    /// Bytes at most.
+    /// The size at most.
     pub limit: u64,
 }
 
@@ -64,8 +64,10 @@ pub struct Standing {
     pub strategy: String,
     /// What it is.
     pub about: String,
-    /// Bytes of what it proposes.
-    pub bytes: u64,
+    /// The size of what it proposes.
+    pub size: u64,
+    /// What sizes are counted in: `bytes`, or `nanoseconds` of a token.
+    pub unit: String,
     /// Summed loss of it, nats per token: an estimate, since losses do not quite add up.
     pub loss: f64,
     /// How much more that is than the exact strategy's, in percent (less, where that was not
@@ -78,7 +80,7 @@ pub struct Standing {
 }
 
 /// Every strategy on the same problem, in order; empty where nothing is small enough.
-pub fn compare(problem: &Problem<'_>, seed: u64) -> Vec<Standing> {
+pub fn compare(problem: &Problem<'_>, unit: &str, seed: u64) -> Vec<Standing> {
     let mut least = None;
     let standing = |strategy: &&dyn Strategy| {
         let proposal = strategy.propose(problem, seed)?;
@@ -88,7 +90,8 @@ pub fn compare(problem: &Problem<'_>, seed: u64) -> Vec<Standing> {
         Some(Standing {
             strategy: strategy.name().into(),
             about: strategy.about().into(),
-            bytes: problem.bytes(&proposal.choices),
+            size: problem.size(&proposal.choices),
+            unit: unit.into(),
             loss,
             gap_percent: gap.is_finite().then_some(gap),
             n_weighed: proposal.n_weighed,
@@ -99,9 +102,9 @@ pub fn compare(problem: &Problem<'_>, seed: u64) -> Vec<Standing> {
 }
 
 impl Problem<'_> {
-    /// Bytes of a combination.
-    pub fn bytes(&self, choices: &[usize]) -> u64 {
-        self.chosen(choices).map(|choice| choice.bytes).sum()
+    /// Size of a combination.
+    pub fn size(&self, choices: &[usize]) -> u64 {
+        self.chosen(choices).map(|choice| choice.size).sum()
     }
 
     /// Loss of a combination.
@@ -113,35 +116,35 @@ impl Problem<'_> {
         self.groups.iter().zip(choices).map(|(group, &choice)| group[choice])
     }
 
-    /// The combination of fewest bytes, the less lossy of equals, if it is within the limit.
+    /// The combination of least size, the less lossy of equals, if it is within the limit.
     fn smallest(&self) -> Option<Vec<usize>> {
         let least = |group: &Vec<Choice>| {
-            let of = |&c: &usize| (group[c].bytes, group[c].loss);
+            let of = |&c: &usize| (group[c].size, group[c].loss);
             let candidates = 0..group.len();
             candidates.min_by(|a, b| of(a).partial_cmp(&of(b)).expect("no NaN"))
         };
         let choices: Vec<usize> = self.groups.iter().filter_map(least).collect();
-        (self.bytes(&choices) <= self.limit).then_some(choices)
+        (self.size(&choices) <= self.limit).then_some(choices)
     }
 
     /// Makes a combination small enough: groups taken in the order given give way by the step that
     /// costs least per byte, until it fits. The smallest combination must fit.
     fn repair(&self, choices: &mut [usize], order: &[usize]) {
-        let mut bytes = self.bytes(choices);
-        while bytes > self.limit {
+        let mut size = self.size(choices);
+        while size > self.limit {
             for &group in order {
-                if bytes <= self.limit {
+                if size <= self.limit {
                     return;
                 }
                 let candidates = &self.groups[group];
                 let now = candidates[choices[group]];
                 let cost = |c: &usize| {
                     let to = candidates[*c];
-                    (to.loss - now.loss) / (now.bytes - to.bytes) as f64
+                    (to.loss - now.loss) / (now.size - to.size) as f64
                 };
-                let smaller = (0..candidates.len()).filter(|&c| candidates[c].bytes < now.bytes);
+                let smaller = (0..candidates.len()).filter(|&c| candidates[c].size < now.size);
                 if let Some(best) = smaller.min_by(|a, b| cost(a).total_cmp(&cost(b))) {
-                    bytes -= now.bytes - candidates[best].bytes;
+                    size -= now.size - candidates[best].size;
                     choices[group] = best;
                 }
             }

@@ -57,6 +57,7 @@ fn settings(goal: Goal) -> Settings {
         n_bands: None,
         strategy: STRATEGIES[0],
         seed: 1,
+        costs: None,
     }
 }
 
@@ -76,7 +77,7 @@ fn a_planted_interaction_is_found_and_mended() {
         tiny.graph.find_weight("blk.0.ffn_up.weight").unwrap(),
         tiny.graph.find_weight("blk.1.ffn_up.weight").unwrap(),
     );
-    let goal = Goal::DropPercent(3.0);
+    let goal = Goal::drop_percent(3.0);
     let free = search(&tiny, &mut Planted::new(None), goal).unwrap();
     let both_low = |found: &Found| {
         let low = |id| found.plan().iter().any(|(i, e)| *i == id && e.bits() < 8.0);
@@ -99,24 +100,24 @@ fn a_size_is_kept_and_filled() {
     // proves S-4
     let tiny = tiny_model(2);
     let draft = Draft::new(&tiny.graph, &tiny);
-    let all = groups::of(&draft, &settings(Goal::Bytes(0)).allow, 2);
+    let all = groups::of(&draft, &settings(Goal::bytes(0)).allow, 2);
     for name in ["Q8_0", "Q5_0", "Q4_0"] {
         let uniform = groups::uniform(&all, by_name(name).unwrap(), &tiny.graph);
         let limit = groups::bytes(&all, &uniform);
-        let found = search(&tiny, &mut Planted::new(None), Goal::Bytes(limit)).unwrap();
+        let found = search(&tiny, &mut Planted::new(None), Goal::bytes(limit)).unwrap();
         assert!(found.best().bytes <= limit);
         let plan = groups::plan(&all, &uniform);
         let loss = Planted::new(None).judge(&plan, Depth::Full).unwrap();
         assert!(found.best().loss.kl <= loss.kl, "{name}: {} > {}", found.best().loss.kl, loss.kl);
     }
-    let error = search(&tiny, &mut Planted::new(None), Goal::Bytes(1000)).unwrap_err().to_string();
-    assert!(error.contains("take at least"), "{error}");
+    let error = search(&tiny, &mut Planted::new(None), Goal::bytes(1000)).unwrap_err().to_string();
+    assert!(error.contains("the tensors take at least"), "{error}");
 }
 
 #[test]
 fn a_killed_search_resumes_to_the_same_plan() {
     let tiny = tiny_model(3);
-    let goal = Goal::DropPercent(2.0);
+    let goal = Goal::drop_percent(2.0);
     let whole = search(&tiny, &mut Planted::new(None), goal).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.jsonl");
@@ -152,7 +153,7 @@ fn a_stop_takes_effect_at_the_next_step() {
     let clock = SimulatedClock::default();
     let draft = Draft::new(&tiny.graph, &tiny);
     let mut judge = Planted::new(None);
-    let settings = settings(Goal::DropPercent(1.0));
+    let settings = settings(Goal::drop_percent(1.0));
     let outcome = Search { settings, judge: &mut judge, clock: &clock, watch }.choose(&draft);
     assert!(matches!(outcome, Err(crate::OptimizeError::Cancelled)));
     assert_eq!(judge.n_calls, 0);
@@ -180,7 +181,7 @@ fn a_time_budget_coarsens_the_groups_and_is_kept() {
     let clock = SimulatedClock::default();
     let mut judge = Slow(Planted::new(None), &clock);
     let budget = Duration::from_secs(100);
-    let settings = Settings { time_budget: Some(budget), ..settings(Goal::DropPercent(1.0)) };
+    let settings = Settings { time_budget: Some(budget), ..settings(Goal::drop_percent(1.0)) };
     let draft = Draft::new(&tiny.graph, &tiny);
     let found =
         Search { settings, judge: &mut judge, clock: &clock, watch }.choose(&draft).unwrap();
@@ -213,7 +214,7 @@ fn encodings_that_another_beats_are_not_searched() {
     let losses = &[("Q8_0", 0.001), ("Q5_1", 0.02), ("Q5_0", 0.02), ("Q4_1", 0.09), ("Q4_0", 0.04)];
     let mut judge = ByEncoding(losses, 0);
     let allow = losses.iter().map(|(name, _)| by_name(name).unwrap()).collect();
-    let settings = Settings { allow, ..settings(Goal::DropPercent(2.1)) };
+    let settings = Settings { allow, ..settings(Goal::drop_percent(2.1)) };
     let stop = AtomicBool::new(false);
     let watch = Watch { progress: &Silent, stop: &stop };
     let clock = SimulatedClock::default();
@@ -252,9 +253,94 @@ fn a_group_that_alone_breaks_the_budget_goes_no_lower() {
         let mut all = pairs.flat_map(|(group, losses)| group.candidates.iter().zip(losses));
         all.any(|(candidate, loss)| candidate.encoding.name() == name && loss.is_some())
     };
-    let by_drop = search(Goal::DropPercent(1.0));
+    let by_drop = search(Goal::drop_percent(1.0));
     assert!(measured(&by_drop, "Q5_0") && !measured(&by_drop, "Q4_0"));
     assert!(by_drop.notes.iter().any(|n| n.contains("alone costs more")), "{:?}", by_drop.notes);
-    let by_size = search(Goal::Bytes(40_000));
+    let by_size = search(Goal::bytes(40_000));
     assert!(measured(&by_size, "Q4_0"), "for a size the lowest may be needed");
+}
+
+/// A machine on which an element takes so long by encoding, in nanoseconds.
+fn machine(tiny: &Tiny, speeds: &[(&str, f64)]) -> Costs {
+    let mut rows: Vec<costs::Row> = Vec::new();
+    for decl in tiny.graph.weights.iter().filter(|decl| crate::fit::is_matrix(decl)) {
+        let (shape, role) = (decl.matrix(), crate::fit::role_name(decl.role));
+        rows.extend(speeds.iter().map(|&(encoding, each)| costs::Row {
+            role: role.into(),
+            shape,
+            encoding: encoding.into(),
+            nanos: each * (shape.0 * shape.1) as f64,
+            n: 1,
+        }));
+    }
+    let place = costs::Place {
+        machine: "test".into(),
+        cpu: "test".into(),
+        isa: "scalar".into(),
+        threads: 1,
+    };
+    Costs { place, rest: 100.0, p95_ratio: 1.0, rows }
+}
+
+/// Kernels of two machines: on the second, four bits take longer than eight.
+const FAST: &[(&str, f64)] = &[("F32", 4.0), ("F16", 2.0), ("Q8_0", 1.0), ("Q4_0", 0.5)];
+const SLOW_NIBBLES: &[(&str, f64)] = &[("F32", 4.0), ("F16", 2.0), ("Q8_0", 1.0), ("Q4_0", 1.5)];
+
+fn timed(tiny: &Tiny, speeds: &[(&str, f64)], goal: Goal) -> Result<Found> {
+    let stop = AtomicBool::new(false);
+    let watch = Watch { progress: &Silent, stop: &stop };
+    let clock = SimulatedClock::default();
+    let mut draft = Draft::new(&tiny.graph, tiny);
+    let mut context = Context { may_pad: Some((tiny.arch, &tiny.config)), ..Context::default() };
+    by_pass_name("pad").unwrap().apply(&mut draft, &mut context).unwrap();
+    let padded = Tiny { graph: draft.graph().clone(), ..tiny_model(8) };
+    let settings = Settings { costs: Some(machine(&padded, speeds)), ..settings(goal) };
+    Search { settings, judge: &mut Planted::new(None), clock: &clock, watch }.choose(&draft)
+}
+
+fn names(found: &Found) -> Vec<&'static str> {
+    let chosen = found.groups.iter().zip(&found.best().choices);
+    chosen.map(|(group, &choice)| group.candidates[choice].encoding.name()).collect()
+}
+
+#[test]
+fn plans_keep_a_time_by_measured_costs() {
+    // proves A1, S-8
+    let tiny = tiny_model(8);
+    let free = timed(&tiny, FAST, Goal::bytes(u64::MAX)).unwrap();
+    let (bytes, nanos) = (free.trials[0].bytes, free.trials[0].nanos);
+    assert!(nanos > 0.0 && free.chosen == 0, "nothing is capped, so nothing is changed");
+    let by_time = Goal { max_bytes: None, max_nanos: Some(nanos / 5.0), ..Goal::bytes(0) };
+    let found = timed(&tiny, FAST, by_time).unwrap();
+    assert!(found.is_met && found.best().nanos <= nanos / 5.0);
+    assert!(names(&found).contains(&"Q8_0"), "no faster than asked for: {:?}", names(&found));
+    assert!(
+        found.strategies.iter().all(|s| s.unit == "nanoseconds" && s.size as f64 <= nanos / 5.0)
+    );
+    // Both caps bind: bytes alone would have been kept by slower plans.
+    let both = Goal { max_bytes: Some(bytes / 5), max_nanos: Some(nanos / 3.0), ..by_time };
+    let found = timed(&tiny, SLOW_NIBBLES, both).unwrap();
+    assert!(found.is_met, "{:?} {}", found.best(), nanos);
+    assert_eq!(found.strategies[0].unit, "billionths of the caps");
+    let apart = Goal { max_nanos: Some(nanos / 3.8), ..both };
+    let error = timed(&tiny, SLOW_NIBBLES, apart).unwrap_err().to_string();
+    assert!(error.contains("no plan keeps both caps"), "{error}");
+    let least = Goal { max_bytes: None, max_nanos: Some(nanos / 100.0), ..by_time };
+    let error = timed(&tiny, FAST, least).unwrap_err().to_string();
+    assert!(error.contains("us of a token here, and the budget leaves"), "{error}");
+}
+
+#[test]
+fn another_machine_gets_another_plan_of_the_same_losses() {
+    // proves B12
+    let tiny = tiny_model(8);
+    let fastest = Goal { least: Least::Time, ..Goal::drop_percent(4.0) };
+    let (here, there) =
+        (timed(&tiny, FAST, fastest).unwrap(), timed(&tiny, SLOW_NIBBLES, fastest).unwrap());
+    assert!(here.is_met && there.is_met);
+    assert!(names(&here).contains(&"Q4_0"), "{:?}", names(&here));
+    assert!(!names(&there).contains(&"Q4_0"), "four bits are slower there: {:?}", names(&there));
+    // By bytes the second machine's plan would be the first's.
+    let small = timed(&tiny, SLOW_NIBBLES, Goal::drop_percent(4.0)).unwrap();
+    assert!(names(&small).contains(&"Q4_0"));
 }

@@ -38,7 +38,7 @@ impl Strategy for Anneal {
             if is_moved {
                 shares[4 * step / N_STEPS] += 4.0 / N_STEPS as f64;
             }
-            if walk.bytes <= problem.limit && walk.loss < best.0 {
+            if walk.size <= problem.limit && walk.loss < best.0 {
                 best = (walk.loss, walk.choices.clone());
             }
         }
@@ -57,7 +57,7 @@ pub(super) struct Walk<'p> {
     rng: StdRng,
     /// Where it is.
     pub(super) choices: Vec<usize>,
-    bytes: u64,
+    size: u64,
     loss: f64,
     /// Energy of a byte too many.
     penalty: f64,
@@ -65,53 +65,53 @@ pub(super) struct Walk<'p> {
 
 impl<'p> Walk<'p> {
     pub(super) fn new(problem: &'p Problem<'p>, choices: Vec<usize>, seed: u64) -> Self {
-        let (bytes, loss) = (problem.bytes(&choices), problem.loss(&choices));
+        let (size, loss) = (problem.size(&choices), problem.loss(&choices));
         // Dearer than what any step gains per byte, so that no overload pays in the end.
         let gain = |group: &Vec<super::Choice>| {
             let steps = group.iter().flat_map(|from| group.iter().map(move |to| (from, to)));
-            let larger = steps.filter(|(from, to)| to.bytes > from.bytes);
+            let larger = steps.filter(|(from, to)| to.size > from.size);
             larger
-                .map(|(from, to)| (from.loss - to.loss) / (to.bytes - from.bytes) as f64)
+                .map(|(from, to)| (from.loss - to.loss) / (to.size - from.size) as f64)
                 .fold(0.0, f64::max)
         };
         let penalty = 1.5 * problem.groups.iter().map(gain).fold(0.0, f64::max);
-        Self { problem, rng: StdRng::seed_from_u64(seed), choices, bytes, loss, penalty }
+        Self { problem, rng: StdRng::seed_from_u64(seed), choices, size, loss, penalty }
     }
 
-    fn energy(&self, bytes: u64, loss: f64) -> f64 {
-        loss + self.penalty * bytes.saturating_sub(self.problem.limit) as f64
+    fn energy(&self, size: u64, loss: f64) -> f64 {
+        loss + self.penalty * size.saturating_sub(self.problem.limit) as f64
     }
 
-    /// Another place, and its bytes and loss.
+    /// Another place, and its size and loss.
     fn neighbour(&mut self) -> (usize, usize, u64, f64) {
         let group = self.rng.random_range(0..self.choices.len());
         let candidates = &self.problem.groups[group];
         let to = self.rng.random_range(0..candidates.len());
         let (from, to_choice) = (candidates[self.choices[group]], candidates[to]);
         let loss = self.loss - from.loss + to_choice.loss;
-        (group, to, self.bytes - from.bytes + to_choice.bytes, loss)
+        (group, to, self.size - from.size + to_choice.size, loss)
     }
 
     /// One Metropolis step; whether it moved.
     pub(super) fn step(&mut self, temperature: f64) -> bool {
-        let (group, to, bytes, loss) = self.neighbour();
-        let rise = self.energy(bytes, loss) - self.energy(self.bytes, self.loss);
+        let (group, to, size, loss) = self.neighbour();
+        let rise = self.energy(size, loss) - self.energy(self.size, self.loss);
         if rise > 0.0 && self.rng.random::<f64>() >= (-rise / temperature).exp() {
             return false;
         }
         let is_moved = self.choices[group] != to;
         self.choices[group] = to;
-        (self.bytes, self.loss) = (bytes, loss);
+        (self.size, self.loss) = (size, loss);
         is_moved
     }
 
     /// A temperature at which most steps are taken: the mean rise of those that rise.
     fn first_temperature(&mut self) -> f64 {
-        let here = self.energy(self.bytes, self.loss);
+        let here = self.energy(self.size, self.loss);
         let rises: Vec<f64> = (0..N_PROBES)
             .map(|_| {
-                let (_, _, bytes, loss) = self.neighbour();
-                (self.energy(bytes, loss) - here).abs()
+                let (_, _, size, loss) = self.neighbour();
+                (self.energy(size, loss) - here).abs()
             })
             .filter(|rise| *rise > 0.0)
             .collect();

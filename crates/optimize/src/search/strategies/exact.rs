@@ -1,7 +1,7 @@
 //! The optimum, proven: Lagrangian bounds and branch and bound.
 //!
 //! The relaxation with a price `λ` per byte is a sum over groups: `min over choices of Σ (loss +
-//! λ bytes) - λ limit`, a lower bound of the optimum for every `λ >= 0` (Fisher 1981). The best
+//! λ size) - λ limit`, a lower bound of the optimum for every `λ >= 0` (Fisher 1981). The best
 //! `λ` is found by bisection on whether the cheapest choices fit. A candidate whose reduced cost
 //! exceeds the gap to the best known combination can be in no better one and is left out; what
 //! remains is searched depth first, with the same bound for the groups not yet decided.
@@ -60,8 +60,8 @@ struct Branches<'p> {
     /// Per price and depth, the least of what the groups from there on cost at it.
     rest: Vec<Vec<f64>>,
     prices: Vec<f64>,
-    /// Per depth, the fewest bytes of the groups from there on.
-    least_bytes: Vec<u64>,
+    /// Per depth, the least size of the groups from there on.
+    least_size: Vec<u64>,
     now: Vec<usize>,
     best: Vec<usize>,
     best_loss: f64,
@@ -75,7 +75,7 @@ impl<'p> Branches<'p> {
         let bound = cheapest(problem, price).1 - price * problem.limit as f64;
         let gap = best_loss - bound;
         let live_of = |group: &Vec<Choice>| {
-            let cost = |choice: &Choice| choice.loss + price * choice.bytes as f64;
+            let cost = |choice: &Choice| choice.loss + price * choice.size as f64;
             let least = group.iter().map(cost).fold(f64::INFINITY, f64::min);
             let all =
                 group.iter().copied().enumerate().map(|(index, choice)| Live { choice, index });
@@ -99,23 +99,23 @@ impl<'p> Branches<'p> {
         };
         let at_price = |price: &f64| {
             from_end(&|live| {
-                let cost = |l: &Live| l.choice.loss + price * l.choice.bytes as f64;
+                let cost = |l: &Live| l.choice.loss + price * l.choice.size as f64;
                 live.iter().map(cost).fold(f64::INFINITY, f64::min)
             })
         };
         let rest = prices.iter().map(at_price).collect();
-        let mut least_bytes = vec![0; live.len() + 1];
+        let mut least_size = vec![0; live.len() + 1];
         for at in (0..live.len()).rev() {
-            let least = live[at].iter().map(|l| l.choice.bytes).min();
-            least_bytes[at] = least_bytes[at + 1] + least.unwrap_or(0);
+            let least = live[at].iter().map(|l| l.choice.size).min();
+            least_size[at] = least_size[at + 1] + least.unwrap_or(0);
         }
         let now = vec![0; problem.groups.len()];
         let n_nodes = 0;
-        Self { problem, order, live, rest, prices, least_bytes, now, best, best_loss, n_nodes }
+        Self { problem, order, live, rest, prices, least_size, now, best, best_loss, n_nodes }
     }
 
-    /// Decides the groups from `depth` on, after `bytes` and `loss` of those before.
-    fn descend(&mut self, depth: usize, bytes: u64, loss: f64) {
+    /// Decides the groups from `depth` on, after `size` and `loss` of those before.
+    fn descend(&mut self, depth: usize, size: u64, loss: f64) {
         self.n_nodes += 1;
         if depth == self.order.len() {
             if loss < self.best_loss {
@@ -126,23 +126,23 @@ impl<'p> Branches<'p> {
         }
         for at in 0..self.live[depth].len() {
             let Live { choice, index } = self.live[depth][at];
-            let (bytes, loss) = (bytes + choice.bytes, loss + choice.loss);
+            let (size, loss) = (size + choice.size, loss + choice.loss);
             if self.n_nodes >= MAX_NODES {
                 return;
             }
-            if bytes + self.least_bytes[depth + 1] > self.problem.limit
-                || self.bound(depth + 1, bytes, loss) >= self.best_loss
+            if size + self.least_size[depth + 1] > self.problem.limit
+                || self.bound(depth + 1, size, loss) >= self.best_loss
             {
                 continue;
             }
             self.now[self.order[depth]] = index;
-            self.descend(depth + 1, bytes, loss);
+            self.descend(depth + 1, size, loss);
         }
     }
 
     /// No completion costs less.
-    fn bound(&self, depth: usize, bytes: u64, loss: f64) -> f64 {
-        let left = (self.problem.limit - bytes) as f64;
+    fn bound(&self, depth: usize, size: u64, loss: f64) -> f64 {
+        let left = (self.problem.limit - size) as f64;
         let at = |(price, rest): (&f64, &Vec<f64>)| rest[depth] - price * left;
         let bounds = self.prices.iter().zip(&self.rest).map(at);
         loss + bounds.fold(0.0, f64::max)
@@ -151,10 +151,10 @@ impl<'p> Branches<'p> {
 
 /// Bytes and cost of each group's cheapest candidate at a price, the smaller of equals.
 fn cheapest(problem: &Problem<'_>, price: f64) -> (u64, f64) {
-    problem.groups.iter().fold((0, 0.0), |(bytes, cost), group| {
-        let of = |choice: &Choice| (choice.loss + price * choice.bytes as f64, choice.bytes);
+    problem.groups.iter().fold((0, 0.0), |(size, cost), group| {
+        let of = |choice: &Choice| (choice.loss + price * choice.size as f64, choice.size);
         let least = group.iter().map(of).min_by(|a, b| a.partial_cmp(b).expect("no NaN"));
-        least.map_or((bytes, cost), |least| (bytes + least.1, cost + least.0))
+        least.map_or((size, cost), |least| (size + least.1, cost + least.0))
     })
 }
 

@@ -36,7 +36,7 @@ impl Strategy for Nsga2 {
             all.append(&mut alive);
             alive = survivors(all);
         }
-        let fits = alive.iter().filter(|one| one.bytes <= problem.limit);
+        let fits = alive.iter().filter(|one| one.size <= problem.limit);
         let best = fits.min_by(|a, b| a.loss.total_cmp(&b.loss))?;
         let n_front = alive.iter().filter(|one| one.rank == 0).count();
         let remark =
@@ -49,7 +49,7 @@ impl Strategy for Nsga2 {
 #[derive(Clone)]
 struct One {
     choices: Vec<usize>,
-    bytes: u64,
+    size: u64,
     loss: f64,
     /// Fronts that must go before it is on one.
     rank: usize,
@@ -59,13 +59,13 @@ struct One {
 
 impl One {
     fn new(problem: &Problem<'_>, choices: Vec<usize>) -> Self {
-        let (bytes, loss) = (problem.bytes(&choices), problem.loss(&choices));
-        Self { choices, bytes, loss, rank: 0, space: 0.0 }
+        let (size, loss) = (problem.size(&choices), problem.loss(&choices));
+        Self { choices, size, loss, rank: 0, space: 0.0 }
     }
 
     fn beats(&self, other: &One) -> bool {
-        let is_no_worse = self.bytes <= other.bytes && self.loss <= other.loss;
-        is_no_worse && (self.bytes < other.bytes || self.loss < other.loss)
+        let is_no_worse = self.size <= other.size && self.loss <= other.loss;
+        is_no_worse && (self.size < other.size || self.loss < other.loss)
     }
 
     fn is_before(&self, other: &One) -> bool {
@@ -80,11 +80,11 @@ fn population(problem: &Problem<'_>, smallest: Vec<usize>, rng: &mut StdRng) -> 
     };
     let mut all = vec![smallest, problem.groups.iter().map(least).collect()];
     while all.len() < N_ALIVE {
-        // By share of the way through each group's candidates in order of bytes, with some noise.
+        // By share of the way through each group's candidates in order of size, with some noise.
         let (share, noise) = (rng.random::<f64>(), 0.3 * rng.random::<f64>());
         let choose = |group: &Vec<super::Choice>| {
             let mut by_size: Vec<usize> = (0..group.len()).collect();
-            by_size.sort_by_key(|&candidate| group[candidate].bytes);
+            by_size.sort_by_key(|&candidate| group[candidate].size);
             let at = (share + noise * (rng.random::<f64>() - 0.5)).clamp(0.0, 1.0);
             by_size[((group.len() as f64 * at) as usize).min(group.len() - 1)]
         };
@@ -120,7 +120,7 @@ fn children(problem: &Problem<'_>, alive: &[One], rng: &mut StdRng) -> Vec<One> 
 /// Those that live on: by front, then by space; equals count once.
 fn survivors(mut all: Vec<One>) -> Vec<One> {
     all.sort_by(|a, b| {
-        let by_size = a.bytes.cmp(&b.bytes).then(a.loss.total_cmp(&b.loss));
+        let by_size = a.size.cmp(&b.size).then(a.loss.total_cmp(&b.loss));
         by_size.then_with(|| a.choices.cmp(&b.choices))
     });
     all.dedup_by(|a, b| a.choices == b.choices);
@@ -130,7 +130,7 @@ fn survivors(mut all: Vec<One>) -> Vec<One> {
         if left.is_empty() || alive.len() >= N_ALIVE {
             break;
         }
-        // In order of bytes, so that what was before beats or does not.
+        // In order of size, so that what was before beats or does not.
         let mut front: Vec<One> = Vec::new();
         let mut behind = Vec::new();
         for mut one in left {
@@ -151,19 +151,18 @@ fn survivors(mut all: Vec<One>) -> Vec<One> {
     alive
 }
 
-/// The crowding distance of a front in order of bytes.
+/// The crowding distance of a front in order of size.
 fn spread(front: &mut [One]) {
     let n = front.len();
     let span = |of: fn(&One) -> f64| (of(&front[n - 1]) - of(&front[0])).abs().max(1e-300);
-    let (bytes, loss) = (span(|one| one.bytes as f64), span(|one| one.loss));
+    let (size, loss) = (span(|one| one.size as f64), span(|one| one.loss));
     let spaces: Vec<f64> = (0..n)
         .map(|at| match at {
             0 => f64::INFINITY,
             at if at == n - 1 => f64::INFINITY,
             at => {
                 let (before, after) = (&front[at - 1], &front[at + 1]);
-                (after.bytes - before.bytes) as f64 / bytes
-                    + (before.loss - after.loss).abs() / loss
+                (after.size - before.size) as f64 / size + (before.loss - after.loss).abs() / loss
             }
         })
         .collect();

@@ -31,14 +31,14 @@ fn instance(seed: u64, n_groups: usize) -> Instance {
         let sensitivity = (rng.random::<f64>() * 6.0 - 3.0).exp();
         let bits = [3.44, 4.5, 5.5, 6.56, 8.5, 16.0];
         let candidate = |bits: &f64| Choice {
-            bytes: (weights as f64 * bits / 8.0) as u64,
+            size: (weights as f64 * bits / 8.0) as u64,
             loss: sensitivity * 4f64.powf(-bits) * (0.7 + 0.6 * rng.random::<f64>()),
         };
         bits.iter().map(candidate).collect()
     };
     let groups: Vec<Vec<Choice>> = (0..n_groups).map(group).collect();
     let ends = |of: fn(&Vec<Choice>) -> u64| groups.iter().map(of).sum::<u64>();
-    let (least, most) = (ends(|g| g[0].bytes), ends(|g| g[g.len() - 1].bytes));
+    let (least, most) = (ends(|g| g[0].size), ends(|g| g[g.len() - 1].size));
     let share = 0.05 + 0.4 * rng.random::<f64>();
     let limit = least + ((most - least) as f64 * share) as u64;
     Instance::new(groups, limit)
@@ -55,7 +55,7 @@ fn by_microlp(problem: &Problem<'_>) -> f64 {
         for choice in group {
             let variable = linear.add_binary_var(choice.loss / largest);
             one.add(variable, 1.0);
-            size.add(variable, choice.bytes as f64 / problem.limit as f64);
+            size.add(variable, choice.size as f64 / problem.limit as f64);
         }
         linear.add_constraint(one, ComparisonOp::Eq, 1.0);
     }
@@ -74,12 +74,12 @@ fn exact_agrees_with_integer_programming_and_shows_how_far_the_others_are() {
         let instance = instance(seed, 4 + seed as usize % 9);
         let problem = instance.problem();
         let wanted = by_microlp(&problem);
-        let found = compare(&problem, seed);
+        let found = compare(&problem, "bytes", seed);
         assert_eq!(found.len(), STRATEGIES.len());
         assert!((found[0].loss / wanted - 1.0).abs() < 1e-6, "{seed}: {found:?}, {wanted}");
         assert!(found[0].remark.starts_with("proven"), "{found:?}");
         for (gaps, standing) in gaps.iter_mut().zip(&found) {
-            assert!(standing.bytes <= problem.limit, "{standing:?}");
+            assert!(standing.size <= problem.limit, "{standing:?}");
             assert!(standing.loss >= found[0].loss, "{seed}: {standing:?} beats {:?}", found[0]);
             gaps.push(standing.gap_percent.unwrap());
         }
@@ -100,20 +100,20 @@ fn exact_agrees_with_integer_programming_and_shows_how_far_the_others_are() {
 fn large_problems_are_solved_too_and_seeds_decide() {
     let instance = instance(3, 160);
     let problem = instance.problem();
-    let found = compare(&problem, 7);
-    assert_eq!(found, compare(&problem, 7));
+    let found = compare(&problem, "bytes", 7);
+    assert_eq!(found, compare(&problem, "bytes", 7));
     for standing in &found {
         println!("{}: {:+.2?}%, {}", standing.strategy, standing.gap_percent, standing.remark);
-        assert!(standing.bytes <= problem.limit, "{standing:?}");
+        assert!(standing.size <= problem.limit, "{standing:?}");
     }
     let none = Problem { limit: 10, ..problem };
-    assert_eq!(compare(&none, 7), []);
+    assert_eq!(compare(&none, "bytes", 7), []);
 }
 
 #[test]
 fn annealing_at_one_temperature_visits_states_as_boltzmann_says() {
     // proves K-11: chi-squared over four states, 3 degrees of freedom, p > 0.01 is below 11.34
-    let choice = |loss| Choice { bytes: 1, loss };
+    let choice = |loss| Choice { size: 1, loss };
     let groups = vec![vec![choice(0.0), choice(0.7)], vec![choice(0.0), choice(1.1)]];
     let instance = Instance::new(groups, 10);
     let problem = instance.problem();

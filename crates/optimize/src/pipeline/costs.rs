@@ -1,0 +1,274 @@
+//! Measuring what tokens take: the model in every encoding that a plan may use, step by step.
+//!
+//! In: the draft that encodings are chosen for. Out: [`Costs`]. Kernels take as long whatever the
+//! weights are, so that these are zeros: nothing is encoded, and a large model is timed as soon as
+//! a small one. The encodings take turns, so that what slows the machine slows all of them.
+
+use super::{Prepared, Settings, write_file};
+use crate::draft::{Draft, Edit};
+use crate::engine::{Engine, Loaded, Timed};
+use crate::error::{OptimizeError, Result};
+use crate::fit;
+use crate::progress::{Stage, Watch};
+use crate::search::costs::{Costs, Place, Row};
+use crate::search::{groups, screen};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+use sterna_formats::EncodingRef;
+use sterna_measure::figure::short;
+use sterna_measure::machine::Machine;
+use sterna_measure::stats::{median, percentile_of_sorted};
+use sterna_measure::{Clock, MeasureError};
+use sterna_model::rewrites::{REWRITES, rewritten};
+use sterna_model::{WeightId, WeightSource, WeightView};
+
+/// The file in the output folder that keeps the table.
+pub const NAME: &str = "costs.json";
+/// Turns of each encoding.
+const N_TURNS: usize = 3;
+/// How long a turn is, about.
+const TURN: Duration = Duration::from_millis(200);
+/// Runs of a turn at least, and at most.
+const RUNS: std::ops::RangeInclusive<usize> = 2..=64;
+/// Tokens of a run, and of the prompt before it.
+const N_TOKENS: usize = 32;
+
+/// The costs of this machine: those of an earlier run in the folder, where it resumes that run on
+/// the same machine, else measured; what became different is noted. `None` where nobody asked for
+/// times, or the engine has no steps to time.
+///
+/// # Errors
+/// When the model cannot be run, the budget is about time and nothing can be timed, or the user
+/// stops it.
+pub fn costs(
+    settings: &Settings,
+    prepared: &Prepared,
+    base: &mut Draft<'_>,
+    engine: &dyn Engine,
+    clock: &dyn Clock,
+    watch: Watch<'_>,
+) -> Result<Option<Costs>> {
+    let is_needed = settings.budget.is_about_time();
+    if !is_needed && settings.effort.max_rounds == 0 {
+        return Ok(None);
+    }
+    let path = settings.output.join(NAME);
+    let place = place(engine);
+    let before = settings.resume.then(|| read(&path)).flatten();
+    if let Some(before) = before.as_ref().filter(|costs| costs.place == place) {
+        return Ok(Some(before.clone()));
+    }
+    let encodings = screen::encodings(&groups::of(base, &settings.budget.allow, 1));
+    let text = &prepared.texts.calibration;
+    let costs = measure(base, &encodings, super::speed::tokens(text), engine, clock, watch)?;
+    let costs = costs.map(|taken| taken.into_costs(place));
+    if let Some((before, now)) = before.zip(costs.as_ref()) {
+        base.note(moved(&before, now));
+    }
+    if costs.is_none() && is_needed {
+        let why = "this engine has no steps to time, so that it cannot search for speed";
+        return Err(OptimizeError::Input(why.into()));
+    }
+    if let Some(costs) = &costs {
+        let text = serde_json::to_string_pretty(costs).expect("plain data") + "\n";
+        write_file(&path, text.as_bytes())?;
+    }
+    Ok(costs)
+}
+
+/// The table of an earlier run, if there is one that can be read.
+pub fn read(path: &Path) -> Option<Costs> {
+    serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()
+}
+
+/// How two places differ.
+fn moved(before: &Costs, now: &Costs) -> String {
+    let mut sums: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
+    for row in &now.rows {
+        let key = (&row.role, row.shape, &row.encoding);
+        let old = before.rows.iter().find(|old| (&old.role, old.shape, &old.encoding) == key);
+        if let Some(old) = old {
+            let sum = sums.entry(&row.encoding).or_default();
+            *sum = (sum.0 + old.nanos, sum.1 + row.nanos);
+        }
+    }
+    let ratio = |(encoding, (old, now)): (&&str, &(f64, f64))| {
+        format!("{encoding} {} times", short(now / old.max(1.0)))
+    };
+    let ratios: Vec<String> = sums.iter().map(ratio).collect();
+    let place = |place: &Place| {
+        format!("{} with {} kernels and {} threads", place.cpu, place.isa, place.threads)
+    };
+    format!(
+        "costs were measured anew: this is {}, and before it was {}; matrices take as long as \
+         there: {}",
+        place(&now.place),
+        place(&before.place),
+        ratios.join(", ")
+    )
+}
+
+fn place(engine: &dyn Engine) -> Place {
+    let machine = Machine::detect();
+    let (isa, threads) = (engine.isa(), engine.n_threads());
+    Place { machine: machine.id(), cpu: machine.cpu, isa, threads }
+}
+
+/// A draft whose weights are all zeros.
+struct Blank<'d>(Draft<'d>);
+
+impl WeightSource for Blank<'_> {
+    fn weight(&self, id: WeightId) -> WeightView<'_> {
+        let decl = self.0.graph().decl(id);
+        let (encoding, (rows, cols)) = (self.encoding(id), decl.matrix());
+        let bytes = Cow::Owned(vec![0; fit::bytes_of(decl, encoding)]);
+        WeightView { encoding, rows, cols, bytes }
+    }
+
+    fn encoding(&self, id: WeightId) -> EncodingRef {
+        self.0.encoding(id)
+    }
+}
+
+/// The key of a kind of matrix: role, shape, encoding.
+type Kind = (&'static str, (usize, usize), &'static str);
+
+/// Times taken.
+#[derive(Default)]
+struct Taken {
+    /// Per kind, nanoseconds of one matrix in each run.
+    matrices: BTreeMap<Kind, Vec<f64>>,
+    /// Per run, the median nanoseconds of a token, and its matrices' kinds.
+    tokens: Vec<(f64, Vec<Kind>)>,
+    /// Times of single tokens over their run's median.
+    spread: Vec<f64>,
+}
+
+fn measure(
+    base: &Draft<'_>,
+    encodings: &[EncodingRef],
+    tokens: &[u32],
+    engine: &dyn Engine,
+    clock: &dyn Clock,
+    watch: Watch<'_>,
+) -> Result<Option<Taken>> {
+    let prompt = &tokens[..tokens.len().min(N_TOKENS)];
+    let mut drafts = vec![base.clone()];
+    drafts.extend(
+        encodings.iter().map(|&encoding| uniform(base, encoding)).collect::<Result<Vec<_>>>()?,
+    );
+    let drafts: Vec<Blank<'_>> = drafts.into_iter().map(Blank).collect();
+    let mut taken = Taken::default();
+    for turn in 0..N_TURNS {
+        for (n, blank) in drafts.iter().enumerate() {
+            let done = turn * drafts.len() + n;
+            let name = n.checked_sub(1).map_or("given", |n| encodings[n].name());
+            let note = format!("timing tokens of the model as {name}");
+            watch.step(Stage::Costs, done, N_TURNS * drafts.len(), &note)?;
+            let mut loaded = engine.load(blank.0.graph(), blank)?;
+            let room = loaded.context_len().saturating_sub(prompt.len() + 1);
+            // The first run warms caches and threads.
+            let run = |loaded: &mut dyn Loaded| profile(loaded, prompt, room.min(N_TOKENS));
+            if run(&mut *loaded)?.is_none() {
+                return Ok(None);
+            }
+            let start = clock.now();
+            for n_done in 0..*RUNS.end() {
+                if n_done >= *RUNS.start() && clock.now() - start > TURN {
+                    break;
+                }
+                watch.check()?;
+                if let Some(timed) = run(&mut *loaded)? {
+                    taken.add(&blank.0, &timed)?;
+                }
+            }
+        }
+    }
+    watch.step(Stage::Costs, 1, 1, "done")?;
+    Ok(Some(taken))
+}
+
+fn profile(loaded: &mut dyn Loaded, prompt: &[u32], n: usize) -> Result<Option<Timed>> {
+    loaded.profile(prompt, n.max(1)).map_err(|why| {
+        OptimizeError::Measure(MeasureError::Failed { what: "timing tokens".into(), why })
+    })
+}
+
+/// The draft with every matrix in an encoding that it fits, else its fallback.
+fn uniform<'d>(base: &Draft<'d>, encoding: EncodingRef) -> Result<Draft<'d>> {
+    let mut draft = base.clone();
+    let matrices: Vec<_> = base.matrices().map(|(id, decl)| (id, fit::cols_of(decl))).collect();
+    for (id, cols) in matrices {
+        let (encoding, _) = fit::or_fallback(encoding, cols);
+        if encoding.bits() < base.encoding(id).bits() {
+            let provenance = "timing".to_owned();
+            draft.encode(id, Edit { encoding, bytes: None, provenance })?;
+        }
+    }
+    Ok(draft)
+}
+
+impl Taken {
+    /// Adds a run: a step's time goes to the matrices that it reads, by their bytes.
+    fn add(&mut self, draft: &Draft<'_>, timed: &Timed) -> Result<()> {
+        let names = REWRITES.iter().map(|rewrite| rewrite.name());
+        let graph = rewritten(draft.graph(), names).map_err(OptimizeError::Input)?;
+        let bytes = |id: WeightId| fit::bytes_of(graph.decl(id), draft.encoding(id)) as f64;
+        let mut nanos: BTreeMap<WeightId, f64> =
+            draft.matrices().map(|(id, _)| (id, 0.0)).collect();
+        let n_tokens = timed.tokens.len().max(1) as f64;
+        for (name, time) in &timed.steps {
+            let Some(node) = graph.nodes.iter().find(|node| node.name == *name) else { continue };
+            let read: Vec<WeightId> =
+                node.weights.iter().copied().filter(|id| nanos.contains_key(id)).collect();
+            let all: f64 = read.iter().map(|&id| bytes(id)).sum();
+            let each = time.as_nanos() as f64 / n_tokens;
+            for id in read {
+                *nanos.get_mut(&id).expect("a matrix") += each * bytes(id) / all;
+            }
+        }
+        let kind = |id: WeightId| -> Kind {
+            let decl = graph.decl(id);
+            (fit::role_name(decl.role), decl.matrix(), draft.encoding(id).name())
+        };
+        let mut of_kind: BTreeMap<Kind, Vec<f64>> = BTreeMap::new();
+        for (&id, &nanos) in &nanos {
+            of_kind.entry(kind(id)).or_default().push(nanos);
+        }
+        for (kind, all) in of_kind {
+            let mean = all.iter().sum::<f64>() / all.len() as f64;
+            self.matrices.entry(kind).or_default().push(mean);
+        }
+        let tokens: Vec<f64> = timed.tokens.iter().map(|time| time.as_nanos() as f64).collect();
+        let middle = median(&tokens);
+        self.spread.extend(tokens.iter().map(|time| time / middle));
+        self.tokens.push((middle, nanos.keys().map(|&id| kind(id)).collect()));
+        Ok(())
+    }
+
+    fn into_costs(self, place: Place) -> Costs {
+        let medians: BTreeMap<Kind, f64> =
+            self.matrices.iter().map(|(kind, all)| (*kind, median(all))).collect();
+        let rest = |(token, kinds): &(f64, Vec<Kind>)| {
+            token - kinds.iter().map(|kind| medians[kind]).sum::<f64>()
+        };
+        let rest: Vec<f64> = self.tokens.iter().map(rest).collect();
+        let mut spread = self.spread;
+        spread.sort_by(f64::total_cmp);
+        let row = |(&(role, shape, encoding), all): (&Kind, &Vec<f64>)| Row {
+            role: role.into(),
+            shape,
+            encoding: encoding.into(),
+            nanos: median(all),
+            n: all.len(),
+        };
+        Costs {
+            place,
+            rest: median(&rest).max(0.0),
+            p95_ratio: percentile_of_sorted(&spread, 95.0),
+            rows: self.matrices.iter().map(row).collect(),
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! What a generated token takes on this machine, matrix by matrix and encoding by encoding:
+//! measured, so that plans can be compared in time before they are run (A1, S-8).
+//!
+//! In: times of a program's steps ([`crate::pipeline::costs`] takes them). Out: [`Costs`], a table
+//! that is kept beside the artifact; with another machine's table the same losses give the plan
+//! for that machine (B12).
+
+use crate::fit;
+use serde::{Deserialize, Serialize};
+use sterna_formats::EncodingRef;
+use sterna_model::WeightDecl;
+
+/// The table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Costs {
+    /// Where it was measured.
+    pub place: Place,
+    /// Nanoseconds of a token besides matrices: attention, norms, sampling.
+    pub rest: f64,
+    /// The 95th percentile of a token's time over its median.
+    pub p95_ratio: f64,
+    /// One row per kind of matrix and encoding.
+    pub rows: Vec<Row>,
+}
+
+/// What costs hold for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Place {
+    /// The machine's name for itself.
+    pub machine: String,
+    /// Its CPU.
+    pub cpu: String,
+    /// The kernels in use.
+    pub isa: String,
+    /// Threads in use.
+    pub threads: usize,
+}
+
+/// A kind of matrix in an encoding.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Row {
+    /// The part it plays, e.g. `ffn_down`.
+    pub role: String,
+    /// Rows and columns.
+    pub shape: (usize, usize),
+    /// The encoding's name.
+    pub encoding: String,
+    /// Nanoseconds that one such matrix takes of a token: the median of runs.
+    pub nanos: f64,
+    /// Times taken.
+    pub n: usize,
+}
+
+impl Row {
+    fn is_of(&self, decl: &WeightDecl, encoding: EncodingRef) -> bool {
+        self.encoding == encoding.name()
+            && self.shape == decl.matrix()
+            && self.role == fit::role_name(decl.role)
+    }
+}
+
+impl Costs {
+    /// Nanoseconds that a matrix in an encoding takes of a token; `None` where it was not measured.
+    pub fn nanos(&self, decl: &WeightDecl, encoding: EncodingRef) -> Option<f64> {
+        self.rows.iter().find(|row| row.is_of(decl, encoding)).map(|row| row.nanos)
+    }
+}
