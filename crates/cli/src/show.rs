@@ -4,9 +4,9 @@ use comfy_table::{Table, presets};
 use std::process::ExitCode;
 use sterna_formats::FormatError;
 use sterna_measure::MeasureError;
+use sterna_measure::RunReport;
 use sterna_measure::report::Status;
 use sterna_optimize::OptimizeError;
-use sterna_optimize::report::Report;
 use sterna_runtime::RuntimeError;
 use sterna_train::TrainError;
 
@@ -73,8 +73,8 @@ fn is_input(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 /// How a command ends that had a budget to keep: 1 where a cap is not kept or could not be judged.
-pub fn graded(report: &Report) -> ExitCode {
-    match report.run.grade() {
+pub fn graded(run: &RunReport) -> ExitCode {
+    match run.grade() {
         None | Some(Status::Met) => ExitCode::SUCCESS,
         Some(Status::Missed | Status::NotEvaluated) => ExitCode::from(1),
     }

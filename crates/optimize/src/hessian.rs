@@ -16,6 +16,8 @@ pub struct Hessian {
 
 /// Added to the diagonal, of its mean, so that inputs that always go together are no trouble.
 const DAMPING: f64 = 0.01;
+/// Added where an input may have been always zero.
+const LEAST_DAMPING: f64 = 1e-6;
 
 impl Hessian {
     /// Bytes of one of `n` inputs.
@@ -60,6 +62,53 @@ impl Hessian {
         }
         let mean_root = mean.sqrt();
         take_root(&mut root, cols).then(|| Factor::new(&root, cols, block_len, mean_root))
+    }
+}
+
+impl Hessian {
+    /// For inputs of which only `kept` (ascending) stay, how much of each other one goes to each of
+    /// them, `[left out, kept]`: the least-squares fit of the others by them. `None` where the
+    /// inputs were all zero or no numbers.
+    pub fn shares(&self, kept: &[usize]) -> Option<Vec<f32>> {
+        let n = kept.len();
+        let at = |i: usize, j: usize| self.sums[i.min(j) * self.n + i.max(j)];
+        let mean = (0..self.n).map(|i| at(i, i)).sum::<f64>() / self.n as f64;
+        if !(mean.is_finite() && mean > 0.0) {
+            return None;
+        }
+        let mut root = vec![0.0; n * n];
+        for (i, row) in root.chunks_exact_mut(n).enumerate() {
+            (i..n).for_each(|j| row[j] = at(kept[i], kept[j]));
+            // In proportion to each, for those that leave are mostly small ones.
+            row[i] += DAMPING * row[i] + LEAST_DAMPING * mean;
+        }
+        if !take_root(&mut root, n) {
+            return None;
+        }
+        let left_out: Vec<usize> =
+            (0..self.n).filter(|input| kept.binary_search(input).is_err()).collect();
+        let mut shares = vec![0.0f32; left_out.len() * n];
+        shares.par_chunks_exact_mut(n).zip(left_out).for_each(|(shares, input)| {
+            let mut x: Vec<f64> = kept.iter().map(|&column| at(column, input)).collect();
+            solve(&root, &mut x);
+            shares.iter_mut().zip(x).for_each(|(share, x)| *share = x as f32);
+        });
+        Some(shares)
+    }
+}
+
+/// From `b` to the `x` with `m m^T x = b`, for an upper triangular `m`.
+fn solve(m: &[f64], x: &mut [f64]) {
+    let n = x.len();
+    for i in (0..n).rev() {
+        let row = &m[i * n..][..n];
+        x[i] = (x[i] - dot(&row[i + 1..], &x[i + 1..])) / row[i];
+    }
+    for i in 0..n {
+        let row = &m[i * n..][..n];
+        x[i] /= row[i];
+        let (done, rest) = x.split_at_mut(i + 1);
+        rest.iter_mut().zip(&row[i + 1..]).for_each(|(x, m)| *x -= m * done[i]);
     }
 }
 
@@ -224,5 +273,21 @@ mod tests {
         assert!(hessian.factor(8, 4).is_none());
         hessian.add(&[f32::NAN; 4]);
         assert!(hessian.factor(4, 4).is_none());
+    }
+
+    #[test]
+    fn what_leaves_goes_to_what_says_the_same() {
+        let mut hessian = Hessian::new(4);
+        // The third input is the first, the fourth the sum of the first two.
+        let row = |i: usize| {
+            let (a, b) = (((i * 37) % 11) as f32 - 5.0, ((i * 53) % 7) as f32 - 3.0);
+            [a, b, a, a + b]
+        };
+        hessian.add(&(0..200).flat_map(row).collect::<Vec<f32>>());
+        let shares = hessian.shares(&[0, 1]).unwrap();
+        let wanted = [1.0, 0.0, 1.0, 1.0];
+        let worst = shares.iter().zip(wanted).map(|(share, wanted)| (share - wanted).abs());
+        assert!(worst.fold(0.0, f32::max) < 0.02, "{shares:?}");
+        assert_eq!(Hessian::new(4).shares(&[0, 1]), None, "nothing was seen");
     }
 }

@@ -16,6 +16,7 @@ pub mod importance;
 pub mod mixes;
 pub mod observe;
 pub mod passes;
+pub mod prune;
 pub mod ranges;
 pub mod recipe;
 pub mod recode;

@@ -36,6 +36,7 @@ use sterna_measure::machine::Machine;
 use sterna_model::rewrites::REWRITES;
 
 pub use prepare::describe;
+pub(crate) use prove::machine;
 pub use speed::Effort;
 
 /// Everything that is asked for.

@@ -97,7 +97,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     } else {
         print_results(&args, &outcome, &after, seconds);
     }
-    Ok(show::graded(&outcome.report))
+    Ok(show::graded(&outcome.report.run))
 }
 
 fn settings(args: &Args, files: &Files, max_drop: f64) -> Settings {

@@ -11,6 +11,7 @@ mod eval;
 mod inspect;
 mod optimize;
 mod profile;
+mod prune;
 mod quantize;
 mod report;
 mod run;
@@ -52,6 +53,8 @@ pub enum Command {
     Profile(profile::Args),
     /// Search for the best plan within a budget, build it, and prove it.
     Optimize(optimize::Args),
+    /// Take channels, heads or layers out of a model, and measure what that is worth.
+    Prune(prune::Args),
     /// Train tokenizers.
     Tokenizer(tokenizer::Args),
     /// Train a model, from nothing or from a file; also in the numbers of an encoding (QAT).
@@ -91,6 +94,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Capacity(args) => capacity::run(&args),
         Command::Profile(args) => profile::run(args),
         Command::Optimize(args) => optimize::run(args),
+        Command::Prune(args) => prune::run(args),
         Command::Tokenizer(args) => tokenizer::run(args),
         Command::Train(args) => train::run(args),
         Command::Distill(args) => distill::run(args),

@@ -179,7 +179,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         println!("evidence  {}", outcome.evidence.display());
         println!("\nsterna verify {} derives every number again", args.out.display());
     }
-    Ok(show::graded(&outcome.report))
+    Ok(show::graded(&outcome.report.run))
 }
 
 fn settings(args: &Args) -> anyhow::Result<Settings> {

@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use sterna_measure::clock::RealClock;
 use sterna_measure::level::Level;
 use sterna_train::distill::Tutor;
+use sterna_train::session::Trainee;
 use sterna_train::trainer::{End, Event, Point};
-use sterna_train::{Config, Session};
+use sterna_train::{Config, Session, TrainError};
 
 /// Train a model on text: from random weights (a preset or a shape) or from a model file (--init),
 /// in full precision or in the numbers of an encoding (--qat), alone or from a --teacher.
@@ -123,12 +124,7 @@ pub fn run_with(args: &Args, settings: &[String]) -> anyhow::Result<ExitCode> {
     }
     let mut session = Session::open(config)?;
     interrupt::listen()?;
-    let (bar, mut losses) = (bar(&session), Vec::new());
-    let trainee = session.run(&RealClock::new(), &mut |event| {
-        tell(&bar, &mut losses, &event);
-        !interrupt::stopped()
-    })?;
-    bar.finish_and_clear();
+    let trainee = watched(&mut session)?;
     let outcome = &trainee.outcome;
     let asked = session.tutor().map(Tutor::statistics);
     if args.json {
@@ -159,6 +155,20 @@ pub fn run_with(args: &Args, settings: &[String]) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(130));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Runs a session behind a bar, until Ctrl-C.
+///
+/// # Errors
+/// As [`Session::run`].
+pub fn watched(session: &mut Session) -> Result<Trainee, TrainError> {
+    let (bar, mut losses) = (bar(session), Vec::new());
+    let trainee = session.run(&RealClock::new(), &mut |event| {
+        tell(&bar, &mut losses, &event);
+        !interrupt::stopped()
+    })?;
+    bar.finish_and_clear();
+    Ok(trainee)
 }
 
 fn bar(session: &Session) -> ProgressBar {

@@ -64,30 +64,44 @@ impl Pass for Gptq {
             })
             .map(|(id, edit)| (id, edit.clone()))
             .collect();
-        let bytes = |id: WeightId| Hessian::bytes(fit::cols_of(calibrated.graph.decl(id)));
-        let mut at = 0;
-        while at < edits.len() {
-            let mut sum = 0;
-            let fits = |(id, _): &&(WeightId, Edit)| {
-                sum += bytes(*id);
-                sum <= MAX_HESSIAN_BYTES
-            };
-            let n = edits[at..].iter().take_while(fits).count().max(1);
-            let wanted: Vec<WeightId> = edits[at..at + n].iter().map(|(id, _)| *id).collect();
-            let note = format!("what matrices {} to {} of {} read", at + 1, at + n, edits.len());
-            let hessians = observe(&calibrated, &wanted, &note)?;
-            for (id, edit) in &edits[at..at + n] {
-                let cols = fit::cols_of(draft.graph().decl(*id));
-                let factor =
-                    hessians.get(id).and_then(|h| h.factor(cols, edit.encoding.block_len()));
-                let Some(factor) = factor else { continue };
-                let bytes = round(&original(draft, *id), edit.encoding, &factor).into();
-                draft.encode(*id, Edit { bytes: Some(bytes), ..edit.clone() })?;
+        let ids: Vec<WeightId> = edits.iter().map(|(id, _)| *id).collect();
+        second_moments(&calibrated, &ids, &mut |id, hessian| {
+            let (_, edit) = edits.iter().find(|(edited, _)| *edited == id).expect("asked for");
+            let cols = fit::cols_of(draft.graph().decl(id));
+            if let Some(factor) = hessian.factor(cols, edit.encoding.block_len()) {
+                let bytes = round(&original(draft, id), edit.encoding, &factor).into();
+                draft.encode(id, Edit { bytes: Some(bytes), ..edit.clone() })?;
             }
-            at += n;
-        }
-        Ok(())
+            Ok(())
+        })
     }
+}
+
+/// Gives `each` matrix that is wanted the second moments of what it reads, as many matrices per
+/// pass over the text as fit in memory. Of what the text never reaches nothing is given.
+///
+/// # Errors
+/// When the model cannot be run, the user stops it, or `each` fails.
+pub fn second_moments(
+    calibrated: &Calibrated<'_>,
+    wanted: &[WeightId],
+    each: &mut dyn FnMut(WeightId, &Hessian) -> Result<()>,
+) -> Result<()> {
+    let bytes = |id: WeightId| Hessian::bytes(fit::cols_of(calibrated.graph.decl(id)));
+    let mut at = 0;
+    while at < wanted.len() {
+        let mut sum = 0;
+        let fits = |id: &&WeightId| {
+            sum += bytes(**id);
+            sum <= MAX_HESSIAN_BYTES
+        };
+        let n = wanted[at..].iter().take_while(fits).count().max(1);
+        let note = format!("what matrices {} to {} of {} read", at + 1, at + n, wanted.len());
+        let hessians = observe(calibrated, &wanted[at..at + n], &note)?;
+        hessians.iter().try_for_each(|(id, hessian)| each(*id, hessian))?;
+        at += n;
+    }
+    Ok(())
 }
 
 /// The second moments of what some matrices read.

@@ -32,7 +32,7 @@ impl Pass for Pad {
     fn apply(&self, draft: &mut Draft<'_>, context: &mut Context<'_>) -> Result<()> {
         let Some((arch, config)) = context.may_pad else { return Ok(()) };
         let Some(padded) = padded(config) else { return Ok(()) };
-        if normalises_hidden(draft.graph()) {
+        if normalises(draft.graph(), Role::MlpDown) {
             return Ok(());
         }
         let graph = arch.graph(&padded).map_err(OptimizeError::Input)?;
@@ -58,13 +58,11 @@ pub fn padded(config: &Config) -> Option<Config> {
     (to != from && grown < as_is).then(|| Config { ffn_dim: to, ..config.clone() })
 }
 
-/// Whether an MLP's down matrix reads the output of a norm.
-fn normalises_hidden(graph: &Graph) -> bool {
-    let downs = graph
-        .nodes
-        .iter()
-        .filter(|node| node.weights.iter().any(|&w| graph.decl(w).role == Role::MlpDown));
-    let inputs: Vec<_> = downs.flat_map(|node| &node.inputs).collect();
+/// Whether a matrix of that role reads the output of a norm.
+pub fn normalises(graph: &Graph, role: Role) -> bool {
+    let readers =
+        graph.nodes.iter().filter(|node| node.weights.iter().any(|&w| graph.decl(w).role == role));
+    let inputs: Vec<_> = readers.flat_map(|node| &node.inputs).collect();
     graph.nodes.iter().any(|node| {
         let op = node.op.as_any();
         (op.is::<RmsNorm>() || op.is::<LayerNorm>())

@@ -141,6 +141,20 @@ impl Prepared {
     }
 }
 
+/// This machine, and what an engine uses of it.
+pub fn machine(engine: &dyn Engine) -> MachineSummary {
+    let machine = Machine::detect();
+    MachineSummary {
+        id: machine.id(),
+        cpu: machine.cpu.clone(),
+        cores: machine.usable_cpus(),
+        threads: engine.n_threads(),
+        isa: engine.isa(),
+        ram_bytes: machine.usable_memory_bytes().unwrap_or(0),
+        gpu: None,
+    }
+}
+
 impl Proof {
     /// The run in the report's schema; the artifact is added when it lies in its place.
     pub fn run(
@@ -149,7 +163,6 @@ impl Proof {
         prepared: &Prepared,
         engine: &dyn Engine,
     ) -> Result<RunReport> {
-        let machine = Machine::detect();
         let budget = &settings.budget;
         let target =
             |(name, cap, unit)| Target::judge(name, Bound::AtMost, cap, unit, &self.figures);
@@ -163,15 +176,7 @@ impl Proof {
         Ok(RunReport {
             run_id: run_id.to_hex()[..16].to_owned(),
             timestamp: settings.identity.timestamp.clone(),
-            machine: MachineSummary {
-                id: machine.id(),
-                cpu: machine.cpu.clone(),
-                cores: machine.usable_cpus(),
-                threads: engine.n_threads(),
-                isa: engine.isa(),
-                ram_bytes: machine.usable_memory_bytes().unwrap_or(0),
-                gpu: None,
-            },
+            machine: machine(engine),
             build: settings.identity.build.clone(),
             seed: budget.seed,
             workload: WorkloadSummary::from(workload),

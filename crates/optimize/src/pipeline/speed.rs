@@ -18,7 +18,7 @@ pub struct Effort {
     pub n_prompt: usize,
     /// Tokens of a decode run.
     pub n_generate: usize,
-    /// Requests whose tokens are timed one by one, per model.
+    /// Requests whose tokens are timed one by one, per model; 0 leaves that out.
     pub n_requests: usize,
     /// How long each comparison may take, about; there are [`MIN_ROUNDS`] in any case.
     pub max_time: Duration,
@@ -98,6 +98,9 @@ pub fn measure(
             baseline: comparison.a.raw().to_vec(),
             artifact: comparison.b.raw().to_vec(),
         });
+    }
+    if effort.n_requests == 0 {
+        return Ok(times);
     }
     let prompt = &tokens[..n_prompt.min(32)];
     times.tokens = time_tokens([baseline, artifact], prompt, n_generate, effort, clock, watch)?;

@@ -1,0 +1,181 @@
+//! `sterna prune`: a physically smaller model, and what it is worth.
+
+use super::optimize::identity;
+use crate::bars::Bars;
+use crate::compute::ComputeArgs;
+use crate::interrupt;
+use crate::show::{self, bad_input};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use sterna_formats::Metadata;
+use sterna_measure::Level;
+use sterna_measure::clock::RealClock;
+use sterna_measure::report::Artefact;
+use sterna_model::{Model, config, write_new_gguf};
+use sterna_optimize::calibration::{self, TextSettings};
+use sterna_optimize::pipeline::Effort;
+use sterna_optimize::progress::Watch;
+use sterna_optimize::prune::report::{self, Made, Means};
+use sterna_optimize::prune::{self, Amount, Subject, Wanted};
+use sterna_optimize::runner::RuntimeEngine;
+use sterna_train::{Config, Session};
+
+/// Take hidden channels, heads or layers out of a model, so that its matrices are smaller, and
+/// measure what that is worth: time saved beside arithmetic saved, and quality lost.
+///
+/// What adds least to the residual stream on calibration text goes, and what stays is fitted to
+/// make up for it. --recover trains the result to answer as the original did.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  sterna prune model.gguf --calib text.txt --channels 20% -o pruned
+  sterna prune model.gguf --calib a.txt --eval b.txt --layers 2 --kv-heads 25% --recover 300")]
+pub struct Args {
+    /// The model: GGUF, Hugging Face directory, safetensors or llama2.c .bin.
+    model: PathBuf,
+    /// Text that decides what leaves: documents separated by <|endoftext|> or blank lines.
+    #[arg(long, value_name = "FILE")]
+    calib: PathBuf,
+    /// Text to judge by [default: documents of --calib that nothing is decided by].
+    #[arg(long, value_name = "FILE")]
+    eval: Option<PathBuf>,
+    /// Hidden channels of every MLP that leave, e.g. 20% or 64.
+    #[arg(long, value_name = "AMOUNT", default_value = "0")]
+    channels: Amount,
+    /// Key and value heads of every layer that leave, with the query heads that share them.
+    #[arg(long, visible_alias = "kv-groups", value_name = "AMOUNT", default_value = "0")]
+    kv_heads: Amount,
+    /// Layers that leave.
+    #[arg(long, value_name = "AMOUNT", default_value = "0")]
+    layers: Amount,
+    /// Do not fit what stays to make up for what leaves.
+    #[arg(long)]
+    no_fit: bool,
+    /// Then train for so many steps on --calib to answer as the original does; needs --eval.
+    #[arg(long, value_name = "STEPS", requires = "eval")]
+    recover: Option<usize>,
+    /// Lay one key over the config of that training; may be repeated.
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE", requires = "recover")]
+    settings: Vec<String>,
+    /// The folder to write into: pruned.gguf, prune.json, and recovery/ with its model.gguf.
+    #[arg(long, short = 'o', default_value = "sterna-pruned", value_name = "FOLDER")]
+    out: PathBuf,
+    /// Seed of the choice of text.
+    #[arg(long, default_value_t = 0x5eed)]
+    seed: u64,
+    /// Print the report as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    compute: ComputeArgs,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When an input cannot be used, more is to leave than there is, or the user stops it.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let wanted = wanted(&args)?;
+    let model = Model::open(&args.model)?;
+    let text = TextSettings {
+        evaluation: args.eval.clone(),
+        seed: args.seed,
+        ..TextSettings::of(args.calib.clone())
+    };
+    let mut settings = args.compute.settings(model.config.context_len)?;
+    settings.context_len = settings.context_len.min(text.max_tokens + 8);
+    let texts = calibration::prepare(&text, model.tokenizer()?, settings.context_len)?;
+    let engine = RuntimeEngine::new(settings)?;
+    interrupt::listen()?;
+    std::fs::create_dir_all(&args.out)?;
+    let (bars, clock, identity) = (Bars::new(), RealClock::new(), identity());
+    let watch = Watch { progress: &bars, stop: &interrupt::STOP };
+    let subject = Subject {
+        arch: model.arch,
+        config: &model.config,
+        graph: &model.graph,
+        weights: &model,
+        engine: &engine,
+        passages: &texts.calibration,
+        quick: &texts.quick,
+        watch,
+    };
+    let cut = prune::cut(&subject, &wanted)?;
+    let pruned = cut.apply(&subject)?;
+    let path = args.out.join("pruned.gguf");
+    let metadata = metadata(&model, pruned.config());
+    write_new_gguf(&path, pruned.graph(), &metadata, &pruned)?;
+    drop(pruned);
+    let pruned = Model::open(&path)?;
+    let recovered = match args.recover {
+        Some(steps) => Some(Model::open(&recover(&args, &path, steps)?)?),
+        None => None,
+    };
+    let mut made = vec![Made { name: "pruned", model: &pruned }];
+    made.extend(recovered.as_ref().map(|model| Made { name: "recovered", model }));
+    let means = Means {
+        engine: &engine,
+        held_out: &texts.heldout,
+        effort: Effort { n_requests: 0, ..Effort::default() },
+        clock: &clock,
+        watch,
+        identity: &identity,
+        seed: args.seed,
+    };
+    let mut run = report::measure(&model, &made, &means)?;
+    bars.finish();
+    for one in &made {
+        run.artefacts.push(Artefact::of(one.model.path())?);
+    }
+    report::write(&run, &args.out.join("prune.json"))?;
+    if args.json {
+        show::json(&serde_json::from_str::<serde_json::Value>(&run.to_json()?)?)?;
+    } else {
+        cut.notes.iter().chain(&texts.notes).for_each(|note| eprintln!("note: {note}"));
+        print!("{}", report::text(&run));
+        for artefact in &run.artefacts {
+            println!("{}: {}", artefact.path, show::bytes(artefact.bytes));
+        }
+    }
+    Ok(show::graded(&run))
+}
+
+fn wanted(args: &Args) -> anyhow::Result<Wanted> {
+    let wanted = Wanted {
+        channels: args.channels,
+        kv_heads: args.kv_heads,
+        layers: args.layers,
+        makes_up: !args.no_fit,
+    };
+    if [wanted.channels, wanted.kv_heads, wanted.layers].iter().all(|amount| amount.of(1000) == 0) {
+        return Err(bad_input(
+            "nothing is to leave: say how much with --channels 20%, --kv-heads 1 or --layers 2",
+        ));
+    }
+    Ok(wanted)
+}
+
+/// What the file says of itself: the model's words, with smaller numbers.
+fn metadata(model: &Model, config: &config::Config) -> Metadata {
+    let mut metadata = model.metadata.clone();
+    for (key, value) in config::metadata(model.arch.name(), config).iter() {
+        metadata.set(key, value.clone());
+    }
+    metadata
+}
+
+/// Trains the pruned model with the original as its teacher; gives the result's file.
+fn recover(args: &Args, pruned: &Path, steps: usize) -> anyhow::Result<PathBuf> {
+    let texts = serde_json::json!([args.calib.display().to_string()]);
+    let mut settings = vec![
+        format!("model.init={}", pruned.display()),
+        format!("teacher.model={}", args.model.display()),
+        format!("data.text={texts}"),
+        format!("schedule.steps={steps}"),
+        format!("run.seed={}", args.seed),
+        format!("run.out={}", args.out.join("recovery").display()),
+    ];
+    settings.extend(args.settings.iter().cloned());
+    let mut session = Session::open(Config::read(Level::Balanced, None, &settings)?)?;
+    let trainee = super::train::watched(&mut session)?;
+    Ok(trainee.model)
+}

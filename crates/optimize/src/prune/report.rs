@@ -1,0 +1,175 @@
+//! What pruning did: smaller by how much, faster by how much, worse by how much (B11).
+//!
+//! In: a model and what became of it, reopened from disk. Out: a run in `measure`'s schema. Pruning
+//! only counts where it is faster: the targets hold the time saved to the arithmetic saved.
+
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::pipeline::speed::{self, Effort};
+use crate::pipeline::{Identity, MAX_LOGITS_BYTES, machine};
+use crate::progress::{Stage, Watch};
+use crate::yardstick::{Reading, Yardstick};
+use std::path::Path;
+use sterna_measure::quality::Passages;
+use sterna_measure::report::{Bound, RunReport, Target, WorkloadSummary};
+use sterna_measure::{Clock, Figure, MeasureError, Unit};
+use sterna_model::Model;
+
+/// How much of the arithmetic saved has to be saved in time, percent.
+const WORTH_PERCENT: f64 = 80.0;
+/// Positions that tokens see, for counting arithmetic.
+const CONTEXT: usize = 64;
+
+/// A model made of the baseline.
+pub struct Made<'m> {
+    /// `pruned` or `recovered`.
+    pub name: &'static str,
+    /// The model as it lies on disk.
+    pub model: &'m Model,
+}
+
+/// How to measure.
+#[derive(Clone, Copy)]
+pub struct Means<'a> {
+    /// Runs models.
+    pub engine: &'a dyn Engine,
+    /// Text that nothing was chosen by.
+    pub held_out: &'a Passages,
+    /// How long to compare speeds.
+    pub effort: Effort,
+    /// Tells the time.
+    pub clock: &'a dyn Clock,
+    /// Whom to tell.
+    pub watch: Watch<'a>,
+    /// What the report says of this run.
+    pub identity: &'a Identity,
+    /// The seed of the choice of text.
+    pub seed: u64,
+}
+
+/// Measures what was made, the pruned model first, beside the baseline.
+///
+/// # Errors
+/// When a model cannot be run, or the user stops it.
+pub fn measure(baseline: &Model, made: &[Made<'_>], means: &Means<'_>) -> Result<RunReport> {
+    let Means { engine, held_out, watch, .. } = *means;
+    let mut figures = sizes(baseline, made)?;
+    watch.step(Stage::Verify, 0, 4, "running the baseline on held-out text")?;
+    let loaded = engine.load(&baseline.graph, baseline)?;
+    let mut yardstick = Yardstick::new(loaded, held_out, MAX_LOGITS_BYTES)?;
+    for one in made {
+        watch.step(Stage::Verify, 1, 4, &format!("running the {} model", one.name))?;
+        let mut loaded = engine.load(&one.model.graph, one.model)?;
+        figures.extend(quality(one.name, &yardstick.read(&mut *loaded)?)?);
+    }
+    drop(yardstick);
+    if let Some(pruned) = made.first() {
+        let mut models = (
+            engine.load(&baseline.graph, baseline)?,
+            engine.load(&pruned.model.graph, pruned.model)?,
+        );
+        let tokens = speed::tokens(held_out);
+        let (effort, clock) = (means.effort, means.clock);
+        let times = speed::measure(&mut *models.0, &mut *models.1, tokens, effort, clock, watch)?;
+        let times = times.derive()?;
+        figures.extend(times.figures);
+        figures.extend(worth(&figures)?);
+    }
+    watch.step(Stage::Verify, 4, 4, "done")?;
+    let is_worth = |name: &str| {
+        let name = format!("{name}_time_saved_percent");
+        Target::judge(&name, Bound::AtLeast, WORTH_PERCENT, Unit::Percent, &figures)
+    };
+    let targets =
+        ["prefill", "decode"].map(is_worth).into_iter().collect::<std::result::Result<_, _>>()?;
+    let workload = held_out.workload();
+    let identity = means.identity;
+    let key = format!("{}{}{}", identity.timestamp, workload.hash(), identity.command);
+    Ok(RunReport {
+        run_id: blake3::hash(key.as_bytes()).to_hex()[..16].to_owned(),
+        timestamp: identity.timestamp.clone(),
+        machine: machine(engine),
+        build: identity.build.clone(),
+        seed: means.seed,
+        workload: WorkloadSummary::from(workload),
+        metrics: figures,
+        targets,
+        artefacts: Vec::new(),
+    })
+}
+
+fn sizes(baseline: &Model, made: &[Made<'_>]) -> Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    let ratio =
+        |name: &str, method: &str, value: f64| Figure::computed(name, Unit::Ratio, method, value);
+    for one in made {
+        let (graph, name) = (&one.model.graph, one.name);
+        let parameters = graph.n_parameters() as f64 / baseline.graph.n_parameters() as f64;
+        let macs = graph.cost(CONTEXT).macs / baseline.graph.cost(CONTEXT).macs;
+        figures.extend([
+            ratio(
+                &format!("{name}_parameters_ratio"),
+                "parameters of the model over the baseline's",
+                parameters,
+            )?,
+            ratio(
+                &format!("{name}_macs_ratio"),
+                "multiply-accumulates of a token that sees 64 positions, over the baseline's",
+                macs,
+            )?,
+        ]);
+    }
+    Ok(figures)
+}
+
+/// The figures of a reading, named for its model.
+fn quality(name: &str, reading: &Reading) -> std::result::Result<Vec<Figure>, MeasureError> {
+    const NAMES: [&str; 3] = ["perplexity_drop_percent", "kl_mean", "top1_agreement"];
+    let mut all = reading.drop.figures()?;
+    all.extend(reading.divergence.figures()?);
+    let wanted = all.into_iter().filter(|figure| NAMES.contains(&figure.name()));
+    let renamed = wanted.filter_map(|figure| {
+        let (value, full) = (figure.value()?, format!("{name}_{}", figure.name()));
+        let (unit, method, n) = (figure.unit(), figure.method(), figure.n());
+        Some(Figure::estimated(&full, unit, method, value, n, figure.ci95()))
+    });
+    renamed.collect()
+}
+
+/// Time saved over arithmetic saved.
+fn worth(figures: &[Figure]) -> std::result::Result<Vec<Figure>, MeasureError> {
+    let value = |name: &str| {
+        let figure = figures.iter().find(|figure| figure.name() == name);
+        figure.and_then(Figure::value)
+    };
+    let saved_macs = 1.0 - value("pruned_macs_ratio").unwrap_or(1.0);
+    let share = |kind: &str| {
+        let name = format!("{kind}_time_saved_percent");
+        let method = format!(
+            "of the arithmetic saved: (1 - {kind}_time_ratio) over (1 - pruned_macs_ratio)"
+        );
+        match value(&format!("{kind}_time_ratio")) {
+            Some(ratio) if saved_macs > 0.0 => {
+                let percent = (1.0 - ratio) / saved_macs * 100.0;
+                Figure::computed(&name, Unit::Percent, &method, percent)
+            }
+            _ => Figure::unavailable(&name, Unit::Percent, &method, "no times were compared"),
+        }
+    };
+    ["prefill", "decode"].map(share).into_iter().collect()
+}
+
+/// The page of text.
+pub fn text(run: &RunReport) -> String {
+    let metrics = run.metrics.iter().map(|figure| figure.line() + "\n");
+    let targets = run.targets.iter().map(|target| crate::report::target_line(target) + "\n");
+    metrics.chain(targets).collect()
+}
+
+/// Writes the run as JSON.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write(run: &RunReport, path: &Path) -> Result<()> {
+    crate::pipeline::write_file(path, (run.to_json()? + "\n").as_bytes())
+}
