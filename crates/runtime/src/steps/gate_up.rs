@@ -31,7 +31,7 @@ impl Step for GateUp {
 
     fn items(&self, n_rows: usize, n_workers: usize) -> Items {
         let n_panels = if n_rows == 0 { 0 } else { self.gate.shape.n_panels };
-        Items::shared(n_panels, n_workers * self.claims)
+        Items::panels(n_panels, n_workers, self.claims)
     }
 
     fn scratch_lines(&self, max_rows: usize, _context_len: usize) -> usize {

@@ -147,7 +147,7 @@ impl Step for LinearStep {
 
     fn items(&self, n_rows: usize, n_workers: usize) -> Items {
         let n_panels: usize = self.matrices.iter().map(|m| m.shape.n_panels).sum();
-        Items::shared(if n_rows == 0 { 0 } else { n_panels }, n_workers * self.claims)
+        Items::panels(if n_rows == 0 { 0 } else { n_panels }, n_workers, self.claims)
     }
 
     fn scratch_lines(&self, _max_rows: usize, _context_len: usize) -> usize {

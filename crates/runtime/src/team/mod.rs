@@ -41,9 +41,16 @@ pub struct Items {
 }
 
 impl Items {
-    /// Items taken in about `claims` equal parts.
-    pub fn shared(count: usize, claims: usize) -> Self {
-        Self { count, chunk: count.div_ceil(claims.max(1)).max(1) }
+    /// Panels that every worker takes in about `claims` parts: an even number each, since kernels
+    /// compute two at a time, and of the one that keeps the workers busy alike.
+    pub fn panels(count: usize, n_workers: usize, claims: usize) -> Self {
+        let even_share = count.div_ceil((n_workers * claims).max(1)).max(1);
+        // The longest that a worker is busy, if all are equally fast.
+        let busy = |chunk: &usize| count.div_ceil(*chunk).div_ceil(n_workers) * chunk;
+        let chunks = [even_share & !1, even_share.next_multiple_of(2)];
+        let chunk =
+            chunks.into_iter().filter(|&chunk| chunk > 0 && even_share > 1).min_by_key(busy);
+        Self { count, chunk: chunk.unwrap_or(1) }
     }
 }
 
