@@ -74,7 +74,10 @@ impl Budget {
         }
         let times = [self.max_itl_ms, self.max_itl_p95_ms];
         if times.into_iter().flatten().any(|ms| !(ms > 0.0 && ms <= 1e9)) {
-            return bad("a time per token is above 0 ms, and so are tokens per second");
+            return bad(
+                "--itl, --latency-p95 and --tokens-per-s are numbers above 0, such as 5ms, \
+                 8ms and 50",
+            );
         }
         if self.least.is_some() && self.max_drop_percent.is_none() {
             return bad("--goal says what to save as far as quality allows; say how much quality \

@@ -35,6 +35,8 @@ pub trait Engine: Sync {
     ) -> Result<()>;
     /// Threads in use.
     fn n_threads(&self) -> usize;
+    /// A name for everything that may change how long a step takes, besides threads and kernels.
+    fn choices(&self) -> String;
     /// The kernels in use: `scalar`, `avx2`, `avx512`.
     fn isa(&self) -> String;
 }

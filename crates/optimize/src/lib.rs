@@ -26,6 +26,7 @@ pub mod shelf;
 pub mod engine;
 pub mod evidence;
 pub mod gate;
+pub mod integration;
 pub mod judge;
 pub mod runner;
 pub mod search;

@@ -30,6 +30,7 @@ pub(crate) use build::Building;
 pub(crate) use prepare::Prepared;
 pub(crate) use prove::Proof;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use sterna_formats::AtomicFile;
 use sterna_measure::Clock;
 use sterna_measure::machine::Machine;
@@ -178,7 +179,9 @@ fn search<'p>(
     feasible::size(&settings.budget, &prepared.model.metadata, &base)?;
     feasible::bits(&settings.budget, prepared.model.graph.n_parameters(), &base)?;
     feasible::memory(&settings.budget, prepared.overhead_bytes(), &base)?;
+    let start = clock.now();
     let costs = costs::costs(settings, prepared, &mut base, engine, clock, watch)?;
+    let time = settings.budget.time.map(|time| time.saturating_sub(clock.now() - start));
     if let Some(costs) = &costs {
         feasible::time(&settings.budget, costs, &base)?;
     }
@@ -202,7 +205,8 @@ fn search<'p>(
     loop {
         let goal = goal(settings, prepared, &base, excess, costs.as_ref())?;
         let timed = costs.as_ref().filter(|_| settings.budget.is_about_time());
-        let (draft, found) = run_passes(settings, (&base, timed), goal, &mut judge, clock, watch)?;
+        let (draft, found) =
+            run_passes(settings, (&base, timed), (goal, time), &mut judge, clock, watch)?;
         let loss = found.best().loss;
         let draft = rounding::compensate(
             settings.rounding,
@@ -236,7 +240,7 @@ fn base_draft<'p>(settings: &Settings, prepared: &'p Prepared) -> Result<Draft<'
 fn run_passes<'p>(
     settings: &Settings,
     (base, costs): (&Draft<'p>, Option<&Costs>),
-    goal: Goal,
+    (goal, time_budget): (Goal, Option<Duration>),
     judge: &mut Remembered<'_>,
     clock: &dyn Clock,
     watch: Watch<'_>,
@@ -246,7 +250,7 @@ fn run_passes<'p>(
         goal,
         allow: settings.budget.allow.clone(),
         max_checks: settings.max_checks,
-        time_budget: settings.budget.time,
+        time_budget,
         n_bands: settings.n_bands,
         strategy: settings.strategy,
         seed: settings.budget.seed,

@@ -20,6 +20,7 @@ use crate::passes::gptq::{Calibrated, second_moments};
 use crate::progress::{Stage, Watch};
 use crate::yardstick::Yardstick;
 use cut::{Kept, Pruned};
+use serde::Serialize;
 use std::str::FromStr;
 use sterna_measure::quality::Passages;
 use sterna_model::archs::Arch;
@@ -38,6 +39,11 @@ pub enum Amount {
 impl Amount {
     /// Nothing.
     pub const NONE: Self = Amount::Count(0);
+
+    /// Whether it asks for nothing.
+    pub fn is_none(self) -> bool {
+        matches!(self, Amount::Count(0)) || self == Amount::Share(0.0)
+    }
 
     /// How many of `n`.
     pub fn of(self, n: usize) -> usize {
@@ -97,11 +103,12 @@ pub struct Subject<'a> {
 }
 
 /// What stays, and shares that make up for what does not.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Cut {
     /// Layer by layer.
     pub kept: Vec<Kept>,
     /// By weight of the smaller graph.
+    #[serde(skip)]
     pub shares: Vec<(WeightId, Vec<f32>)>,
     /// Remarks.
     pub notes: Vec<String>,
@@ -134,7 +141,14 @@ pub fn cut(subject: &Subject<'_>, wanted: &Wanted) -> Result<Cut> {
     let channels = kept_channels(config, wanted)?;
     let kv_heads = rest("key and value heads", config.n_kv_heads, wanted.kv_heads)?;
     let n_layers = rest("layers", config.n_layers, wanted.layers)?;
+    let told = [
+        ("hidden channels", config.ffn_dim, channels, wanted.channels),
+        ("key and value heads", config.n_kv_heads, kv_heads, wanted.kv_heads),
+        ("layers", config.n_layers, n_layers, wanted.layers),
+    ];
+    let notes = told.into_iter().filter(|(.., amount)| !amount.is_none()).map(left);
     let mut cut = Cut {
+        notes: notes.collect::<Result<_>>()?,
         kept: (0..config.n_layers).map(|layer| Kept::all(layer, config)).collect(),
         ..Cut::default()
     };
@@ -154,6 +168,18 @@ pub fn cut(subject: &Subject<'_>, wanted: &Wanted) -> Result<Cut> {
         }
     }
     Ok(cut)
+}
+
+/// What leaves, in words; an amount that comes to nothing is refused.
+fn left((what, n, kept, _): (&str, usize, usize, Amount)) -> Result<String> {
+    if kept == n {
+        return Err(OptimizeError::Input(format!(
+            "of {n} {what}, so few are none: ask for more, such as 1, or {MULTIPLE} of many \
+             channels, which leave by {MULTIPLE}"
+        )));
+    }
+    let percent = (n - kept) as f64 / n as f64 * 100.0;
+    Ok(format!("{} of {n} {what} left, {percent:.1}%", n - kept))
 }
 
 /// How many of `n` stay.

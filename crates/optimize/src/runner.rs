@@ -82,6 +82,11 @@ impl Engine for RuntimeEngine {
         self.settings.n_workers()
     }
 
+    fn choices(&self) -> String {
+        let hash = blake3::hash(format!("{:?}", self.settings).as_bytes());
+        hash.to_hex()[..16].to_owned()
+    }
+
     fn isa(&self) -> String {
         self.isa.to_owned()
     }

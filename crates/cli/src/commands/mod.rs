@@ -9,6 +9,7 @@ mod distill;
 mod doctor;
 mod eval;
 mod inspect;
+mod integrate;
 mod optimize;
 mod profile;
 mod prune;
@@ -53,6 +54,8 @@ pub enum Command {
     Profile(profile::Args),
     /// Search for the best plan within a budget, build it, and prove it.
     Optimize(optimize::Args),
+    /// Optimize by a profile, and grade what was measured.
+    Integrate(Box<integrate::Args>),
     /// Take channels, heads or layers out of a model, and measure what that is worth.
     Prune(prune::Args),
     /// Train tokenizers.
@@ -94,6 +97,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Capacity(args) => capacity::run(&args),
         Command::Profile(args) => profile::run(args),
         Command::Optimize(args) => optimize::run(args),
+        Command::Integrate(args) => integrate::run(*args),
         Command::Prune(args) => prune::run(args),
         Command::Tokenizer(args) => tokenizer::run(args),
         Command::Train(args) => train::run(args),

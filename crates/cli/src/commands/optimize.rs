@@ -62,7 +62,8 @@ pub struct Args {
     #[arg(long, visible_alias = "itl-p95", value_name = "TIME")]
     latency_p95: Option<String>,
     /// What to save within the caps, where quality is one of them: memory takes the fewest bytes,
-    /// latency the least time per token on this machine [default: memory].
+    /// latency the least time per token on this machine [default: memory, and the least divergence
+    /// where a size or a time is capped].
     #[arg(long, value_enum, value_name = "WHAT")]
     goal: Option<Goal>,
     /// Encodings that may be used, e.g. Q8_0,Q4_0 or int8,int4.
@@ -244,7 +245,7 @@ fn binary_hash() -> Option<String> {
 }
 
 /// The three levels differ in how much is measured, never in what counts as kept.
-fn apply_level(settings: &mut Settings, level: Level) {
+pub fn apply_level(settings: &mut Settings, level: Level) {
     match level {
         Level::Development => {
             settings.text.n_calibration = 24;

@@ -5,18 +5,19 @@ use crate::bars::Bars;
 use crate::compute::ComputeArgs;
 use crate::interrupt;
 use crate::show::{self, bad_input};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use sterna_formats::Metadata;
-use sterna_measure::Level;
+use sterna_formats::{AtomicFile, Metadata, OpenOptions};
 use sterna_measure::clock::RealClock;
 use sterna_measure::report::Artefact;
+use sterna_measure::{Level, RunReport};
 use sterna_model::{Model, config, write_new_gguf};
 use sterna_optimize::calibration::{self, TextSettings};
+use sterna_optimize::evidence::times::Times;
 use sterna_optimize::pipeline::Effort;
 use sterna_optimize::progress::Watch;
 use sterna_optimize::prune::report::{self, Made, Means};
-use sterna_optimize::prune::{self, Amount, Subject, Wanted};
+use sterna_optimize::prune::{self, Amount, Cut, Subject, Wanted};
 use sterna_optimize::runner::RuntimeEngine;
 use sterna_train::{Config, Session};
 
@@ -69,13 +70,18 @@ pub struct Args {
     compute: ComputeArgs,
 }
 
+/// The smaller model's file.
+const PRUNED: &str = "pruned.gguf";
+
 /// Runs the command.
 ///
 /// # Errors
 /// When an input cannot be used, more is to leave than there is, or the user stops it.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let wanted = wanted(&args)?;
-    let model = Model::open(&args.model)?;
+    let tokenizer = args.compute.tokenizer.clone();
+    let model = Model::open_with(&args.model, &OpenOptions { tokenizer })?;
+    let training = args.recover.map(|steps| training(&args, steps)).transpose()?;
     let text = TextSettings {
         evaluation: args.eval.clone(),
         seed: args.seed,
@@ -99,15 +105,17 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         quick: &texts.quick,
         watch,
     };
-    let cut = prune::cut(&subject, &wanted)?;
+    let mut cut = prune::cut(&subject, &wanted)?;
     let pruned = cut.apply(&subject)?;
-    let path = args.out.join("pruned.gguf");
+    cut.notes.extend(pruned.widened());
+    cut.notes.extend(texts.notes.iter().cloned());
+    let path = args.out.join(PRUNED);
     let metadata = metadata(&model, pruned.config());
     write_new_gguf(&path, pruned.graph(), &metadata, &pruned)?;
     drop(pruned);
     let pruned = Model::open(&path)?;
-    let recovered = match args.recover {
-        Some(steps) => Some(Model::open(&recover(&args, &path, steps)?)?),
+    let recovered = match training {
+        Some(training) => Some(Model::open(&recover(training)?)?),
         None => None,
     };
     let mut made = vec![Made { name: "pruned", model: &pruned }];
@@ -121,22 +129,30 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         identity: &identity,
         seed: args.seed,
     };
-    let mut run = report::measure(&model, &made, &means)?;
+    let (mut run, times) = report::measure(&model, &made, &means)?;
     bars.finish();
     for one in &made {
         run.artefacts.push(Artefact::of(one.model.path())?);
     }
-    report::write(&run, &args.out.join("prune.json"))?;
+    tell(&args, &run, &cut, &times)?;
+    Ok(show::graded(&run))
+}
+
+/// Writes and prints the report.
+fn tell(args: &Args, run: &RunReport, cut: &Cut, times: &Times) -> anyhow::Result<()> {
+    let json = report::to_json(run, cut, times)?;
+    let whole = serde_json::to_string_pretty(&json)? + "\n";
+    AtomicFile::write_whole(&args.out.join("prune.json"), whole.as_bytes())?;
     if args.json {
-        show::json(&serde_json::from_str::<serde_json::Value>(&run.to_json()?)?)?;
+        show::json(&json)?;
     } else {
-        cut.notes.iter().chain(&texts.notes).for_each(|note| eprintln!("note: {note}"));
-        print!("{}", report::text(&run));
-        for artefact in &run.artefacts {
+        cut.notes.iter().for_each(|note| eprintln!("note: {note}"));
+        print!("{}", report::text(run));
+        for artefact in run.artefacts {
             println!("{}: {}", artefact.path, show::bytes(artefact.bytes));
         }
     }
-    Ok(show::graded(&run))
+    Ok(())
 }
 
 fn wanted(args: &Args) -> anyhow::Result<Wanted> {
@@ -146,7 +162,7 @@ fn wanted(args: &Args) -> anyhow::Result<Wanted> {
         layers: args.layers,
         makes_up: !args.no_fit,
     };
-    if [wanted.channels, wanted.kv_heads, wanted.layers].iter().all(|amount| amount.of(1000) == 0) {
+    if [wanted.channels, wanted.kv_heads, wanted.layers].iter().all(|amount| amount.is_none()) {
         return Err(bad_input(
             "nothing is to leave: say how much with --channels 20%, --kv-heads 1 or --layers 2",
         ));
@@ -157,25 +173,40 @@ fn wanted(args: &Args) -> anyhow::Result<Wanted> {
 /// What the file says of itself: the model's words, with smaller numbers.
 fn metadata(model: &Model, config: &config::Config) -> Metadata {
     let mut metadata = model.metadata.clone();
-    for (key, value) in config::metadata(model.arch.name(), config).iter() {
+    for (key, value) in model.arch.metadata(config).iter() {
         metadata.set(key, value.clone());
     }
     metadata
 }
 
-/// Trains the pruned model with the original as its teacher; gives the result's file.
-fn recover(args: &Args, pruned: &Path, steps: usize) -> anyhow::Result<PathBuf> {
+/// How a model is trained that is nearly what it should be: small steps, and the teacher's words
+/// alone.
+const GENTLY: [&str; 4] = [
+    "schedule.learning_rate=0.00005",
+    "schedule.weight_decay=0.0",
+    "teacher.weight=1.0",
+    "teacher.temperature=1.0",
+];
+
+/// How the pruned model is to be trained, with the original as its teacher.
+fn training(args: &Args, steps: usize) -> anyhow::Result<Config> {
     let texts = serde_json::json!([args.calib.display().to_string()]);
     let mut settings = vec![
-        format!("model.init={}", pruned.display()),
+        format!("model.init={}", args.out.join(PRUNED).display()),
         format!("teacher.model={}", args.model.display()),
         format!("data.text={texts}"),
         format!("schedule.steps={steps}"),
         format!("run.seed={}", args.seed),
         format!("run.out={}", args.out.join("recovery").display()),
     ];
+    settings.extend(GENTLY.map(str::to_owned));
     settings.extend(args.settings.iter().cloned());
-    let mut session = Session::open(Config::read(Level::Balanced, None, &settings)?)?;
+    Ok(Config::read(Level::Balanced, None, &settings)?)
+}
+
+/// Trains; gives the result's file.
+fn recover(training: Config) -> anyhow::Result<PathBuf> {
+    let mut session = Session::open(training)?;
     let trainee = super::train::watched(&mut session)?;
     Ok(trainee.model)
 }

@@ -12,6 +12,7 @@ mod levels;
 mod load;
 mod ops;
 mod programs;
+mod prune;
 mod race;
 mod serve;
 #[cfg(feature = "otel")]

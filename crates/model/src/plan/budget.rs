@@ -25,3 +25,15 @@ pub struct Budget {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_bpw: Option<f64>,
 }
+
+impl Budget {
+    /// The caps that are no whole numbers, by their keys.
+    pub fn numbers(&self) -> [(&'static str, Option<f64>); 4] {
+        [
+            ("max_drop", self.max_drop),
+            ("target_bpw", self.target_bpw),
+            ("max_itl_ms", self.max_itl_ms),
+            ("max_itl_p95_ms", self.max_itl_p95_ms),
+        ]
+    }
+}

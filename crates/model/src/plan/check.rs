@@ -72,8 +72,8 @@ fn check(plan: &Plan) -> Result<(), (String, String)> {
         let problem = format!("{hash:?} is no hash");
         return Err((problem, "a hash is blake3: and 64 hexadecimal digits".into()));
     }
-    let fractions = [("max_drop", plan.budget.max_drop), ("target_bpw", plan.budget.target_bpw)];
-    match fractions.iter().find(|(_, x)| x.is_some_and(|x| !x.is_finite() || x < 0.0)) {
+    let numbers = plan.budget.numbers();
+    match numbers.iter().find(|(_, x)| x.is_some_and(|x| !x.is_finite() || x < 0.0)) {
         Some((key, _)) => Err((format!("{key} is not a positive number"), "correct it".into())),
         None => Ok(()),
     }

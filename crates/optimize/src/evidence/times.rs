@@ -1,10 +1,13 @@
 //! How long two models took, run by run: what every speed of a report follows from.
 
 use crate::error::Result;
+use crate::fit;
 use crate::report::{Race, Series};
+use crate::search::Costs;
 use serde::{Deserialize, Serialize};
 use sterna_measure::compare::{self, Comparison};
 use sterna_measure::{Figure, MeasureError, Samples, Unit};
+use sterna_model::{Graph, WeightDecl, WeightId, WeightSource};
 
 /// All times taken; empty where the comparison was left out.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -23,16 +26,53 @@ pub struct Times {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Prediction {
-    /// Nanoseconds besides matrices.
-    pub rest: f64,
-    /// Matrices by name, and nanoseconds of each in its encoding.
-    pub matrices: Vec<(String, f64)>,
+    /// The table.
+    pub costs: Costs,
+    /// The artifact's matrices.
+    pub matrices: Vec<Matrix>,
+}
+
+/// A matrix of the artifact.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Matrix {
+    /// Its name.
+    pub name: String,
+    /// The part it plays, as in the table.
+    pub role: String,
+    /// Rows and columns.
+    pub shape: (usize, usize),
+    /// The encoding's name.
+    pub encoding: String,
+}
+
+impl Matrix {
+    /// The matrices of a model or a draft, in the order of its graph.
+    pub fn all(graph: &Graph, weights: &dyn WeightSource) -> Vec<Self> {
+        let all = graph.weight_ids().map(|id| (id, graph.decl(id)));
+        let matrices = all.filter(|(_, decl)| fit::is_matrix(decl));
+        let matrix = |(id, decl): (WeightId, &WeightDecl)| Self {
+            name: decl.name.clone(),
+            role: fit::role_name(decl.role).into(),
+            shape: decl.matrix(),
+            encoding: weights.encoding(id).name().into(),
+        };
+        matrices.map(matrix).collect()
+    }
 }
 
 impl Prediction {
-    /// Milliseconds of a token.
-    fn itl_ms(&self) -> f64 {
-        (self.rest + self.matrices.iter().map(|(_, nanos)| nanos).sum::<f64>()) / 1e6
+    /// Milliseconds of a token; `None` where the table lacks a matrix.
+    fn itl_ms(&self) -> Option<f64> {
+        let nanos = |matrix: &Matrix| {
+            let Matrix { role, shape, encoding, .. } = matrix;
+            let mut rows = self.costs.rows.iter();
+            let row =
+                rows.find(|row| (&row.role, row.shape, &row.encoding) == (role, *shape, encoding))?;
+            Some(row.nanos)
+        };
+        let sum = self.matrices.iter().map(nanos).sum::<Option<f64>>()?;
+        Some((self.costs.rest + sum) / 1e6)
     }
 }
 
@@ -160,7 +200,7 @@ impl Speed {
     }
 
     fn add_prediction(&mut self, prediction: &Prediction) -> std::result::Result<(), MeasureError> {
-        let predicted = prediction.itl_ms();
+        let Some(predicted) = prediction.itl_ms() else { return Ok(()) };
         let method = "measured times of every matrix in its encoding, and of the rest of a token, \
                       added up before the artifact was run";
         let figure = Figure::computed("predicted_itl_ms", Unit::Milliseconds, method, predicted)?;

@@ -5,6 +5,7 @@
 
 use super::derive::{self, Quality};
 use super::manifest::Manifest;
+use super::times::{Matrix, Prediction};
 use super::{Evidence, bundle};
 use crate::error::{OptimizeError, Result};
 use crate::pipeline::EVIDENCE_BYTES;
@@ -14,7 +15,7 @@ use serde::Serialize;
 use std::path::Path;
 use sterna_measure::report::Artefact;
 use sterna_measure::{Figure, RunReport};
-use sterna_model::Artifact;
+use sterna_model::{Artifact, Model};
 
 /// What came of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -160,6 +161,9 @@ fn contents(folder: &Path, bundle: &Bundle, found: &mut Verification) {
     found.tell("weights", weights(bundle));
     found.tell("plan", plan(folder, bundle));
     found.tell("text", text(bundle));
+    if let Some(prediction) = &bundle.evidence.times.prediction {
+        found.tell("prediction", predicted(prediction, &bundle.artifact.model));
+    }
     let quality = derive::quality(&bundle.evidence, bundle.manifest.source.bytes);
     let speed = bundle.evidence.times.derive();
     match (quality, speed) {
@@ -190,6 +194,18 @@ fn contents(folder: &Path, bundle: &Bundle, found: &mut Verification) {
     let n = bundle.report.details.tried.len() + bundle.report.details.sensitivities.len();
     let words = format!("{n} losses on calibration text led to the plan; no claim rests on them");
     found.add("search", Outcome::NotChecked, words);
+}
+
+/// Whether a prediction is of the artifact's own matrices.
+fn predicted(prediction: &Prediction, model: &Model) -> std::result::Result<String, String> {
+    let actual = Matrix::all(&model.graph, model);
+    match prediction.matrices == actual {
+        true if prediction.costs.is_sound() => {
+            Ok(format!("of {} matrices as the artifact has them", actual.len()))
+        }
+        true => Err("its table of costs has numbers that are no times".into()),
+        false => Err("it is of other matrices than the artifact has".into()),
+    }
 }
 
 fn weights(bundle: &Bundle) -> std::result::Result<String, String> {

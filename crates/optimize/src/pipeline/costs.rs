@@ -11,7 +11,7 @@ use crate::error::{OptimizeError, Result};
 use crate::fit;
 use crate::progress::{Stage, Watch};
 use crate::search::costs::{Costs, Place, Row};
-use crate::search::{groups, screen};
+use crate::search::{Group, groups, screen};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -26,6 +26,8 @@ use sterna_model::{WeightId, WeightSource, WeightView};
 
 /// The file in the output folder that keeps the table.
 pub const NAME: &str = "costs.json";
+/// A table is no longer than this.
+const MAX_BYTES: u64 = 16 << 20;
 /// Turns of each encoding.
 const N_TURNS: usize = 3;
 /// How long a turn is, about.
@@ -50,24 +52,26 @@ pub fn costs(
     clock: &dyn Clock,
     watch: Watch<'_>,
 ) -> Result<Option<Costs>> {
-    let is_needed = settings.budget.is_about_time();
-    if !is_needed && settings.effort.max_rounds == 0 {
+    if !settings.budget.is_about_time() {
         return Ok(None);
     }
     let path = settings.output.join(NAME);
     let place = place(engine);
     let before = settings.resume.then(|| read(&path)).flatten();
-    if let Some(before) = before.as_ref().filter(|costs| costs.place == place) {
+    let groups = groups::of(base, &settings.budget.allow, 1);
+    if let Some(before) = before.as_ref().filter(|costs| costs.place == place)
+        && serve(before, &groups, base)
+    {
         return Ok(Some(before.clone()));
     }
-    let encodings = screen::encodings(&groups::of(base, &settings.budget.allow, 1));
+    let encodings = screen::encodings(&groups);
     let text = &prepared.texts.calibration;
     let costs = measure(base, &encodings, super::speed::tokens(text), engine, clock, watch)?;
     let costs = costs.map(|taken| taken.into_costs(place));
     if let Some((before, now)) = before.zip(costs.as_ref()) {
         base.note(moved(&before, now));
     }
-    if costs.is_none() && is_needed {
+    if costs.is_none() {
         let why = "this engine has no steps to time, so that it cannot search for speed";
         return Err(OptimizeError::Input(why.into()));
     }
@@ -78,9 +82,23 @@ pub fn costs(
     Ok(costs)
 }
 
-/// The table of an earlier run, if there is one that can be read.
-pub fn read(path: &Path) -> Option<Costs> {
-    serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()
+/// The table of an earlier run, if there is one that can be read and could be true.
+fn read(path: &Path) -> Option<Costs> {
+    let length = std::fs::metadata(path).ok()?.len();
+    let text = (length <= MAX_BYTES).then(|| std::fs::read_to_string(path).ok()).flatten()?;
+    serde_json::from_str(&text).ok().filter(Costs::is_sound)
+}
+
+/// Whether a table has every encoding that a group may get.
+fn serve(costs: &Costs, groups: &[Group], base: &Draft<'_>) -> bool {
+    groups.iter().all(|group| {
+        let all = group.candidates.iter().map(|candidate| candidate.encoding);
+        let has = |encoding| {
+            let mut decls = group.weights.iter().map(|id| base.graph().decl(*id));
+            decls.all(|decl| costs.nanos(decl, encoding).is_some())
+        };
+        all.into_iter().all(has)
+    })
 }
 
 /// How two places differ.
@@ -102,18 +120,22 @@ fn moved(before: &Costs, now: &Costs) -> String {
         format!("{} with {} kernels and {} threads", place.cpu, place.isa, place.threads)
     };
     format!(
-        "costs were measured anew: this is {}, and before it was {}; matrices take as long as \
-         there: {}",
+        "costs were measured anew: this is {}, and before it was {}; matrices take {} as long as \
+         there",
         place(&now.place),
         place(&before.place),
-        ratios.join(", ")
+        match ratios.is_empty() {
+            true => "nobody knows how".into(),
+            false => ratios.join(", "),
+        }
     )
 }
 
 fn place(engine: &dyn Engine) -> Place {
     let machine = Machine::detect();
     let (isa, threads) = (engine.isa(), engine.n_threads());
-    Place { machine: machine.id(), cpu: machine.cpu, isa, threads }
+    let choices = engine.choices();
+    Place { machine: machine.id(), cpu: machine.cpu, isa, threads, choices }
 }
 
 /// A draft whose weights are all zeros.
@@ -220,7 +242,9 @@ impl Taken {
             draft.matrices().map(|(id, _)| (id, 0.0)).collect();
         let n_tokens = timed.tokens.len().max(1) as f64;
         for (name, time) in &timed.steps {
-            let Some(node) = graph.nodes.iter().find(|node| node.name == *name) else { continue };
+            // Where nothing is fused, nodes have the names that they were given.
+            let mut nodes = graph.nodes.iter().chain(&draft.graph().nodes);
+            let Some(node) = nodes.find(|node| node.name == *name) else { continue };
             let read: Vec<WeightId> =
                 node.weights.iter().copied().filter(|id| nanos.contains_key(id)).collect();
             let all: f64 = read.iter().map(|&id| bytes(id)).sum();
@@ -228,6 +252,10 @@ impl Taken {
             for id in read {
                 *nanos.get_mut(&id).expect("a matrix") += each * bytes(id) / all;
             }
+        }
+        if let Some((id, _)) = nanos.iter().find(|(_, nanos)| **nanos == 0.0) {
+            let why = format!("no step took time for {}", graph.decl(*id).name);
+            return Err(MeasureError::Failed { what: "timing tokens".into(), why }.into());
         }
         let kind = |id: WeightId| -> Kind {
             let decl = graph.decl(id);
@@ -270,5 +298,77 @@ impl Taken {
             p95_ratio: percentile_of_sorted(&spread, 95.0),
             rows: self.matrices.iter().map(row).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::Budget;
+    use crate::progress::Silent;
+    use crate::runner::RuntimeEngine;
+    use crate::testing::tiny_model;
+    use std::sync::atomic::AtomicBool;
+    use sterna_measure::clock::RealClock;
+
+    fn engine(fuse: bool) -> RuntimeEngine {
+        let settings = sterna_runtime::Settings {
+            threads: Some(1),
+            context_len: 64,
+            fuse,
+            ..sterna_runtime::Settings::default()
+        };
+        RuntimeEngine::new(settings).unwrap()
+    }
+
+    fn measured(fuse: bool) -> (Costs, Vec<Group>) {
+        let (tiny, engine) = (tiny_model(3), engine(fuse));
+        let (clock, stop) = (RealClock::new(), AtomicBool::new(false));
+        let watch = Watch { progress: &Silent, stop: &stop };
+        let draft = Draft::new(&tiny.graph, &tiny);
+        let groups = groups::of(&draft, &Budget::default().allow, 1);
+        let encodings = screen::encodings(&groups);
+        let tokens: Vec<u32> = (0..20).collect();
+        let taken = measure(&draft, &encodings, &tokens, &engine, &clock, watch).unwrap();
+        (taken.unwrap().into_costs(place(&engine)), groups)
+    }
+
+    #[test]
+    fn every_matrix_has_a_time_in_every_encoding_fused_or_not() {
+        let tiny = tiny_model(3);
+        let draft = Draft::new(&tiny.graph, &tiny);
+        for fuse in [true, false] {
+            let (costs, groups) = measured(fuse);
+            assert!(costs.is_sound() && serve(&costs, &groups, &draft), "{costs:?}");
+            assert!(costs.rows.iter().all(|row| row.nanos > 0.0 && row.n >= N_TURNS * 2));
+        }
+        assert_ne!(place(&engine(true)), place(&engine(false)));
+    }
+
+    #[test]
+    fn a_table_that_cannot_be_true_is_not_believed() {
+        let tiny = tiny_model(3);
+        let draft = Draft::new(&tiny.graph, &tiny);
+        let (costs, groups) = measured(true);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(NAME);
+        let read_back = |costs: &Costs| {
+            std::fs::write(&path, serde_json::to_string(costs).unwrap()).unwrap();
+            read(&path)
+        };
+        assert_eq!(read_back(&costs), Some(costs.clone()));
+        let wrong = |change: &dyn Fn(&mut Costs)| {
+            let mut wrong = costs.clone();
+            change(&mut wrong);
+            read_back(&wrong)
+        };
+        assert_eq!(wrong(&|costs| costs.rows[0].nanos = -1.0), None);
+        assert_eq!(wrong(&|costs| costs.rows[0].nanos = 1e300), None);
+        assert_eq!(wrong(&|costs| costs.p95_ratio = 0.0), None);
+        let fewer = wrong(&|costs| costs.rows.truncate(1)).unwrap();
+        assert!(!serve(&fewer, &groups, &draft), "rows are missing");
+        std::fs::write(&path, "{").unwrap();
+        assert_eq!(read(&path), None);
+        assert!(moved(&costs, &fewer).contains("costs were measured anew"));
     }
 }

@@ -84,14 +84,15 @@ pub fn time(budget: &Budget, costs: &Costs, base: &Draft<'_>) -> Result<()> {
     }
     let (ms, rest) = (least / 1e6, costs.rest / 1e6);
     Err(OptimizeError::Input(format!(
-        "a token in {} ms cannot be had: with every matrix in the encoding that is fastest here it \
-         takes {} ms, {} of them for what is no matrix; ask for --itl {}ms (--tokens-per-s {}), or \
-         allow faster encodings with --allow",
+        "a median token in {} ms cannot be had: with every matrix in the encoding that is fastest \
+         here it takes {} ms, {} of them for what is no matrix; ask for --itl {}ms \
+         (--tokens-per-s {}) or --latency-p95 {}ms, or allow faster encodings with --allow",
         short(cap / 1e6),
         short(ms),
         short(rest),
         short(ms * 1.01),
-        (0.99e3 / ms).floor()
+        short(0.99e3 / ms),
+        short(ms * 1.01 * costs.p95_ratio),
     )))
 }
 

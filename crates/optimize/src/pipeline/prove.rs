@@ -5,7 +5,7 @@ use super::{Building, MAX_LOGITS_BYTES, Prepared, Settings, speed};
 use crate::draft::Draft;
 use crate::engine::Engine;
 use crate::error::{OptimizeError, Result};
-use crate::evidence::times::{Prediction, Speed};
+use crate::evidence::times::{Matrix, Prediction, Speed};
 use crate::evidence::{Candidate, Evidence, Facts, derive};
 use crate::passes::rtn;
 use crate::progress::{Stage, Watch};
@@ -19,7 +19,7 @@ use sterna_measure::machine::Machine;
 use sterna_measure::memory::{Process, pss};
 use sterna_measure::report::{Artefact, Bound, MachineSummary, RunReport, Target, WorkloadSummary};
 use sterna_measure::{Clock, Figure, Unit};
-use sterna_model::{Artifact, Model, WeightDecl, WeightId, WeightSource};
+use sterna_model::{Artifact, Model};
 
 /// Encodings whose uniform use is what the artifact is compared with.
 const UNIFORM: &[&str] = &["Q8_0", "Q4_0"];
@@ -71,7 +71,11 @@ pub fn prove(
     let tokens = speed::tokens(&text);
     let effort = settings.effort;
     let mut times = speed::measure(&mut *baseline, &mut *loaded, tokens, effort, clock, watch)?;
-    times.prediction = costs.and_then(|costs| prediction(costs, &building.draft));
+    let predicted = |costs: &Costs| Prediction {
+        costs: costs.clone(),
+        matrices: Matrix::all(building.draft.graph(), &building.draft),
+    };
+    times.prediction = costs.map(predicted);
     watch.step(Stage::Verify, 4, 4, "done")?;
     let baseline = reading.divergence.baseline().to_vec();
     let evidence = Evidence { text, baseline, candidates, times };
@@ -89,15 +93,6 @@ pub fn prove(
     figures.extend(speed.figures.iter().cloned());
     let (points, reliability) = (quality.points, quality.reliability);
     Ok(Proof { figures, points, reliability, speed, evidence })
-}
-
-/// What the search took a token to need.
-fn prediction(costs: &Costs, draft: &Draft<'_>) -> Option<Prediction> {
-    let matrix = |(id, decl): (WeightId, &WeightDecl)| {
-        Some((decl.name.clone(), costs.nanos(decl, draft.encoding(id))?))
-    };
-    let matrices = draft.matrices().map(matrix).collect::<Option<_>>()?;
-    Some(Prediction { rest: costs.rest, matrices })
 }
 
 /// The model in one encoding wherever it fits, F16 elsewhere, on the same text; `None` where the

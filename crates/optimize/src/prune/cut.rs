@@ -4,6 +4,7 @@
 //! weights: rows as they were encoded; where columns are left out, decoded and stored as floats.
 
 use crate::error::{OptimizeError, Result};
+use serde::Serialize;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use sterna_formats::EncodingRef;
@@ -13,7 +14,7 @@ use sterna_model::config::Config;
 use sterna_model::{Graph, WeightDecl, WeightId, WeightSource, WeightView};
 
 /// What stays of a layer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Kept {
     /// Its number in the source.
     pub layer: usize,
@@ -104,9 +105,17 @@ impl<'a> Pruned<'a> {
         &self.config
     }
 
-    /// The weight's name and number in the source.
-    pub fn from(&self, id: WeightId) -> WeightId {
-        self.picks[id.0].0
+    /// Matrices whose blocks could not be kept, as a remark; empty where there is none.
+    pub fn widened(&self) -> Option<String> {
+        let is_wider =
+            |id: &WeightId| self.encoding(*id) != self.source.encoding(self.picks[id.0].0);
+        let n = self.graph.weight_ids().filter(is_wider).count();
+        (n > 0).then(|| {
+            format!(
+                "{n} tensors lost columns, and with them the blocks of their encoding: they are \
+                 stored as F16; a model is best pruned before it is quantized"
+            )
+        })
     }
 
     /// Has the columns that stay of a matrix make up for those that do not: `shares` is how much

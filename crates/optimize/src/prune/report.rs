@@ -3,13 +3,15 @@
 //! In: a model and what became of it, reopened from disk. Out: a run in `measure`'s schema. Pruning
 //! only counts where it is faster: the targets hold the time saved to the arithmetic saved.
 
+use super::Cut;
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::evidence::times::Times;
 use crate::pipeline::speed::{self, Effort};
 use crate::pipeline::{Identity, MAX_LOGITS_BYTES, machine};
 use crate::progress::{Stage, Watch};
 use crate::yardstick::{Reading, Yardstick};
-use std::path::Path;
+use serde_json::{Value, json};
 use sterna_measure::quality::Passages;
 use sterna_measure::report::{Bound, RunReport, Target, WorkloadSummary};
 use sterna_measure::{Clock, Figure, MeasureError, Unit};
@@ -51,7 +53,11 @@ pub struct Means<'a> {
 ///
 /// # Errors
 /// When a model cannot be run, or the user stops it.
-pub fn measure(baseline: &Model, made: &[Made<'_>], means: &Means<'_>) -> Result<RunReport> {
+pub fn measure(
+    baseline: &Model,
+    made: &[Made<'_>],
+    means: &Means<'_>,
+) -> Result<(RunReport, Times)> {
     let Means { engine, held_out, watch, .. } = *means;
     let mut figures = sizes(baseline, made)?;
     watch.step(Stage::Verify, 0, 4, "running the baseline on held-out text")?;
@@ -63,6 +69,7 @@ pub fn measure(baseline: &Model, made: &[Made<'_>], means: &Means<'_>) -> Result
         figures.extend(quality(one.name, &yardstick.read(&mut *loaded)?)?);
     }
     drop(yardstick);
+    let mut times = Times::default();
     if let Some(pruned) = made.first() {
         let mut models = (
             engine.load(&baseline.graph, baseline)?,
@@ -70,9 +77,8 @@ pub fn measure(baseline: &Model, made: &[Made<'_>], means: &Means<'_>) -> Result
         );
         let tokens = speed::tokens(held_out);
         let (effort, clock) = (means.effort, means.clock);
-        let times = speed::measure(&mut *models.0, &mut *models.1, tokens, effort, clock, watch)?;
-        let times = times.derive()?;
-        figures.extend(times.figures);
+        times = speed::measure(&mut *models.0, &mut *models.1, tokens, effort, clock, watch)?;
+        figures.extend(times.derive()?.figures);
         figures.extend(worth(&figures)?);
     }
     watch.step(Stage::Verify, 4, 4, "done")?;
@@ -85,7 +91,7 @@ pub fn measure(baseline: &Model, made: &[Made<'_>], means: &Means<'_>) -> Result
     let workload = held_out.workload();
     let identity = means.identity;
     let key = format!("{}{}{}", identity.timestamp, workload.hash(), identity.command);
-    Ok(RunReport {
+    let run = RunReport {
         run_id: blake3::hash(key.as_bytes()).to_hex()[..16].to_owned(),
         timestamp: identity.timestamp.clone(),
         machine: machine(engine),
@@ -95,7 +101,8 @@ pub fn measure(baseline: &Model, made: &[Made<'_>], means: &Means<'_>) -> Result
         metrics: figures,
         targets,
         artefacts: Vec::new(),
-    })
+    };
+    Ok((run, times))
 }
 
 fn sizes(baseline: &Model, made: &[Made<'_>]) -> Result<Vec<Figure>> {
@@ -116,6 +123,13 @@ fn sizes(baseline: &Model, made: &[Made<'_>]) -> Result<Vec<Figure>> {
                 &format!("{name}_macs_ratio"),
                 "multiply-accumulates of a token that sees 64 positions, over the baseline's",
                 macs,
+            )?,
+            Figure::read(
+                &format!("{name}_file_bytes"),
+                Unit::Bytes,
+                "length of the model's file",
+                one.model.checkpoint().files().iter().map(|file| file.bytes().len()).sum::<usize>()
+                    as f64,
             )?,
         ]);
     }
@@ -153,7 +167,14 @@ fn worth(figures: &[Figure]) -> std::result::Result<Vec<Figure>, MeasureError> {
                 let percent = (1.0 - ratio) / saved_macs * 100.0;
                 Figure::computed(&name, Unit::Percent, &method, percent)
             }
-            _ => Figure::unavailable(&name, Unit::Percent, &method, "no times were compared"),
+            Some(_) => {
+                let reason = "no arithmetic was saved";
+                Figure::unavailable(&name, Unit::Percent, &method, reason)
+            }
+            None => {
+                let reason = "no times were compared";
+                Figure::unavailable(&name, Unit::Percent, &method, reason)
+            }
         }
     };
     ["prefill", "decode"].map(share).into_iter().collect()
@@ -166,10 +187,13 @@ pub fn text(run: &RunReport) -> String {
     metrics.chain(targets).collect()
 }
 
-/// Writes the run as JSON.
+/// The run as JSON, with what left and every time taken under `prune`.
 ///
 /// # Errors
-/// When it cannot be written.
-pub fn write(run: &RunReport, path: &Path) -> Result<()> {
-    crate::pipeline::write_file(path, (run.to_json()? + "\n").as_bytes())
+/// When two metrics share a name.
+pub fn to_json(run: &RunReport, cut: &Cut, times: &Times) -> Result<Value> {
+    let mut all: Value = serde_json::from_str(&run.to_json()?).expect("own JSON");
+    let details = json!({ "cut": cut, "times": times });
+    all.as_object_mut().expect("a struct").insert("prune".into(), details);
+    Ok(all)
 }

@@ -120,7 +120,8 @@ fn the_layer_that_does_least_leaves() {
     let (cut, config, kl) = pruned(&tiny, &wanted).unwrap();
     assert_eq!((config.n_layers, cut.kept[0].layer), (1, 1));
     assert!(kl < 1e-4, "{kl}");
-    assert!(cut.notes[0].starts_with("layer 0 left"), "{:?}", cut.notes);
+    assert_eq!(cut.notes[0], "1 of 2 layers left, 50.0%");
+    assert!(cut.notes[1].starts_with("layer 0 left"), "{:?}", cut.notes);
     // All three together fit each other.
     let all = Wanted { channels: Amount::Count(6), kv_heads: Amount::Count(1), ..wanted };
     let (_, config, _) = pruned(&tiny, &all).unwrap();
@@ -133,6 +134,9 @@ fn no_more_leaves_than_there_is() {
     let wanted = Wanted { layers: Amount::Count(2), ..NOTHING };
     let error = pruned(&tiny, &wanted).unwrap_err().to_string();
     assert!(error.contains("of 2 layers, 2 cannot leave"), "{error}");
+    let wanted = Wanted { kv_heads: Amount::Share(0.2), ..NOTHING };
+    let error = pruned(&tiny, &wanted).unwrap_err().to_string();
+    assert!(error.contains("of 2 key and value heads, so few are none"), "{error}");
     assert_eq!("20%".parse(), Ok(Amount::Share(0.2)));
     assert_eq!(" 3 ".parse(), Ok(Amount::Count(3)));
     assert!("120%".parse::<Amount>().is_err() && "some".parse::<Amount>().is_err());

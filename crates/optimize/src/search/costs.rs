@@ -36,6 +36,8 @@ pub struct Place {
     pub isa: String,
     /// Threads in use.
     pub threads: usize,
+    /// A name for the runtime's other settings.
+    pub choices: String,
 }
 
 /// A kind of matrix in an encoding.
@@ -62,7 +64,18 @@ impl Row {
     }
 }
 
+/// No matrix of one token takes longer: a quarter of an hour.
+const MAX_NANOS: f64 = 1e12;
+
 impl Costs {
+    /// Whether every number is a time, or a ratio of times.
+    pub fn is_sound(&self) -> bool {
+        let is_time = |nanos: f64| (0.0..=MAX_NANOS).contains(&nanos);
+        is_time(self.rest)
+            && (1.0..=1e6).contains(&self.p95_ratio)
+            && self.rows.iter().all(|row| is_time(row.nanos))
+    }
+
     /// Nanoseconds that a matrix in an encoding takes of a token; `None` where it was not measured.
     pub fn nanos(&self, decl: &WeightDecl, encoding: EncodingRef) -> Option<f64> {
         self.rows.iter().find(|row| row.is_of(decl, encoding)).map(|row| row.nanos)

@@ -75,12 +75,13 @@ impl Goal {
         }
     }
 
-    /// By how much a plan misses caps on bytes and time, in sum of shares.
+    /// By how much a plan misses the caps, in sum of shares.
     pub fn excess(&self, trial: &Trial) -> f64 {
         let over =
             |value: f64, max: Option<f64>| max.map_or(0.0, |max| (value / max - 1.0).max(0.0));
         over(trial.bytes as f64, self.max_bytes.map(|max| max as f64))
             + over(trial.nanos, self.max_nanos)
+            + over(trial.loss.drop_percent_high, self.max_drop_percent)
     }
 
     /// The drop that ends the way along an axis, where quality is a cap and not the aim.

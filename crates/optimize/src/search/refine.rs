@@ -99,7 +99,8 @@ impl Refine<'_> {
         for layout in &layouts {
             is_possible |= self.explore(layout)?;
         }
-        if !is_possible {
+        // Where quality is capped, plans that would keep the others may have been given up.
+        if !is_possible && self.goal.drop_limit().is_none() {
             return Err(self.impossible(&layouts));
         }
         self.mend()?;
@@ -303,7 +304,7 @@ impl Refine<'_> {
         let met = (0..self.trials.len()).filter(|&t| goal.is_met(&self.trials[t]));
         let price = |&t: &usize| goal.price(&self.trials[t]);
         met.min_by(|a, b| price(a).total_cmp(&price(b))).or_else(|| {
-            let missed = |&t: &usize| (goal.excess(&self.trials[t]), self.trials[t].bytes);
+            let missed = |&t: &usize| (goal.excess(&self.trials[t]), self.trials[t].loss.kl);
             let all = 0..self.trials.len();
             all.min_by(|a, b| missed(a).partial_cmp(&missed(b)).expect("no NaN"))
         })

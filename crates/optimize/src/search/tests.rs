@@ -278,6 +278,7 @@ fn machine(tiny: &Tiny, speeds: &[(&str, f64)]) -> Costs {
         cpu: "test".into(),
         isa: "scalar".into(),
         threads: 1,
+        choices: "test".into(),
     };
     Costs { place, rest: 100.0, p95_ratio: 1.0, rows }
 }
