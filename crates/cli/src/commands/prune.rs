@@ -148,7 +148,7 @@ fn tell(args: &Args, run: &RunReport, cut: &Cut, times: &Times) -> anyhow::Resul
     } else {
         cut.notes.iter().for_each(|note| eprintln!("note: {note}"));
         print!("{}", report::text(run));
-        for artefact in run.artefacts {
+        for artefact in &run.artefacts {
             println!("{}: {}", artefact.path, show::bytes(artefact.bytes));
         }
     }
