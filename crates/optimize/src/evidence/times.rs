@@ -181,7 +181,7 @@ impl Speed {
         for (who, values) in [("baseline", baseline), ("artifact", artifact)] {
             let figure = format!("{who}_{name}");
             let samples = Samples::new(&figure, values.clone())?;
-            let method = format!("{method}, models taking turns");
+            let method = format!("{method}, models taking turns, each warmed by a request");
             self.figures.push(Figure::measured(&figure, Unit::Milliseconds, &method, &samples)?);
             if let (ITL, Some(p95)) = (name.as_str(), samples.p95()) {
                 let figure = format!("{who}_itl_p95_ms");

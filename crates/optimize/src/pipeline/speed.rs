@@ -130,7 +130,8 @@ fn failed(why: String) -> MeasureError {
     MeasureError::Failed { what: "generating".into(), why }
 }
 
-/// Times every token of some requests, the models taking turns.
+/// Times every token of some requests, the models taking turns, each after a request that is not
+/// timed: as long as a model runs alone, what fits in a cache stays there.
 fn time_tokens(
     models: [&mut dyn Loaded; 2],
     prompt: &[u32],
@@ -149,6 +150,8 @@ fn time_tokens(
         watch.step(Stage::Verify, 3, 4, "timing tokens one by one")?;
         for turn in 0..2 {
             let who = (round + turn) % 2;
+            // The other model's weights are in the caches: one request has them leave.
+            models[who].generate(prompt, n, &mut || {}).map_err(failed)?;
             let mut times: Vec<Duration> = vec![clock.now()];
             let mut note = || times.push(clock.now());
             models[who].generate(prompt, n, &mut note).map_err(failed)?;
