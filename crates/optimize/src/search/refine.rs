@@ -95,7 +95,9 @@ impl Refine<'_> {
         let unchanged = &self.trials[0];
         let axes = self.goal.axes(unchanged.bytes, unchanged.nanos);
         let layouts: Vec<Summed> = axes.into_iter().map(|axis| self.summed(axis)).collect();
-        let mut is_possible = false;
+        // Time may have allowed no more than the plans to start from.
+        let has_room = |trial: &Trial| self.goal.has_room(trial.bytes, trial.nanos);
+        let mut is_possible = self.trials.iter().any(has_room);
         for layout in &layouts {
             is_possible |= self.explore(layout)?;
         }
