@@ -214,7 +214,14 @@ impl Search<'_> {
         let end = self.settings.time_budget.map(|budget| self.clock.now() + budget / 4);
         let is_late = || end.is_some_and(|end| self.clock.now() > end);
         let groups = self.groups(draft, 1);
-        screen::measure(&groups, draft.graph(), self.judge, self.watch, &is_late)
+        screen::measure(
+            &groups,
+            draft.graph(),
+            self.settings.goal,
+            self.judge,
+            self.watch,
+            &is_late,
+        )
     }
 
     /// As many bands as the time budget allows, where a measurement takes `each`.

@@ -23,25 +23,31 @@ pub struct Uniform {
     pub kl: f64,
 }
 
-/// Measures every encoding that some group may change to, most bits first, until `is_late`.
+/// Measures every encoding that some group may change to, until `is_late`, but one in any case: most
+/// bits first, before those by which the goal's bytes and time would not be kept.
 ///
 /// # Errors
 /// When the model cannot be run, or the user stops it.
 pub fn measure(
     groups: &[Group],
     graph: &Graph,
+    goal: Goal,
     judge: &mut dyn Judge,
     watch: Watch<'_>,
     is_late: &dyn Fn() -> bool,
 ) -> Result<Vec<Uniform>> {
-    let encodings = encodings(groups);
+    let mut encodings = encodings(groups);
     // Of one group its own measurements tell the same, and two encodings are soon measured.
     if groups.len() < 2 || encodings.len() < 3 {
         return Ok(Vec::new());
     }
+    encodings.sort_by_key(|&encoding| {
+        let choices = groups::uniform(groups, encoding, graph);
+        !goal.has_room(groups::bytes(groups, &choices), groups::nanos(groups, &choices))
+    });
     let mut uniforms = Vec::new();
     for (done, &encoding) in encodings.iter().enumerate() {
-        if is_late() {
+        if done > 0 && is_late() {
             break;
         }
         let note = format!("every tensor as {}", encoding.name());
