@@ -23,8 +23,8 @@ pub struct Uniform {
     pub kl: f64,
 }
 
-/// Measures every encoding that some group may change to, until `is_late`, but one in any case: most
-/// bits first, before those by which the goal's bytes and time would not be kept.
+/// Measures every encoding that some group may change to, until `is_late`, but one in any case:
+/// most bits first, and last those by which the goal's bytes and time would not be kept.
 ///
 /// # Errors
 /// When the model cannot be run, or the user stops it.
