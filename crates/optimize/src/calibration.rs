@@ -44,6 +44,12 @@ impl TextSettings {
             seed: 0x5eed,
         }
     }
+
+    /// The context that documents need of a model that has room for so many tokens: they are cut,
+    /// and a longer one would only take memory.
+    pub fn context_len(&self, of_model: usize) -> usize {
+        of_model.min(self.max_tokens + 8)
+    }
 }
 
 /// Text ready to be measured with.

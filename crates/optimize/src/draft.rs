@@ -110,6 +110,19 @@ impl<'a> Draft<'a> {
         Err(OptimizeError::Input(format!("tensor {name} as {encoding}: {problem}; choose another")))
     }
 
+    /// A copy with a plan's encodings.
+    ///
+    /// # Errors
+    /// As [`Draft::encode`].
+    pub fn planned(&self, plan: &[(WeightId, EncodingRef)], provenance: &str) -> Result<Self> {
+        let mut draft = self.clone();
+        for &(id, encoding) in plan {
+            let provenance = provenance.to_owned();
+            draft.encode(id, Edit { encoding, bytes: None, provenance })?;
+        }
+        Ok(draft)
+    }
+
     /// Takes a weight's edit back.
     pub fn restore(&mut self, id: WeightId) {
         self.edits.remove(&id);

@@ -1,6 +1,6 @@
 //! The judge of the search: a draft with the plan's encodings, run on calibration text.
 
-use crate::draft::{Draft, Edit};
+use crate::draft::Draft;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::search::{Depth, Judge, Loss};
@@ -22,11 +22,7 @@ pub struct ModelJudge<'a> {
 
 impl Judge for ModelJudge<'_> {
     fn judge(&mut self, plan: &[(WeightId, EncodingRef)], depth: Depth) -> Result<Loss> {
-        let mut draft = self.draft.clone();
-        for &(id, encoding) in plan {
-            let provenance = "a trial".to_owned();
-            draft.encode(id, Edit { encoding, bytes: None, provenance })?;
-        }
+        let draft = self.draft.planned(plan, "a trial")?;
         let mut candidate = self.engine.load(draft.graph(), &draft)?;
         let yardstick = match depth {
             Depth::Quick => &mut self.quick,

@@ -37,7 +37,7 @@ use sterna_measure::machine::Machine;
 use sterna_model::rewrites::REWRITES;
 
 pub use prepare::describe;
-pub(crate) use prove::machine;
+pub(crate) use prove::run_report;
 pub use speed::Effort;
 
 /// Everything that is asked for.
@@ -204,9 +204,8 @@ fn search<'p>(
     let mut excess = 0;
     loop {
         let goal = goal(settings, prepared, &base, excess, costs.as_ref())?;
-        let timed = costs.as_ref().filter(|_| settings.budget.is_about_time());
         let (draft, found) =
-            run_passes(settings, (&base, timed), (goal, time), &mut judge, clock, watch)?;
+            run_passes(settings, (&base, costs.as_ref()), (goal, time), &mut judge, clock, watch)?;
         let loss = found.best().loss;
         let draft = rounding::compensate(
             settings.rounding,

@@ -78,8 +78,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     announce(&args, &model, &settings);
     let before = continuation(&files.model, &args)?;
     eprintln!("\n  before  {}\n", show::paragraph(&before, 10));
-    // Documents are cut to this: a longer context would only take memory.
-    let context_len = model.config.context_len.min(settings.text.max_tokens + 8);
+    let context_len = settings.text.context_len(model.config.context_len);
     let engine = RuntimeEngine::new(args.level.settings(context_len)?)?;
     let bars = Bars::new();
     let watch = Watch { progress: &bars, stop: &interrupt::STOP };

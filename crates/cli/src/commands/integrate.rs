@@ -109,7 +109,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     interrupt::listen()?;
     let settings = settings(&args, &config)?;
     let model = Model::open(&settings.source)?;
-    let context_len = model.config.context_len.min(settings.text.max_tokens + 8);
+    let context_len = settings.text.context_len(model.config.context_len);
     let whole = args.compute.settings(model.config.context_len)?;
     let threads = whole.n_workers().min(config.gpu_streams);
     let engine = |threads| {

@@ -160,8 +160,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     interrupt::listen()?;
     let model_context = Model::open(&args.model)?.config.context_len;
     let mut run_settings = args.compute.settings(model_context)?;
-    // Documents are cut to this: a longer context would only take memory.
-    run_settings.context_len = run_settings.context_len.min(settings.text.max_tokens + 8);
+    run_settings.context_len = settings.text.context_len(run_settings.context_len);
     let engine = RuntimeEngine::new(run_settings)?;
     let bars = Bars::new();
     let watch = Watch { progress: &bars, stop: &interrupt::STOP };

@@ -88,7 +88,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         ..TextSettings::of(args.calib.clone())
     };
     let mut settings = args.compute.settings(model.config.context_len)?;
-    settings.context_len = settings.context_len.min(text.max_tokens + 8);
+    settings.context_len = text.context_len(settings.context_len);
     let texts = calibration::prepare(&text, model.tokenizer()?, settings.context_len)?;
     let engine = RuntimeEngine::new(settings)?;
     interrupt::listen()?;

@@ -72,19 +72,24 @@ fn of_reading(reading: &Reading) -> Result<Vec<Figure>> {
 
 /// A model's own figures, named for it.
 fn perplexities(who: &str, scores: &Scores) -> Result<Vec<Figure>> {
-    let rename = |figure: Figure| {
-        let name = format!("{who}_{}", figure.name());
-        match figure.value() {
-            Some(value) => {
-                let (unit, n) = (figure.unit(), figure.n());
-                Figure::estimated(&name, unit, figure.method(), value, n, figure.ci95())
-            }
-            None => Ok(figure),
-        }
-    };
     let figures: std::result::Result<_, MeasureError> =
-        scores.figures()?.into_iter().map(rename).collect();
+        scores.figures()?.into_iter().map(|figure| named(who, figure)).collect();
     Ok(figures?)
+}
+
+/// An estimate with whose it is in its name; one without a value as it is.
+///
+/// # Errors
+/// Never, for the estimate was checked before.
+pub fn named(who: &str, figure: Figure) -> std::result::Result<Figure, MeasureError> {
+    let name = format!("{who}_{}", figure.name());
+    match figure.value() {
+        Some(value) => {
+            let (unit, n) = (figure.unit(), figure.n());
+            Figure::estimated(&name, unit, figure.method(), value, n, figure.ci95())
+        }
+        None => Ok(figure),
+    }
 }
 
 /// Bytes of a file, and of what it is made from.

@@ -64,13 +64,8 @@ impl Matrix {
 impl Prediction {
     /// Milliseconds of a token; `None` where the table lacks a matrix.
     fn itl_ms(&self) -> Option<f64> {
-        let nanos = |matrix: &Matrix| {
-            let Matrix { role, shape, encoding, .. } = matrix;
-            let mut rows = self.costs.rows.iter();
-            let row =
-                rows.find(|row| (&row.role, row.shape, &row.encoding) == (role, *shape, encoding))?;
-            Some(row.nanos)
-        };
+        let nanos =
+            |matrix: &Matrix| self.costs.of_kind(&matrix.role, matrix.shape, &matrix.encoding);
         let sum = self.matrices.iter().map(nanos).sum::<Option<f64>>()?;
         Some((self.costs.rest + sum) / 1e6)
     }

@@ -196,7 +196,7 @@ impl Config {
         settings.strategy = by_name(strategy).expect("a strategy");
     }
 
-    /// What is switched on and is no part of this program.
+    /// What is switched on and is no part of this program, or off and done all the same.
     pub fn not_done(&self) -> Vec<String> {
         let all = [
             (self.enable_quantum_safety, "enable_quantum_safety", "ensembles and robustness"),
@@ -215,6 +215,14 @@ impl Config {
         let on = all.into_iter().filter(|(is_on, ..)| *is_on);
         let mut notes: Vec<String> =
             on.map(|(_, name, what)| format!("{name}: {what} are not part of this run")).collect();
+        let always = [
+            (self.uncertainty_quantification, "uncertainty_quantification"),
+            (self.enable_performance_monitoring, "enable_performance_monitoring"),
+            (self.log_optimization_steps, "log_optimization_steps"),
+            (self.save_optimization_history, "save_optimization_history"),
+        ];
+        let off = always.into_iter().filter(|(is_on, _)| !is_on);
+        notes.extend(off.map(|(_, name)| format!("{name} is off, and is done in any case")));
         notes.push(format!("target_gpu {}: no GPU was used", self.target_gpu));
         notes
     }

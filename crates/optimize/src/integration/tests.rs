@@ -46,6 +46,15 @@ fn a_wrong_value_is_told_by_its_field() {
 }
 
 #[test]
+fn what_is_not_done_as_asked_is_said() {
+    let asked = json!({"adversarial_training": false, "log_optimization_steps": false});
+    let notes = Profile::Minimal.config().with(&asked).unwrap().not_done().join("\n");
+    assert!(notes.contains("enable_quantum_safety: ensembles"), "{notes}");
+    assert!(!notes.contains("adversarial_training"), "{notes}");
+    assert!(notes.contains("log_optimization_steps is off, and is done in any case"), "{notes}");
+}
+
+#[test]
 fn a_profile_decides_what_is_searched() {
     let settings = |profile: Profile| {
         let mut settings = Settings::new("m".into(), "o".into(), "t".into(), Budget::default());

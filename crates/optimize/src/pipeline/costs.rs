@@ -5,7 +5,7 @@
 //! a small one. The encodings take turns, so that what slows the machine slows all of them.
 
 use super::{Prepared, Settings, write_file};
-use crate::draft::{Draft, Edit};
+use crate::draft::Draft;
 use crate::engine::{Engine, Loaded, Timed};
 use crate::error::{OptimizeError, Result};
 use crate::fit;
@@ -13,7 +13,7 @@ use crate::progress::{Stage, Watch};
 use crate::search::costs::{Costs, Place, Row};
 use crate::search::{Group, groups, screen};
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 use sterna_formats::EncodingRef;
@@ -22,7 +22,7 @@ use sterna_measure::machine::Machine;
 use sterna_measure::stats::{median, percentile_of_sorted};
 use sterna_measure::{Clock, MeasureError};
 use sterna_model::rewrites::{REWRITES, rewritten};
-use sterna_model::{WeightId, WeightSource, WeightView};
+use sterna_model::{Node, WeightId, WeightSource, WeightView};
 
 /// The file in the output folder that keeps the table.
 pub const NAME: &str = "costs.json";
@@ -66,9 +66,8 @@ pub fn costs(
     {
         return Ok(Some(before.clone()));
     }
-    let encodings = screen::encodings(&groups);
     let text = &prepared.texts.calibration;
-    let costs = measure(base, &encodings, super::speed::tokens(text), engine, clock, watch)?;
+    let costs = measure(base, &groups, super::speed::tokens(text), engine, clock, watch)?;
     let costs = costs.map(|taken| taken.into_costs(place));
     if let Some((before, now)) = before.zip(costs.as_ref()) {
         base.note(moved(&before, now));
@@ -107,11 +106,9 @@ fn serve(costs: &Costs, groups: &[Group], base: &Draft<'_>) -> bool {
 fn moved(before: &Costs, now: &Costs) -> String {
     let mut sums: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
     for row in &now.rows {
-        let key = (&row.role, row.shape, &row.encoding);
-        let old = before.rows.iter().find(|old| (&old.role, old.shape, &old.encoding) == key);
-        if let Some(old) = old {
+        if let Some(old) = before.of_kind(&row.role, row.shape, &row.encoding) {
             let sum = sums.entry(&row.encoding).or_default();
-            *sum = (sum.0 + old.nanos, sum.1 + row.nanos);
+            *sum = (sum.0 + old, sum.1 + row.nanos);
         }
     }
     let ratio = |(encoding, (old, now)): (&&str, &(f64, f64))| {
@@ -172,19 +169,22 @@ struct Taken {
 
 fn measure(
     base: &Draft<'_>,
-    encodings: &[EncodingRef],
+    groups: &[Group],
     tokens: &[u32],
     engine: &dyn Engine,
     clock: &dyn Clock,
     watch: Watch<'_>,
 ) -> Result<Option<Taken>> {
+    let encodings = screen::encodings(groups);
     let prompt = &tokens[..tokens.len().min(N_TOKENS)];
-    let mut drafts = vec![base.clone()];
-    drafts.extend(
-        encodings.iter().map(|&encoding| uniform(base, encoding)).collect::<Result<Vec<_>>>()?,
-    );
+    let uniform = |&encoding: &EncodingRef| {
+        let choices = groups::uniform(groups, encoding, base.graph());
+        base.planned(&groups::plan(groups, &choices), "timing")
+    };
+    let drafts = std::iter::once(Ok(base.clone())).chain(encodings.iter().map(uniform));
+    let drafts: Vec<Draft<'_>> = drafts.collect::<Result<_>>()?;
     let drafts: Vec<Blank<'_>> = drafts.into_iter().map(Blank).collect();
-    let mut taken = Taken::default();
+    let (readers, mut taken) = (readers(base)?, Taken::default());
     let start = clock.now();
     for turn in 0..N_TURNS {
         // Of large models one turn says as much: their tokens take long.
@@ -210,7 +210,7 @@ fn measure(
                 }
                 watch.check()?;
                 if let Some(timed) = run(&mut *loaded)? {
-                    taken.add(&blank.0, &timed)?;
+                    taken.add(&blank.0, &readers, &timed)?;
                 }
             }
         }
@@ -225,38 +225,35 @@ fn profile(loaded: &mut dyn Loaded, prompt: &[u32], n: usize) -> Result<Option<T
     })
 }
 
-/// The draft with every matrix in an encoding that it fits, else its fallback.
-fn uniform<'d>(base: &Draft<'d>, encoding: EncodingRef) -> Result<Draft<'d>> {
-    let mut draft = base.clone();
-    let matrices: Vec<_> = base.matrices().map(|(id, decl)| (id, fit::cols_of(decl))).collect();
-    for (id, cols) in matrices {
-        let (encoding, _) = fit::or_fallback(encoding, cols);
-        if encoding.bits() < base.encoding(id).bits() {
-            let provenance = "timing".to_owned();
-            draft.encode(id, Edit { encoding, bytes: None, provenance })?;
-        }
-    }
-    Ok(draft)
+/// Matrices by the name of the node that reads them.
+type Readers = BTreeMap<String, Vec<WeightId>>;
+
+/// Who reads which matrices. Where nothing is fused, nodes have the names that they were given.
+fn readers(draft: &Draft<'_>) -> Result<Readers> {
+    let names = REWRITES.iter().map(|rewrite| rewrite.name());
+    let fused = rewritten(draft.graph(), names).map_err(OptimizeError::Input)?;
+    let matrices: BTreeSet<WeightId> = draft.matrices().map(|(id, _)| id).collect();
+    let reads = |node: &Node| {
+        let read = node.weights.iter().copied().filter(|id| matrices.contains(id));
+        (node.name.clone(), read.collect())
+    };
+    let given = draft.graph().nodes.iter().map(reads);
+    Ok(given.chain(fused.nodes.iter().map(reads)).collect())
 }
 
 impl Taken {
     /// Adds a run: a step's time goes to the matrices that it reads, by their bytes.
-    fn add(&mut self, draft: &Draft<'_>, timed: &Timed) -> Result<()> {
-        let names = REWRITES.iter().map(|rewrite| rewrite.name());
-        let graph = rewritten(draft.graph(), names).map_err(OptimizeError::Input)?;
+    fn add(&mut self, draft: &Draft<'_>, readers: &Readers, timed: &Timed) -> Result<()> {
+        let graph = draft.graph();
         let bytes = |id: WeightId| fit::bytes_of(graph.decl(id), draft.encoding(id)) as f64;
         let mut nanos: BTreeMap<WeightId, f64> =
             draft.matrices().map(|(id, _)| (id, 0.0)).collect();
         let n_tokens = timed.tokens.len().max(1) as f64;
         for (name, time) in &timed.steps {
-            // Where nothing is fused, nodes have the names that they were given.
-            let mut nodes = graph.nodes.iter().chain(&draft.graph().nodes);
-            let Some(node) = nodes.find(|node| node.name == *name) else { continue };
-            let read: Vec<WeightId> =
-                node.weights.iter().copied().filter(|id| nanos.contains_key(id)).collect();
+            let Some(read) = readers.get(name) else { continue };
             let all: f64 = read.iter().map(|&id| bytes(id)).sum();
             let each = time.as_nanos() as f64 / n_tokens;
-            for id in read {
+            for &id in read {
                 *nanos.get_mut(&id).expect("a matrix") += each * bytes(id) / all;
             }
         }
@@ -334,9 +331,8 @@ mod tests {
         let watch = Watch { progress: &Silent, stop: &stop };
         let draft = Draft::new(&tiny.graph, &tiny);
         let groups = groups::of(&draft, &Budget::default().allow, 1);
-        let encodings = screen::encodings(&groups);
         let tokens: Vec<u32> = (0..20).collect();
-        let taken = measure(&draft, &encodings, &tokens, &engine, &clock, watch).unwrap();
+        let taken = measure(&draft, &groups, &tokens, &engine, &clock, watch).unwrap();
         (taken.unwrap().into_costs(place(&engine)), groups)
     }
 

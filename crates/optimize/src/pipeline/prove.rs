@@ -1,7 +1,7 @@
 //! The proof: the file as it lies on disk, reopened, against its baseline on text that nothing has
 //! seen.
 
-use super::{Building, MAX_LOGITS_BYTES, Prepared, Settings, speed};
+use super::{Building, Identity, MAX_LOGITS_BYTES, Prepared, Settings, speed};
 use crate::draft::Draft;
 use crate::engine::Engine;
 use crate::error::{OptimizeError, Result};
@@ -17,6 +17,7 @@ use crate::yardstick::Yardstick;
 use std::path::Path;
 use sterna_measure::machine::Machine;
 use sterna_measure::memory::{Process, pss};
+use sterna_measure::quality::Passages;
 use sterna_measure::report::{Artefact, Bound, MachineSummary, RunReport, Target, WorkloadSummary};
 use sterna_measure::{Clock, Figure, Unit};
 use sterna_model::{Artifact, Model};
@@ -136,17 +137,36 @@ impl Prepared {
     }
 }
 
-/// This machine, and what an engine uses of it.
-pub fn machine(engine: &dyn Engine) -> MachineSummary {
-    let machine = Machine::detect();
-    MachineSummary {
-        id: machine.id(),
-        cpu: machine.cpu.clone(),
-        cores: machine.usable_cpus(),
-        threads: engine.n_threads(),
-        isa: engine.isa(),
-        ram_bytes: machine.usable_memory_bytes().unwrap_or(0),
-        gpu: None,
+/// A run of this program on some text, in the report's schema; `asked` tells it from others of the
+/// same moment.
+pub fn run_report(
+    (identity, seed, asked): (&Identity, u64, &str),
+    engine: &dyn Engine,
+    text: &Passages,
+    metrics: Vec<Figure>,
+    targets: Vec<Target>,
+) -> RunReport {
+    let (machine, workload) = (Machine::detect(), text.workload());
+    let run_id =
+        blake3::hash(format!("{}{}{asked}", identity.timestamp, workload.hash()).as_bytes());
+    RunReport {
+        run_id: run_id.to_hex()[..16].to_owned(),
+        timestamp: identity.timestamp.clone(),
+        machine: MachineSummary {
+            id: machine.id(),
+            cpu: machine.cpu.clone(),
+            cores: machine.usable_cpus(),
+            threads: engine.n_threads(),
+            isa: engine.isa(),
+            ram_bytes: machine.usable_memory_bytes().unwrap_or(0),
+            gpu: None,
+        },
+        build: identity.build.clone(),
+        seed,
+        workload: WorkloadSummary::from(workload),
+        metrics,
+        targets,
+        artefacts: Vec::new(),
     }
 }
 
@@ -163,22 +183,8 @@ impl Proof {
             |(name, cap, unit)| Target::judge(name, Bound::AtMost, cap, unit, &self.figures);
         let targets =
             budget.caps().into_iter().map(target).collect::<std::result::Result<_, _>>()?;
-        let workload = prepared.texts.heldout.workload();
-        let run_id = blake3::hash(
-            format!("{}{}{}", settings.identity.timestamp, workload.hash(), budget.line())
-                .as_bytes(),
-        );
-        Ok(RunReport {
-            run_id: run_id.to_hex()[..16].to_owned(),
-            timestamp: settings.identity.timestamp.clone(),
-            machine: machine(engine),
-            build: settings.identity.build.clone(),
-            seed: budget.seed,
-            workload: WorkloadSummary::from(workload),
-            metrics: self.figures.clone(),
-            targets,
-            artefacts: Vec::new(),
-        })
+        let run = (&settings.identity, budget.seed, &*budget.line());
+        Ok(run_report(run, engine, &prepared.texts.heldout, self.figures.clone(), targets))
     }
 }
 

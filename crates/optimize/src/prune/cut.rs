@@ -44,10 +44,14 @@ impl Kept {
 }
 
 /// What a weight becomes.
-#[derive(Debug, Clone, Default)]
-struct Pick {
-    rows: Option<Vec<usize>>,
-    cols: Option<Vec<usize>>,
+#[derive(Debug, Clone)]
+enum Pick {
+    /// What it was.
+    All,
+    /// Some rows; of a vector, entries.
+    Rows(Vec<usize>),
+    /// Some columns.
+    Cols(Vec<usize>),
 }
 
 /// A model with parts left out.
@@ -88,7 +92,7 @@ impl<'a> Pruned<'a> {
             let part = part(decl);
             let name = kept.map_or(decl.name.clone(), |kept| format!("blk.{}.{part}", kept.layer));
             let from = graph.find_weight(&name).ok_or_else(|| bad(&format!("no {name}")))?;
-            let pick = kept.map_or_else(Pick::default, |kept| pick(part, kept, config));
+            let pick = kept.map_or(Pick::All, |kept| pick(part, kept, config));
             Ok((from, pick))
         };
         let picks = new.weights.iter().map(pick).collect::<Result<_>>()?;
@@ -122,7 +126,7 @@ impl<'a> Pruned<'a> {
     /// of each of those, `[left out, kept]`, goes to each of them.
     pub fn make_up(&mut self, id: WeightId, shares: &[f32]) {
         let (from, pick) = &self.picks[id.0];
-        let Some(kept) = &pick.cols else { return };
+        let Pick::Cols(kept) = pick else { return };
         let view = self.source.weight(*from);
         let left_out: Vec<usize> =
             (0..view.cols).filter(|col| kept.binary_search(col).is_err()).collect();
@@ -152,15 +156,13 @@ fn part(decl: &WeightDecl) -> &str {
 
 /// What stays of a weight of a layer, by its name there.
 fn pick(part: &str, kept: &Kept, config: &Config) -> Pick {
-    let rows = |rows| Pick { rows: Some(rows), cols: None };
-    let cols = |cols| Pick { rows: None, cols: Some(cols) };
     match part.rsplit_once('.').unwrap_or((part, "")) {
-        ("ffn_gate" | "ffn_up", _) => rows(kept.channels.clone()),
-        ("ffn_down", "weight") => cols(kept.channels.clone()),
-        ("attn_q", _) => rows(kept.query_features(config)),
-        ("attn_k" | "attn_v", _) => rows(kept.kv_features(config)),
-        ("attn_output", "weight") => cols(kept.query_features(config)),
-        _ => Pick::default(),
+        ("ffn_gate" | "ffn_up", _) => Pick::Rows(kept.channels.clone()),
+        ("ffn_down", "weight") => Pick::Cols(kept.channels.clone()),
+        ("attn_q", _) => Pick::Rows(kept.query_features(config)),
+        ("attn_k" | "attn_v", _) => Pick::Rows(kept.kv_features(config)),
+        ("attn_output", "weight") => Pick::Cols(kept.query_features(config)),
+        _ => Pick::All,
     }
 }
 
@@ -174,23 +176,23 @@ impl WeightSource for Pruned<'_> {
             let bytes = Cow::Owned(encoded(encoding, cols, values));
             return WeightView { encoding, rows: view.rows, cols, bytes };
         }
-        match (&pick.rows, &pick.cols) {
+        match pick {
             // A vector's entries are its columns.
-            (Some(kept), _) if view.rows == 1 => select(&view, encoding, kept),
-            (Some(kept), _) => {
+            Pick::Rows(kept) if view.rows == 1 => select(&view, encoding, kept),
+            Pick::Rows(kept) => {
                 let rows = kept.iter().flat_map(|&row| view.row_bytes(row..row + 1));
                 let bytes = Cow::Owned(rows.copied().collect());
                 WeightView { rows: kept.len(), bytes, ..view }
             }
-            (None, Some(kept)) => select(&view, encoding, kept),
-            (None, None) => view,
+            Pick::Cols(kept) => select(&view, encoding, kept),
+            Pick::All => view,
         }
     }
 
     fn encoding(&self, id: WeightId) -> EncodingRef {
         let (from, pick) = &self.picks[id.0];
         let source = self.source.encoding(*from);
-        let is_decoded = pick.cols.is_some() || self.graph.decl(id).shape.len() == 1;
+        let is_decoded = matches!(pick, Pick::Cols(_)) || self.graph.decl(id).shape.len() == 1;
         // Blocks of columns do not survive the loss of some.
         if is_decoded && source.block_len() > 1 { by_name("F16").expect("F16") } else { source }
     }

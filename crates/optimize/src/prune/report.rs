@@ -6,14 +6,15 @@
 use super::Cut;
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::evidence::derive;
 use crate::evidence::times::Times;
 use crate::pipeline::speed::{self, Effort};
-use crate::pipeline::{Identity, MAX_LOGITS_BYTES, machine};
+use crate::pipeline::{Identity, MAX_LOGITS_BYTES, run_report};
 use crate::progress::{Stage, Watch};
 use crate::yardstick::{Reading, Yardstick};
 use serde_json::{Value, json};
 use sterna_measure::quality::Passages;
-use sterna_measure::report::{Bound, RunReport, Target, WorkloadSummary};
+use sterna_measure::report::{Bound, RunReport, Target};
 use sterna_measure::{Clock, Figure, MeasureError, Unit};
 use sterna_model::Model;
 
@@ -88,20 +89,8 @@ pub fn measure(
     };
     let targets =
         ["prefill", "decode"].map(is_worth).into_iter().collect::<std::result::Result<_, _>>()?;
-    let workload = held_out.workload();
-    let identity = means.identity;
-    let key = format!("{}{}{}", identity.timestamp, workload.hash(), identity.command);
-    let run = RunReport {
-        run_id: blake3::hash(key.as_bytes()).to_hex()[..16].to_owned(),
-        timestamp: identity.timestamp.clone(),
-        machine: machine(engine),
-        build: identity.build.clone(),
-        seed: means.seed,
-        workload: WorkloadSummary::from(workload),
-        metrics: figures,
-        targets,
-        artefacts: Vec::new(),
-    };
+    let asked = (means.identity, means.seed, &*means.identity.command);
+    let run = run_report(asked, engine, held_out, figures, targets);
     Ok((run, times))
 }
 
@@ -142,12 +131,7 @@ fn quality(name: &str, reading: &Reading) -> std::result::Result<Vec<Figure>, Me
     let mut all = reading.drop.figures()?;
     all.extend(reading.divergence.figures()?);
     let wanted = all.into_iter().filter(|figure| NAMES.contains(&figure.name()));
-    let renamed = wanted.filter_map(|figure| {
-        let (value, full) = (figure.value()?, format!("{name}_{}", figure.name()));
-        let (unit, method, n) = (figure.unit(), figure.method(), figure.n());
-        Some(Figure::estimated(&full, unit, method, value, n, figure.ci95()))
-    });
-    renamed.collect()
+    wanted.map(|figure| derive::named(name, figure)).collect()
 }
 
 /// Time saved over arithmetic saved.

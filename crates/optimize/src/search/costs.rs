@@ -56,14 +56,6 @@ pub struct Row {
     pub n: usize,
 }
 
-impl Row {
-    fn is_of(&self, decl: &WeightDecl, encoding: EncodingRef) -> bool {
-        self.encoding == encoding.name()
-            && self.shape == decl.matrix()
-            && self.role == fit::role_name(decl.role)
-    }
-}
-
 /// No matrix of one token takes longer: a quarter of an hour.
 const MAX_NANOS: f64 = 1e12;
 
@@ -78,6 +70,12 @@ impl Costs {
 
     /// Nanoseconds that a matrix in an encoding takes of a token; `None` where it was not measured.
     pub fn nanos(&self, decl: &WeightDecl, encoding: EncodingRef) -> Option<f64> {
-        self.rows.iter().find(|row| row.is_of(decl, encoding)).map(|row| row.nanos)
+        self.of_kind(fit::role_name(decl.role), decl.matrix(), encoding.name())
+    }
+
+    /// The same by the words of the table.
+    pub fn of_kind(&self, role: &str, shape: (usize, usize), encoding: &str) -> Option<f64> {
+        let is_it = |row: &&Row| row.shape == shape && row.role == role && row.encoding == encoding;
+        self.rows.iter().find(is_it).map(|row| row.nanos)
     }
 }

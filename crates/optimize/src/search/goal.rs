@@ -41,18 +41,6 @@ pub struct Goal {
 }
 
 impl Goal {
-    /// The least divergence in at most so many bytes.
-    pub fn bytes(limit: u64) -> Self {
-        let least = Least::Divergence;
-        Self { max_bytes: Some(limit), max_nanos: None, max_drop_percent: None, least }
-    }
-
-    /// The fewest bytes with at most so much of a drop.
-    pub fn drop_percent(limit: f64) -> Self {
-        let least = Least::Bytes;
-        Self { max_bytes: None, max_nanos: None, max_drop_percent: Some(limit), least }
-    }
-
     /// Whether the caps that follow from the choice alone are kept.
     pub fn has_room(&self, bytes: u64, nanos: f64) -> bool {
         self.max_bytes.is_none_or(|max| bytes <= max)

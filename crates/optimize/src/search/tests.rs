@@ -47,6 +47,20 @@ impl Judge for Planted {
     }
 }
 
+impl Goal {
+    /// The least divergence in at most so many bytes.
+    fn bytes(limit: u64) -> Self {
+        let least = Least::Divergence;
+        Self { max_bytes: Some(limit), max_nanos: None, max_drop_percent: None, least }
+    }
+
+    /// The fewest bytes with at most so much of a drop.
+    fn drop_percent(limit: f64) -> Self {
+        let least = Least::Bytes;
+        Self { max_bytes: None, max_nanos: None, max_drop_percent: Some(limit), least }
+    }
+}
+
 fn settings(goal: Goal) -> Settings {
     let allow = ENCODINGS.iter().copied().filter(|e| e.can_encode()).collect();
     Settings {
