@@ -28,6 +28,8 @@ pub struct Optimizations {
     pub flags: Flags,
     /// The names of the flags to measure.
     pub auto: Vec<&'static str>,
+    /// The names of the flags that the user spoke of.
+    pub named: Vec<&'static str>,
 }
 
 impl OptArgs {
@@ -37,7 +39,8 @@ impl OptArgs {
     /// When a level, a flag or a state is unknown.
     pub fn read(&self) -> anyhow::Result<Optimizations> {
         let level = self.level()?;
-        let mut read = Optimizations { level, flags: level.flags(), auto: Vec::new() };
+        let mut read =
+            Optimizations { level, flags: level.flags(), auto: Vec::new(), named: Vec::new() };
         for text in &self.flags {
             read.switch(text)?;
         }
@@ -93,6 +96,7 @@ impl Optimizations {
             return Err(bad_input(format!("--flags: there is no optimization {name:?}; {hint}")));
         };
         self.auto.retain(|&auto| auto != flag.name);
+        self.named.push(flag.name);
         match state.trim() {
             "on" | "true" => (flag.set)(&mut self.flags, true),
             "off" | "false" => (flag.set)(&mut self.flags, false),

@@ -12,7 +12,8 @@ use sterna_kernels::Level;
 use sterna_measure::LanguageModel;
 use sterna_measure::clock::{Clock, RealClock};
 use sterna_measure::machine::Roof;
-use sterna_model::{Model, Tokenizer};
+use sterna_model::artifact::PLAN_KEY;
+use sterna_model::{Model, Plan, Tokenizer};
 use sterna_optimize::runner::Running;
 use sterna_runtime::cache::Cache;
 use sterna_runtime::profile::{Detail, Profile};
@@ -60,7 +61,7 @@ pub fn compiled(
         show::warn(&warning.to_string());
     }
     let cache = compute.program_cache(&model)?;
-    let mut compute = compute.clone();
+    let mut compute = as_planned(&model, compute, &mut |line| show::note(line))?;
     let settings = compute.settings(model.config.context_len)?;
     for effect in ablation::auto(&model, &compute, cache.as_ref())? {
         if !effect.keeps() {
@@ -89,12 +90,38 @@ pub fn sized(
     kv_positions: &dyn Fn(&Model, &Settings) -> usize,
 ) -> anyhow::Result<(Model, Settings, Memory)> {
     let model = Model::open_with(path, &OpenOptions { tokenizer: compute.tokenizer.clone() })?;
+    let compute = as_planned(&model, compute, &mut |_| ())?;
     let mut settings = compute.quiet_settings(model.config.context_len)?;
     let wanted = kv_positions(&model, &settings);
     settings.kv_positions = Some(settings.context_len.max(wanted));
     let memory = Program::memory_of(&model.graph, &model, &settings)
         .with_context(|| path.display().to_string())?;
     Ok((model, settings, memory))
+}
+
+/// The choices with what an artifact's Plan switches off, unless the user spoke of it.
+fn as_planned(
+    model: &Model,
+    compute: &ComputeArgs,
+    say: &mut dyn FnMut(&str),
+) -> anyhow::Result<ComputeArgs> {
+    let mut compute = compute.clone();
+    let Some(text) = model.metadata.str(PLAN_KEY) else { return Ok(compute) };
+    // A damaged Plan is for the gate to refuse; it says nothing about how to run.
+    let Ok(plan) = Plan::parse(model.path(), text) else { return Ok(compute) };
+    for name in &plan.off {
+        let Some(flag) = FLAGS.iter().find(|flag| flag.name == *name) else {
+            say(&format!("its Plan switches off {name:?}, which this Sterna does not have"));
+            continue;
+        };
+        if compute.optimizations()?.named.contains(&flag.name) {
+            say(&format!("its Plan switches {name} off, and --flags says otherwise: as asked"));
+            continue;
+        }
+        say(&format!("{name} is off: it cost time where its Plan was made (--flags {name}=on)"));
+        compute = compute.with_flag(flag, false);
+    }
+    Ok(compute)
 }
 
 /// Compiles an opened model, and says what there is to say about it.

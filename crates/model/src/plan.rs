@@ -39,6 +39,9 @@ pub struct Plan {
     /// Graph rewrites in order, by their names in `REWRITES`.
     #[serde(default)]
     pub rewrites: Vec<String>,
+    /// Optimizations of the runtime that measured to cost time where the Plan was made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub off: Vec<String>,
     /// Hidden features of the MLP, where zeros were added so that its rows fit block encodings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mlp_width: Option<u64>,
@@ -93,6 +96,7 @@ impl Plan {
             seed: 0,
             kv: "F16".into(),
             rewrites: Vec::new(),
+            off: Vec::new(),
             mlp_width: None,
             rounding: Rounding::Plain,
             source,

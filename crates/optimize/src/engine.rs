@@ -33,6 +33,13 @@ pub trait Engine: Sync {
         see: See<'_>,
         told: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<()>;
+    /// Optimizations of how one sequence is run that are on and change no number.
+    fn optimizations(&self) -> Vec<String>;
+    /// The same engine with some of them off.
+    ///
+    /// # Errors
+    /// When there is no such optimization.
+    fn without(&self, names: &[String]) -> Result<Box<dyn Engine>>;
     /// Threads in use.
     fn n_threads(&self) -> usize;
     /// A name for everything that may change how long a step takes, besides threads and kernels.

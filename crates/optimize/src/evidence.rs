@@ -33,7 +33,8 @@ pub struct Evidence {
     pub text: Passages,
     /// What the baseline said, passage by passage.
     pub baseline: Vec<Predictions>,
-    /// The artifact first, then whom it is compared with.
+    /// The artifact first, then whom it is compared with: itself rounded plainly, uniform
+    /// encodings.
     pub candidates: Vec<Candidate>,
     /// How long the artifact and its baseline took.
     pub times: Times,
@@ -56,7 +57,7 @@ pub struct Facts {
     pub id: String,
     /// What it is, for people.
     pub label: String,
-    /// `chosen` or `uniform`.
+    /// `chosen`, `ablation` or `uniform`.
     pub kind: String,
     /// The encoding, where it is uniform.
     pub encoding: Option<String>,
@@ -64,11 +65,20 @@ pub struct Facts {
     pub bytes: u64,
 }
 
+/// The kind of an artifact that lacks something.
+pub const PLAIN: &str = "ablation";
+
 impl Facts {
     /// The artifact itself.
     pub fn artifact(bytes: u64) -> Self {
         let (id, label, kind) = ("artifact".into(), "artifact".into(), "chosen".into());
         Self { id, label, kind, encoding: None, bytes }
+    }
+
+    /// The artifact's encodings without its rounding; its file is as long.
+    pub fn plain(bytes: u64) -> Self {
+        let (id, label) = ("plain".into(), "its encodings, rounded plainly".into());
+        Self { id, label, kind: PLAIN.into(), encoding: None, bytes }
     }
 
     /// The model in one encoding.

@@ -4,6 +4,7 @@
 //! artifact that was measured as it lies on disk, and its report. A budget that is missed is an
 //! outcome like any other and is shown as missed.
 
+mod ablate;
 mod build;
 pub mod costs;
 mod feasible;
@@ -215,7 +216,9 @@ fn search<'p>(
             &mut judge,
             watch,
         )?;
-        let building = build::build(settings, prepared, draft, watch)?;
+        let (text, means) = (&prepared.texts.heldout, (engine, clock));
+        let switched = ablate::ablate(&draft, text, settings.effort, means, watch)?;
+        let building = build::build(settings, prepared, draft, switched, watch)?;
         let max_size = settings.budget.max_size.unwrap_or(u64::MAX);
         let over = building.bytes.saturating_sub(max_size);
         if over == 0 {

@@ -21,6 +21,8 @@ pub enum Stage {
     Sensitivity,
     /// Measuring whole plans.
     Search,
+    /// Running the plan with and without each optimization of the runtime.
+    Ablate,
     /// Writing the artifact.
     Build,
     /// Measuring the written artifact.
@@ -31,13 +33,14 @@ pub enum Stage {
 
 impl Stage {
     /// Every stage, in order.
-    pub const ALL: [Stage; 9] = [
+    pub const ALL: [Stage; 10] = [
         Stage::Prepare,
         Stage::Costs,
         Stage::Baseline,
         Stage::Screen,
         Stage::Sensitivity,
         Stage::Search,
+        Stage::Ablate,
         Stage::Build,
         Stage::Verify,
         Stage::Report,
@@ -52,6 +55,7 @@ impl Stage {
             Stage::Screen => "screen",
             Stage::Sensitivity => "sensitivity",
             Stage::Search => "search",
+            Stage::Ablate => "ablate",
             Stage::Build => "build",
             Stage::Verify => "verify",
             Stage::Report => "report",

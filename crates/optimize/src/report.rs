@@ -10,6 +10,7 @@ mod html;
 pub mod page;
 mod plots;
 mod text;
+mod waterfall;
 
 use crate::error::{OptimizeError, Result};
 use crate::pipeline::write_file;
@@ -18,8 +19,8 @@ use std::path::{Path, PathBuf};
 use sterna_measure::RunReport;
 
 pub use details::{
-    ARTIFACT_HASH, Details, ModelFacts, Point, Race, ReliabilityBins, Sensitivity, Series,
-    TensorRow,
+    ARTIFACT_HASH, Ablation, Details, ModelFacts, Point, Race, ReliabilityBins, Sensitivity,
+    Series, TensorRow,
 };
 pub use text::{target as target_line, verdict};
 

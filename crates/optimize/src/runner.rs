@@ -7,6 +7,7 @@ use sterna_measure::clock::RealClock;
 use sterna_measure::quality::logits::argmax;
 use sterna_measure::{Clock, LanguageModel};
 use sterna_model::{Graph, WeightSource};
+use sterna_runtime::flags::{FLAGS, Flags};
 use sterna_runtime::profile::Detail;
 use sterna_runtime::{Chunk, Logits, Program, Runner, RuntimeError, SequenceId, Settings};
 
@@ -17,6 +18,10 @@ const MAX_ROWS: usize = 512;
 /// Memory that scorers of one worker each may take together besides the weights. Larger models
 /// have longer steps, on which a team is as good, and it needs the memory once.
 const MAX_SCORERS_BYTES: usize = 256 << 20;
+
+/// Optimizations that one sequence of a model in memory shows: not those of several sequences, of
+/// weights still on the disk, or of numbers.
+const MEASURED: [&str; 3] = ["ultra_fusion", "memory_pooling", "kernel_optimization"];
 
 /// Rows whose values are all kept at once while they are looked at.
 const OBSERVED_ROWS: usize = 128;
@@ -38,6 +43,15 @@ impl RuntimeEngine {
         settings.check().map_err(bad)?;
         let isa = settings.level().map_err(bad)?.name();
         Ok(Self { settings, isa })
+    }
+
+    /// The same with some optimizations off.
+    ///
+    /// # Errors
+    /// When there is no such optimization.
+    pub fn less(&self, names: &[String]) -> Result<Self> {
+        let settings = Flags::without(&self.settings, names.iter().map(String::as_str));
+        Ok(Self { settings: settings.map_err(OptimizeError::Input)?, isa: self.isa })
     }
 }
 
@@ -76,6 +90,17 @@ impl Engine for RuntimeEngine {
             told(n_before + 1)?;
         }
         Ok(())
+    }
+
+    fn optimizations(&self) -> Vec<String> {
+        let flags = Flags::of(&self.settings);
+        let is_measured = |name| MEASURED.contains(&name);
+        let on = FLAGS.iter().filter(|flag| is_measured(flag.name) && (flag.get)(&flags));
+        on.map(|flag| flag.name.to_owned()).collect()
+    }
+
+    fn without(&self, names: &[String]) -> Result<Box<dyn Engine>> {
+        Ok(Box::new(self.less(names)?))
     }
 
     fn n_threads(&self) -> usize {

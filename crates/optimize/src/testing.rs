@@ -1,10 +1,13 @@
 //! Small seeded models for tests.
 
-use crate::error::OptimizeError;
+use crate::engine::{Engine, Loaded, See};
+use crate::error::{OptimizeError, Result};
+use crate::runner::RuntimeEngine;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::borrow::Cow;
 use sterna_formats::EncodingRef;
 use sterna_formats::encodings::by_name;
+use sterna_measure::LanguageModel;
 use sterna_model::archs::{self, Arch};
 use sterna_model::config::Config;
 use sterna_model::ops::RopeLayout;
@@ -79,6 +82,87 @@ impl WeightSource for Tiny {
 
     fn encoding(&self, _id: WeightId) -> EncodingRef {
         by_name("F32").unwrap()
+    }
+}
+
+/// The real engine with a planted optimization, `sleepy`, that makes every run 5 ms longer.
+pub struct Sleepy {
+    pub engine: RuntimeEngine,
+    pub is_on: bool,
+}
+
+/// A model run by it.
+struct Slowed(Box<dyn Loaded>);
+
+impl Engine for Sleepy {
+    fn load(&self, graph: &Graph, weights: &dyn WeightSource) -> Result<Box<dyn Loaded>> {
+        let loaded = self.engine.load(graph, weights)?;
+        Ok(if self.is_on { Box::new(Slowed(loaded)) } else { loaded })
+    }
+
+    fn observe(
+        &self,
+        graph: &Graph,
+        weights: &dyn WeightSource,
+        documents: &[&[u32]],
+        see: See<'_>,
+        told: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<()> {
+        self.engine.observe(graph, weights, documents, see, told)
+    }
+
+    fn optimizations(&self) -> Vec<String> {
+        let own = self.engine.optimizations();
+        own.into_iter().chain(self.is_on.then(|| "sleepy".to_owned())).collect()
+    }
+
+    fn without(&self, names: &[String]) -> Result<Box<dyn Engine>> {
+        let (mine, others): (Vec<_>, Vec<_>) =
+            names.iter().cloned().partition(|name| name == "sleepy");
+        let engine = self.engine.less(&others)?;
+        Ok(Box::new(Sleepy { engine, is_on: self.is_on && mine.is_empty() }))
+    }
+
+    fn n_threads(&self) -> usize {
+        self.engine.n_threads()
+    }
+
+    fn choices(&self) -> String {
+        self.engine.choices()
+    }
+
+    fn isa(&self) -> String {
+        self.engine.isa()
+    }
+}
+
+impl LanguageModel for Slowed {
+    fn vocab_len(&self) -> usize {
+        self.0.vocab_len()
+    }
+
+    fn context_len(&self) -> usize {
+        self.0.context_len()
+    }
+
+    fn score(
+        &mut self,
+        tokens: &[u32],
+        sink: &mut dyn FnMut(usize, &[f32]),
+    ) -> std::result::Result<(), String> {
+        self.0.score(tokens, sink)
+    }
+}
+
+impl Loaded for Slowed {
+    fn generate(
+        &mut self,
+        prompt: &[u32],
+        n: usize,
+        on_token: &mut dyn FnMut(),
+    ) -> std::result::Result<(), String> {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        self.0.generate(prompt, n, on_token)
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! In: a level, and flags that the user set. Out: [`Settings`].
 
-use crate::{Settings, tuning};
+use crate::Settings;
+use crate::tuning::{self, Tuning};
 
 /// What to optimize for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -123,6 +124,51 @@ impl OptLevel {
 }
 
 impl Flags {
+    /// The flags as settings have them.
+    pub fn of(settings: &Settings) -> Self {
+        Self {
+            ultra_fusion: settings.fuse,
+            dynamic_batching: settings.batch,
+            adaptive_precision: settings.precision_budget.is_some(),
+            memory_pooling: settings.pool,
+            compute_overlap: settings.overlap,
+            kernel_optimization: settings.tuning != Tuning::default(),
+        }
+    }
+
+    /// Settings with the named flags off.
+    ///
+    /// # Errors
+    /// The name that is no flag's.
+    pub fn without<'n>(
+        settings: &Settings,
+        names: impl IntoIterator<Item = &'n str>,
+    ) -> Result<Settings, String> {
+        let mut flags = Self::of(settings);
+        for name in names {
+            let flag = FLAGS.iter().find(|flag| flag.name == name);
+            let flag = flag.ok_or_else(|| format!("there is no optimization {name:?}"))?;
+            (flag.set)(&mut flags, false);
+        }
+        let mut settings = flags.switched(settings.clone());
+        if !flags.kernel_optimization {
+            settings.tuning = Tuning::default();
+        }
+        Ok(settings)
+    }
+
+    fn switched(&self, base: Settings) -> Settings {
+        let budget = base.precision_budget.unwrap_or(PRECISION_BUDGET);
+        Settings {
+            fuse: self.ultra_fusion,
+            batch: self.dynamic_batching,
+            pool: self.memory_pooling,
+            overlap: self.compute_overlap,
+            precision_budget: self.adaptive_precision.then_some(budget),
+            ..base
+        }
+    }
+
     /// Settings with these flags; `tuned` are the knobs that were measured on this machine.
     #[must_use]
     pub fn settings<'n>(
@@ -131,14 +177,7 @@ impl Flags {
         base: Settings,
         tuned: impl IntoIterator<Item = (&'n str, usize)>,
     ) -> Settings {
-        let mut settings = Settings {
-            fuse: self.ultra_fusion,
-            batch: self.dynamic_batching,
-            pool: self.memory_pooling,
-            overlap: self.compute_overlap,
-            precision_budget: self.adaptive_precision.then_some(PRECISION_BUDGET),
-            ..base
-        };
+        let mut settings = self.switched(base);
         if self.kernel_optimization {
             tuning::apply(&mut settings, tuned);
         }
@@ -166,7 +205,12 @@ mod tests {
             assert_ne!(of(other), of(flags), "{}", flag.name);
             let moved = FLAGS.iter().filter(|f| (f.get)(&other) != (f.get)(&flags)).count();
             assert_eq!(moved, 1, "{}", flag.name);
+            (flag.set)(&mut other, true);
+            let (on, off) = (of(other), Flags::without(&of(other), [flag.name]).unwrap());
+            assert_ne!(on, off, "{}", flag.name);
+            assert!((flag.get)(&Flags::of(&on)) && !(flag.get)(&Flags::of(&off)), "{}", flag.name);
         }
+        assert!(Flags::without(&Settings::default(), ["fusion"]).is_err());
     }
 
     // proves T-12

@@ -162,7 +162,8 @@ pub fn read(folder: &Path, manifest: &Manifest) -> Result<Evidence> {
     })
 }
 
-/// The artifact first, then uniform encodings, each once: nothing else is known how to run again.
+/// The artifact first, then itself rounded plainly and uniform encodings, each once: nothing else is
+/// known how to run again.
 fn check_candidates(folder: &Path, manifest: &Manifest) -> Result<()> {
     let bad = |why: String| OptimizeError::Input(format!("{}: {why}", manifest::NAME));
     let length = std::fs::metadata(folder.join(&manifest.artifact));
@@ -171,6 +172,7 @@ fn check_candidates(folder: &Path, manifest: &Manifest) -> Result<()> {
     for (index, facts) in manifest.candidates.iter().enumerate() {
         let expected = match (&facts.encoding, index) {
             (None, 0) => Facts::artifact(length),
+            (None, 1..) => Facts::plain(length),
             (Some(encoding), 1..) => Facts::uniform(encoding, facts.bytes),
             _ => return Err(bad(format!("{} is out of its place", facts.id))),
         };

@@ -14,7 +14,7 @@ use sterna_measure::report::Artefact;
 /// The manifest in a bundle's folder.
 pub const NAME: &str = "evidence/manifest.json";
 /// The version that this Sterna writes and reads.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// A manifest is no longer than this.
 const MAX_BYTES: u64 = 16 << 20;
 

@@ -2,9 +2,9 @@
 //!
 //! In: a bundle that was read, its source model, an engine. Out: more checks.
 
-use super::Facts;
 use super::times::{Runs, Times};
 use super::verify::{Bundle, Outcome, Verification};
+use super::{Facts, PLAIN};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::pipeline::{Effort, MAX_LOGITS_BYTES, prove, speed};
@@ -15,8 +15,8 @@ use std::path::PathBuf;
 use sterna_formats::OpenOptions;
 use sterna_measure::stats::Interval;
 use sterna_measure::{Clock, Figure};
-use sterna_model::Model;
 use sterna_model::plan::Source;
+use sterna_model::{Artifact, Model};
 
 /// What is run again.
 pub struct Again<'a> {
@@ -115,21 +115,24 @@ fn read(
     engine: &dyn Engine,
     yardstick: &mut Yardstick,
 ) -> Result<Option<Reading>> {
-    let mut loaded = match &facts.encoding {
-        None => engine.load(&bundle.artifact.model.graph, &bundle.artifact.model)?,
-        Some(name) => match prove::uniform_draft(model, name)? {
-            Some(draft) => engine.load(draft.graph(), &draft)?,
-            None => return Ok(None),
-        },
+    let Artifact { model: artifact, plan, .. } = &bundle.artifact;
+    let draft = match &facts.encoding {
+        None if facts.kind != PLAIN => {
+            return yardstick.read(&mut *engine.load(&artifact.graph, artifact)?).map(Some);
+        }
+        None => prove::plain_draft(model, plan)?,
+        Some(name) => prove::uniform_draft(model, name)?,
     };
-    yardstick.read(&mut *loaded).map(Some)
+    let Some(draft) = draft else { return Ok(None) };
+    yardstick.read(&mut *engine.load(draft.graph(), &draft)?).map(Some)
 }
 
 /// Times both again; agreement is that the intervals meet.
 fn time(bundle: &Bundle, model: &Model, again: &Again<'_>, found: &mut Verification) -> Result<()> {
     let mut baseline = again.engine.load(&model.graph, model)?;
     let artifact = &bundle.artifact.model;
-    let mut artifact = again.engine.load(&artifact.graph, artifact)?;
+    let engine = again.engine.without(&bundle.artifact.plan.off)?;
+    let mut artifact = engine.load(&artifact.graph, artifact)?;
     let tokens = speed::tokens(&bundle.evidence.text);
     let stated = &bundle.evidence.times;
     let most = |of: fn(&Runs) -> usize| stated.runs.iter().map(of).max().unwrap_or(0);

@@ -46,6 +46,7 @@ fn evidence(mut baseline: Bigram, mut artifact: Bigram) -> Evidence {
         }],
         tokens: Vec::new(),
         prediction: None,
+        switched: Vec::new(),
     };
     let candidates = vec![Candidate { facts: Facts::artifact(7), said }];
     Evidence { text, baseline: divergence.baseline().to_vec(), candidates, times }
@@ -136,6 +137,7 @@ fn samples_that_are_not_of_the_text_are_refused() {
         }],
         tokens: Vec::new(),
         prediction: None,
+        switched: Vec::new(),
     };
     assert!(times.derive().is_err());
 }

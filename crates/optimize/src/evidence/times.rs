@@ -2,9 +2,10 @@
 
 use crate::error::Result;
 use crate::fit;
-use crate::report::{Race, Series};
+use crate::report::{Ablation, Race, Series};
 use crate::search::Costs;
 use serde::{Deserialize, Serialize};
+use sterna_measure::ablation::Effect;
 use sterna_measure::compare::{self, Comparison};
 use sterna_measure::{Figure, MeasureError, Samples, Unit};
 use sterna_model::{Graph, WeightDecl, WeightId, WeightSource};
@@ -20,6 +21,36 @@ pub struct Times {
     /// What the search took the artifact to need, from its table of costs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prediction: Option<Prediction>,
+    /// The plan with and without each optimization of the runtime.
+    #[serde(default)]
+    pub switched: Vec<Switched>,
+}
+
+/// Runs of the plan with an optimization and without it, interleaved.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Switched {
+    /// The optimization.
+    pub name: String,
+    /// Tokens of the prompt.
+    pub n_prompt: usize,
+    /// Tokens generated after it.
+    pub n_generate: usize,
+    /// Seconds with it, in the order taken, two per round.
+    pub on: Vec<f64>,
+    /// Seconds without it.
+    pub off: Vec<f64>,
+}
+
+impl Switched {
+    /// What it brings.
+    ///
+    /// # Errors
+    /// When the times are too few, or are no times.
+    pub fn effect(&self) -> std::result::Result<Effect, MeasureError> {
+        let comparison = Comparison::derive(&self.on, &self.off, &compare::Settings::default())?;
+        Ok(Effect { name: self.name.clone(), comparison })
+    }
 }
 
 /// What a token was taken to need before the artifact was run.
@@ -110,6 +141,16 @@ pub struct Speed {
     pub series: Vec<Series>,
     /// The verdicts.
     pub races: Vec<Race>,
+    /// What each optimization of the runtime brings.
+    pub ablations: Vec<Ablation>,
+}
+
+impl Speed {
+    /// The optimizations that cost more than they bring.
+    pub fn off(&self) -> Vec<String> {
+        let off = self.ablations.iter().filter(|ablation| ablation.is_off);
+        off.map(|ablation| ablation.name.clone()).collect()
+    }
 }
 
 /// The kinds of runs.
@@ -139,6 +180,7 @@ impl Times {
             }
         }
         self.tokens.iter().try_for_each(|tokens| speed.add_tokens(tokens))?;
+        self.switched.iter().try_for_each(|switched| speed.add_switched(switched))?;
         if let Some(prediction) = &self.prediction {
             speed.add_prediction(prediction)?;
         }
@@ -190,6 +232,25 @@ impl Speed {
             unit: "ms".into(),
             baseline: baseline.clone(),
             artifact: artifact.clone(),
+        });
+        Ok(())
+    }
+
+    fn add_switched(&mut self, switched: &Switched) -> std::result::Result<(), MeasureError> {
+        let effect = switched.effect()?;
+        let Switched { name, n_prompt, n_generate, .. } = switched;
+        let method = format!(
+            "time without {name} over the time with it: {n_generate} tokens generated after \
+             {n_prompt} of prompt, interleaved"
+        );
+        let figure = format!("without_{name}_time_ratio");
+        self.figures.push(effect.comparison.figure(&figure, &method)?);
+        self.ablations.push(Ablation {
+            name: name.clone(),
+            line: effect.change(),
+            without_percent: (effect.comparison.ratio - 1.0) * 100.0,
+            without_percent_ci95: effect.comparison.ratio_ci95.map(|ratio| (ratio - 1.0) * 100.0),
+            is_off: !effect.keeps(),
         });
         Ok(())
     }

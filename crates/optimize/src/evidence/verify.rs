@@ -5,7 +5,7 @@
 
 use super::derive::{self, Quality};
 use super::manifest::Manifest;
-use super::times::{Matrix, Prediction};
+use super::times::{Matrix, Prediction, Speed};
 use super::{Evidence, bundle};
 use crate::error::{OptimizeError, Result};
 use crate::pipeline::EVIDENCE_BYTES;
@@ -169,6 +169,7 @@ fn contents(folder: &Path, bundle: &Bundle, found: &mut Verification) {
     match (quality, speed) {
         (Ok(quality), Ok(speed)) => {
             let mut figures = quality.figures.clone();
+            found.tell("switched off", switched_off(bundle, &speed));
             figures.extend(speed.figures);
             match sizes(folder, bundle) {
                 Ok(sizes) => figures.extend(sizes),
@@ -178,7 +179,8 @@ fn contents(folder: &Path, bundle: &Bundle, found: &mut Verification) {
             let is_same = quality.points == bundle.report.details.held_out
                 && quality.reliability == bundle.report.details.reliability
                 && speed.series == bundle.report.details.series
-                && speed.races == bundle.report.details.races;
+                && speed.races == bundle.report.details.races
+                && speed.ablations == bundle.report.details.ablations;
             found.tell("tables and plots", tables(is_same, &quality));
         }
         (quality, speed) => {
@@ -205,6 +207,15 @@ fn predicted(prediction: &Prediction, model: &Model) -> std::result::Result<Stri
         }
         true => Err("its table of costs has numbers that are no times".into()),
         false => Err("it is of other matrices than the artifact has".into()),
+    }
+}
+
+/// Whether the Plan switches off what its times say costs, and nothing else.
+fn switched_off(bundle: &Bundle, speed: &Speed) -> std::result::Result<String, String> {
+    let (off, said) = (speed.off(), &bundle.artifact.plan.off);
+    match off == *said {
+        true => Ok(format!("{} of {} optimizations measured", off.len(), speed.ablations.len())),
+        false => Err(format!("the times say [{}], the plan [{}]", off.join(", "), said.join(", "))),
     }
 }
 

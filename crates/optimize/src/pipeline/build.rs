@@ -4,6 +4,7 @@
 use super::{EVIDENCE_BYTES, Prepared, Settings, artifact_path, write_file};
 use crate::draft::Draft;
 use crate::error::{OptimizeError, Result};
+use crate::evidence::times::Switched;
 use crate::progress::{Stage, Watch};
 use crate::report::{Report, padded};
 use crate::size;
@@ -25,6 +26,8 @@ pub struct Building<'p> {
     pub path: PathBuf,
     /// Its length.
     pub bytes: u64,
+    /// Its runs with and without each optimization of the runtime.
+    pub switched: Vec<Switched>,
 }
 
 impl Drop for Building<'_> {
@@ -54,10 +57,19 @@ pub fn fixed_bytes(metadata: &Metadata, base: &Draft<'_>) -> u64 {
 pub fn build<'p>(
     settings: &Settings,
     prepared: &Prepared,
-    draft: Draft<'p>,
+    mut draft: Draft<'p>,
+    switched: Vec<Switched>,
     watch: Watch<'_>,
 ) -> Result<Building<'p>> {
-    let plan = plan(settings, prepared, &draft);
+    let mut off = Vec::new();
+    for effect in switched.iter().map(Switched::effect) {
+        let effect = effect?;
+        if !effect.keeps() {
+            draft.note(format!("{} {}: it is off in the Plan", effect.name, effect.change()));
+            off.push(effect.name);
+        }
+    }
+    let plan = plan(settings, prepared, &draft, off);
     let path = artifact_path(settings, prepared).with_extension("building");
     let model = model_as_edited(settings, prepared, &draft)?;
     let evidence = padded("{}", EVIDENCE_BYTES);
@@ -70,7 +82,7 @@ pub fn build<'p>(
             }
         })?;
     let bytes = std::fs::metadata(&path).map_err(|e| OptimizeError::failed("the artifact", e))?;
-    let building = Building { draft, plan, content_hash, path, bytes: bytes.len() };
+    let building = Building { draft, plan, content_hash, path, bytes: bytes.len(), switched };
     // After a stop, dropping the building removes the file.
     outcome.map(|()| building)
 }
@@ -107,7 +119,7 @@ fn model_as_edited(settings: &Settings, prepared: &Prepared, draft: &Draft<'_>) 
     Ok(model)
 }
 
-fn plan(settings: &Settings, prepared: &Prepared, draft: &Draft<'_>) -> Plan {
+fn plan(settings: &Settings, prepared: &Prepared, draft: &Draft<'_>, off: Vec<String>) -> Plan {
     let budget = &settings.budget;
     let text = |passages: &Passages| {
         let workload = passages.workload();
@@ -120,6 +132,7 @@ fn plan(settings: &Settings, prepared: &Prepared, draft: &Draft<'_>) -> Plan {
     Plan {
         seed: budget.seed,
         rewrites: rewrites.collect(),
+        off,
         rounding: draft.rounding(),
         mlp_width: draft.config().map(|config| config.ffn_dim as u64),
         budget: budget.in_plan(),

@@ -7,7 +7,7 @@ use crate::engine::Engine;
 use crate::error::{OptimizeError, Result};
 use crate::evidence::times::{Matrix, Prediction, Speed};
 use crate::evidence::{Candidate, Evidence, Facts, derive};
-use crate::passes::rtn;
+use crate::passes::{pad, rtn};
 use crate::progress::{Stage, Watch};
 use crate::recipe::Recipe;
 use crate::report::{Point, ReliabilityBins};
@@ -15,12 +15,13 @@ use crate::search::Costs;
 use crate::size;
 use crate::yardstick::Yardstick;
 use std::path::Path;
+use sterna_formats::encodings::by_name;
 use sterna_measure::machine::Machine;
 use sterna_measure::memory::{Process, pss};
 use sterna_measure::quality::Passages;
 use sterna_measure::report::{Artefact, Bound, MachineSummary, RunReport, Target, WorkloadSummary};
 use sterna_measure::{Clock, Figure, Unit};
-use sterna_model::{Artifact, Model};
+use sterna_model::{Artifact, Model, Plan};
 
 /// Encodings whose uniform use is what the artifact is compared with.
 const UNIFORM: &[&str] = &["Q8_0", "Q4_0"];
@@ -57,12 +58,19 @@ pub fn prove(
     let artifact = Artifact::open(&building.path)?;
     artifact.verify_content()?;
     let before = pss(Process::Own)?.value();
-    let mut loaded = engine.load(&artifact.model.graph, &artifact.model)?;
+    let switched = engine.without(&building.plan.off)?;
+    let mut loaded = switched.load(&artifact.model.graph, &artifact.model)?;
     super::prepare::run_once(&mut *loaded)?;
     let grown = pss(Process::Own)?.value().zip(before).map(|(after, before)| after - before);
     let reading = yardstick.read(&mut *loaded)?;
     let facts = Facts::artifact(building.bytes);
     let mut candidates = vec![Candidate { facts, said: reading.divergence.compared().to_vec() }];
+    if let Some(draft) = plain_draft(model, &building.plan)? {
+        watch.step(Stage::Verify, 1, 4, "running its encodings, rounded plainly")?;
+        let reading = yardstick.read(&mut *engine.load(draft.graph(), &draft)?)?;
+        let said = reading.divergence.compared().to_vec();
+        candidates.push(Candidate { facts: Facts::plain(building.bytes), said });
+    }
     for name in UNIFORM {
         watch.step(Stage::Verify, 1, 4, &format!("running uniform {name} on held-out text"))?;
         candidates.extend(uniform(model, name, engine, &mut yardstick)?);
@@ -77,6 +85,7 @@ pub fn prove(
         matrices: Matrix::all(building.draft.graph(), &building.draft),
     };
     times.prediction = costs.map(predicted);
+    times.switched = building.switched.clone();
     watch.step(Stage::Verify, 4, 4, "done")?;
     let baseline = reading.divergence.baseline().to_vec();
     let evidence = Evidence { text, baseline, candidates, times };
@@ -118,6 +127,28 @@ pub fn uniform_draft<'m>(model: &'m Model, name: &str) -> Result<Option<Draft<'m
     rtn::encode_all(&mut draft, &Recipe::named(name)?.pure())?;
     let is_changed = draft.edits().next().is_some();
     Ok(is_changed.then_some(draft))
+}
+
+/// The model in a Plan's encodings, all errors alike; `None` where the Plan has them so.
+pub fn plain_draft<'m>(model: &'m Model, plan: &Plan) -> Result<Option<Draft<'m>>> {
+    if plan.rounding.is_plain() {
+        return Ok(None);
+    }
+    let mut draft = Draft::new(&model.graph, model);
+    if let Some(width) = plan.mlp_width {
+        let config = pad::padded(&model.config).filter(|config| config.ffn_dim as u64 == width);
+        let other = || OptimizeError::Input(format!("the Plan widens the MLP to {width}"));
+        let config = config.ok_or_else(other)?;
+        draft.set_graph(model.arch.graph(&config).map_err(OptimizeError::Input)?);
+        draft.set_config(config);
+    }
+    let encoding = |(name, encoding): (&String, &String)| {
+        let lost = || OptimizeError::Input(format!("the Plan's {name} is not in the model"));
+        let id = draft.graph().find_weight(name).ok_or_else(lost)?;
+        Ok((id, by_name(encoding).expect("a Plan is checked when it is read")))
+    };
+    let encodings = plan.encodings.iter().map(encoding).collect::<Result<Vec<_>>>()?;
+    Ok(Some(draft.planned(&encodings, "the Plan's")?))
 }
 
 fn memory_figure(name: &str, grown: Option<f64>) -> Result<Figure> {

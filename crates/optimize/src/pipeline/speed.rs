@@ -46,7 +46,7 @@ impl Effort {
     }
 
     /// The rounds that the time allows, where both models together take `each` for one run.
-    fn rounds(&self, each: Duration) -> usize {
+    pub(super) fn rounds(&self, each: Duration) -> usize {
         let fitting = self.max_time.as_secs_f64() / (2.0 * each.as_secs_f64()).max(1e-9);
         (fitting as usize).max(MIN_ROUNDS).min(self.max_rounds)
     }

@@ -288,3 +288,23 @@ fn text_that_the_search_has_seen_is_refused_as_a_judge() {
         std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(names, Vec::<std::ffi::OsString>::new());
 }
+
+// proves A6
+#[test]
+fn what_costs_time_is_off_in_the_plan_and_in_the_report() {
+    let Some(data) = data() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let budget = Budget { max_drop_percent: Some(5.0), ..Budget::default() };
+    let mut settings = quick(&data, folder.path(), budget);
+    settings.effort = Effort { max_rounds: 6, n_requests: 0, ..Effort::default() };
+    let engine = crate::testing::Sleepy { engine: engine(1), is_on: true };
+    let stop = AtomicBool::new(false);
+    let watch = Watch { progress: &Silent, stop: &stop };
+    let outcome = optimize(&settings, &engine, &RealClock::new(), watch).unwrap();
+    let artifact = Artifact::open(&outcome.artifact).unwrap();
+    assert!(artifact.plan.off.contains(&"sleepy".to_owned()), "{:?}", artifact.plan.off);
+    let said = |note: &&String| note.starts_with("sleepy costs 5.") || note.contains("off in the");
+    assert!(outcome.report.details.notes.iter().any(|note| said(&note)));
+    let (found, _) = evidence::verify(folder.path()).unwrap();
+    assert!(found.holds(), "{found:?}");
+}

@@ -53,6 +53,9 @@ pub struct Details {
     /// Verdicts of speed comparisons.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub races: Vec<Race>,
+    /// What each optimization of the runtime brings.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ablations: Vec<Ablation>,
     /// Remarks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -233,6 +236,22 @@ pub struct Race {
     pub line: String,
 }
 
+/// What an optimization of the runtime brings to the artifact on this machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ablation {
+    /// The optimization.
+    pub name: String,
+    /// What it brings or costs, in words.
+    pub line: String,
+    /// By how much runs are longer without it, percent.
+    pub without_percent: f64,
+    /// Its interval.
+    pub without_percent_ci95: Interval,
+    /// Whether it costs, so that the Plan switches it off.
+    pub is_off: bool,
+}
+
 impl Details {
     /// Nothing but the model.
     pub fn about(model: ModelFacts) -> Self {
@@ -250,6 +269,7 @@ impl Details {
             reliability: ReliabilityBins::default(),
             series: Vec::new(),
             races: Vec::new(),
+            ablations: Vec::new(),
             notes: Vec::new(),
         }
     }
@@ -290,6 +310,7 @@ impl Details {
             reliability: proof.reliability.clone(),
             series: proof.speed.series.clone(),
             races: proof.speed.races.clone(),
+            ablations: proof.speed.ablations.clone(),
             notes: notes.cloned().collect(),
         }
     }

@@ -2,7 +2,7 @@
 //! here puts numbers into readable form.
 
 use super::details::Point;
-use super::{Report, damage, page::STYLE, plots, text};
+use super::{Report, damage, page::STYLE, plots, text, waterfall};
 use crate::error::{OptimizeError, Result};
 use minijinja::value::Serde;
 use minijinja::{Environment, Value, context};
@@ -42,6 +42,8 @@ fn content(report: &Report) -> Value {
         .iter()
         .map(|series| context! { name => series.name.clone(), plot => plots::latency(series) })
         .collect();
+    let decode = run.metric("decode_time_ratio");
+    let decode = decode.and_then(|figure| Some((figure.value()?, figure.ci95())));
     context! {
         run => Value::from(Serde(run)),
         details => Value::from(Serde(details)),
@@ -55,6 +57,8 @@ fn content(report: &Report) -> Value {
         reliability => plots::reliability(&details.reliability),
         layers => plots::layers(&details.tensors),
         histograms => histograms,
+        step_quality => waterfall::quality(&details.held_out),
+        step_speed => waterfall::speed(decode, &details.ablations),
     }
 }
 

@@ -12,11 +12,11 @@ use sterna_measure::quality::reliability::Bin;
 type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
 /// The baseline.
-const BASELINE: RGBColor = RGBColor(120, 130, 150);
+pub const BASELINE: RGBColor = RGBColor(120, 130, 150);
 /// The artifact.
-const ARTIFACT: RGBColor = RGBColor(226, 87, 44);
+pub const ARTIFACT: RGBColor = RGBColor(226, 87, 44);
 /// Uniform encodings.
-const UNIFORM: RGBColor = RGBColor(46, 120, 210);
+pub const UNIFORM: RGBColor = RGBColor(46, 120, 210);
 /// Plans tried on the way.
 const TRIED: RGBAColor = RGBAColor(110, 160, 120, 0.75);
 

@@ -90,6 +90,7 @@ fn details() -> Details {
             baseline: vec![1.0, 1.5, 1.2],
             artifact: vec![0.5, 0.6, 0.55],
         }],
+        ablations: Vec::new(),
         races: vec![],
         notes: vec!["a <b>remark</b>".into()],
     }
@@ -188,4 +189,25 @@ fn an_artifacts_evidence_keeps_what_warnings_are_made_of() {
     let carried = Report::from_value(&evidence).unwrap();
     assert!(carried.run.metrics.len() < report.run.metrics.len());
     assert_eq!(damage::warnings(&carried.run), before);
+}
+
+#[test]
+fn what_each_technique_brings_is_drawn() {
+    let mut report = report(0.5, 0);
+    let ablation = |name: &str, percent: f64, is_off| Ablation {
+        name: name.into(),
+        line: "costs 5.00 ms per run (+126.0%)".into(),
+        without_percent: percent,
+        without_percent_ci95: Interval { low: percent - 1.0, high: percent + 1.0 },
+        is_off,
+    };
+    report.details.ablations =
+        vec![ablation("ultra_fusion", 20.0, false), ablation("sleepy", -56.0, true)];
+    let plain = Point { kind: "ablation".into(), kl: 0.02, ..report.details.held_out[1].clone() };
+    report.details.held_out.push(plain);
+    let page = html::render(&report).unwrap();
+    assert!(page.contains("sleepy (off)") && page.contains("-56.0%") && page.contains("+20.0%"));
+    assert!(page.contains("rounded by calibration text") && page.contains("off in the Plan"));
+    let read = Report::from_value(&report.to_value().unwrap()).unwrap();
+    assert_eq!(read, report);
 }

@@ -45,6 +45,9 @@ pub fn render(report: &Report) -> String {
     for race in &details.races {
         text += &format!("{}: {}\n", race.name, race.line);
     }
+    for ablation in &details.ablations {
+        text += &format!("{} {}\n", ablation.name, ablation.line);
+    }
     if !details.held_out.is_empty() {
         text += "\nheld-out text            bytes      KL/token    drop %\n";
     }
