@@ -50,6 +50,13 @@ impl LevelArgs {
         }
     }
 
+    /// The same choices as flags, for a process that this one starts.
+    pub fn as_flags(&self) -> Vec<OsString> {
+        let isa = self.isa.iter().flat_map(|isa| ["--isa".into(), isa.into()]);
+        let threads = self.threads.map(|n| ["--threads".into(), n.to_string().into()]);
+        isa.chain(threads.into_iter().flatten()).collect()
+    }
+
     /// The runtime's settings with all else at its defaults.
     ///
     /// # Errors
@@ -178,6 +185,12 @@ impl ComputeArgs {
         Self { kv, ..self.clone() }
     }
 
+    /// The same choices with the context left to others.
+    #[must_use]
+    pub fn with_any_context(&self) -> Self {
+        Self { context: None, ..self.clone() }
+    }
+
     /// The same choices with one optimization switched.
     #[must_use]
     pub fn with_flag(&self, flag: &Flag, on: bool) -> Self {
@@ -200,14 +213,13 @@ impl ComputeArgs {
 
     /// The same choices as flags, for a process that this one starts.
     pub fn as_flags(&self) -> Vec<OsString> {
-        let mut flags: Vec<OsString> = vec!["--kv-cache-dtype".into(), self.kv.name().into()];
+        let mut flags = self.level.as_flags();
+        flags.extend(["--kv-cache-dtype".into(), self.kv.name().into()]);
         flags.extend(self.optimize.as_flags().into_iter().map(OsString::from));
         let mut add = |flag: &str, value: Option<OsString>| {
             flags.extend(value.into_iter().flat_map(|value| [flag.into(), value]));
         };
         let number = |n: usize| OsString::from(n.to_string());
-        add("--isa", self.level.isa.as_ref().map(OsString::from));
-        add("--threads", self.level.threads.map(number));
         add("--ctx-size", self.context.map(number));
         add("--batch-size", self.batch_size.map(number));
         add("--tokenizer", self.tokenizer.as_ref().map(OsString::from));

@@ -166,7 +166,7 @@ impl Bench<'_> {
 
     /// The memory of one process; the inner error is that the system does not tell.
     fn memory_of(&self, path: &Path) -> anyhow::Result<Result<Memory, String>> {
-        let mut process = Process::start(path, &self.settings.compute)?;
+        let mut process = Process::start(path, &self.settings.compute.as_flags())?;
         let before = process.pss();
         let _: Ready = process.ask(&Request::Load).map_err(anyhow::Error::msg)?;
         let loaded = process.pss();
@@ -180,7 +180,7 @@ impl Bench<'_> {
 
     fn start(&mut self, paths: &Paths<'_>) -> anyhow::Result<(Processes, Ready)> {
         (self.progress)("opening the models");
-        let start = |path: &Path| Process::loaded(path, &self.settings.compute);
+        let start = |path: &Path| Process::loaded(path, &self.settings.compute.as_flags());
         let baseline = paths[1].map(start).transpose()?.map(|(process, _)| process);
         let (bitnet, ready) = start(paths[0].expect("there is always a model"))?;
         Ok(([Some(bitnet), baseline], ready))

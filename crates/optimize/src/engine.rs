@@ -40,6 +40,8 @@ pub trait Engine: Sync {
     /// # Errors
     /// When there is no such optimization.
     fn without(&self, names: &[String]) -> Result<Box<dyn Engine>>;
+    /// Tokens that a sequence may have.
+    fn context_len(&self) -> usize;
     /// Threads in use.
     fn n_threads(&self) -> usize;
     /// A name for everything that may change how long a step takes, besides threads and kernels.

@@ -25,6 +25,7 @@ pub mod shelf;
 
 pub mod engine;
 pub mod evidence;
+pub mod footprint;
 pub mod gate;
 pub mod integration;
 pub mod judge;

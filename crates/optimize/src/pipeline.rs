@@ -20,17 +20,19 @@ use crate::engine::Engine;
 use crate::error::{OptimizeError, Result};
 use crate::evidence::bundle::BESIDE;
 use crate::evidence::{self, Circumstances, Manifest, SourceFile, manifest};
+use crate::footprint::Footprint;
 use crate::judge::ModelJudge;
 use crate::passes::{Context, PASSES};
 use crate::progress::{Stage, Watch};
 use crate::report::{Details, Report};
 use crate::search::memory::Remembered;
-use crate::search::{Costs, Found, Goal, Least, STRATEGIES, Search, Strategy, groups};
+use crate::search::{Costs, Found, Goal, Least, Packed, STRATEGIES, Search, Strategy, groups};
 use crate::yardstick::Yardstick;
 pub(crate) use build::Building;
 pub(crate) use prepare::Prepared;
 pub(crate) use prove::Proof;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use sterna_formats::AtomicFile;
 use sterna_measure::Clock;
@@ -68,6 +70,8 @@ pub struct Settings {
     pub resume: bool,
     /// How long to compare speeds.
     pub effort: Effort,
+    /// Who measures memory; where nobody does, figures say so.
+    pub footprint: Option<Arc<dyn Footprint>>,
     /// What the report says of this run.
     pub identity: Identity,
 }
@@ -89,6 +93,7 @@ impl Settings {
             n_bands: None,
             resume: false,
             effort: Effort::default(),
+            footprint: None,
             identity: Identity::default(),
         }
     }
@@ -148,6 +153,15 @@ pub fn optimize(
     clock: &dyn Clock,
     watch: Watch<'_>,
 ) -> Result<Outcome> {
+    watch.outcome(run(settings, engine, clock, watch))
+}
+
+fn run(
+    settings: &Settings,
+    engine: &dyn Engine,
+    clock: &dyn Clock,
+    watch: Watch<'_>,
+) -> Result<Outcome> {
     settings.budget.check()?;
     std::fs::create_dir_all(&settings.output)
         .map_err(|e| OptimizeError::failed(settings.output.display().to_string(), e))?;
@@ -179,7 +193,7 @@ fn search<'p>(
     let mut base = base_draft(settings, prepared)?;
     feasible::size(&settings.budget, &prepared.model.metadata, &base)?;
     feasible::bits(&settings.budget, prepared.model.graph.n_parameters(), &base)?;
-    feasible::memory(&settings.budget, prepared.overhead_bytes(), &base)?;
+    let memory = memory(settings, prepared, &base)?;
     let start = clock.now();
     let costs = costs::costs(settings, prepared, &mut base, engine, clock, watch)?;
     let time = settings.budget.time.map(|time| time.saturating_sub(clock.now() - start));
@@ -202,11 +216,19 @@ fn search<'p>(
     let state = settings.output.join(STATE_NAME);
     let key = prepared.key(&base);
     let mut judge = Remembered::in_file(&mut judge, &state, &key, settings.resume)?;
-    let mut excess = 0;
+    let mut excess = Excess::default();
     loop {
-        let goal = goal(settings, prepared, &base, excess, costs.as_ref())?;
-        let (draft, found) =
-            run_passes(settings, (&base, costs.as_ref()), (goal, time), &mut judge, clock, watch)?;
+        let besides = memory.as_ref().map_or(0, |(_, besides)| *besides) + excess.memory;
+        let goal = goal(settings, prepared, &base, (excess.size, besides), costs.as_ref())?;
+        let packed = memory.as_ref().map(|(packed, _)| packed);
+        let (draft, found) = run_passes(
+            settings,
+            (&base, costs.as_ref(), packed),
+            (goal, time),
+            &mut judge,
+            clock,
+            watch,
+        )?;
         let loss = found.best().loss;
         let draft = rounding::compensate(
             settings.rounding,
@@ -216,6 +238,11 @@ fn search<'p>(
             &mut judge,
             watch,
         )?;
+        let over = feasible::over_memory(settings, prepared, &draft)?;
+        if over > 0 {
+            excess.memory += over;
+            continue;
+        }
         let (text, means) = (&prepared.texts.heldout, (engine, clock));
         let switched = ablate::ablate(&draft, text, settings.effort, means, watch)?;
         let building = build::build(settings, prepared, draft, switched, watch)?;
@@ -225,8 +252,35 @@ fn search<'p>(
             return Ok((building, found, costs));
         }
         // The Plan's text was longer than thought; at most a few hundred bytes, so this ends.
-        excess += over;
+        excess.size += over;
     }
+}
+
+/// Where memory is capped, what matrices take of it, and what all else takes.
+fn memory(
+    settings: &Settings,
+    prepared: &Prepared,
+    base: &Draft<'_>,
+) -> Result<Option<(Packed, u64)>> {
+    if settings.budget.max_memory.is_none() {
+        return Ok(None);
+    }
+    let pair = settings.footprint.as_deref().zip(prepared.memory.as_ref());
+    let (footprint, baseline) = pair.ok_or_else(|| {
+        OptimizeError::Input("--max-memory needs somebody who plans memory".into())
+    })?;
+    let planned = |draft: &Draft<'_>| footprint.planned(draft.graph(), draft);
+    let packed = Packed::of(base, &settings.budget.allow, &planned)?;
+    let besides = feasible::memory_besides(baseline, planned(base)?, base);
+    feasible::memory(&settings.budget, &packed, besides, base)?;
+    Ok(Some((packed, besides)))
+}
+
+/// Bytes by which plans turned out larger than was thought.
+#[derive(Default)]
+struct Excess {
+    size: u64,
+    memory: u64,
 }
 
 /// The draft that encodings are chosen for: the model, padded if that may be.
@@ -241,7 +295,7 @@ fn base_draft<'p>(settings: &Settings, prepared: &'p Prepared) -> Result<Draft<'
 
 fn run_passes<'p>(
     settings: &Settings,
-    (base, costs): (&Draft<'p>, Option<&Costs>),
+    (base, costs, packed): (&Draft<'p>, Option<&Costs>, Option<&Packed>),
     (goal, time_budget): (Goal, Option<Duration>),
     judge: &mut Remembered<'_>,
     clock: &dyn Clock,
@@ -257,6 +311,7 @@ fn run_passes<'p>(
         strategy: settings.strategy,
         seed: settings.budget.seed,
         costs: costs.cloned(),
+        packed: packed.cloned(),
     };
     let mut search = Search { settings: search_settings, judge, clock, watch };
     let rewrites: Vec<&str> = REWRITES.iter().map(|rewrite| rewrite.name()).collect();
@@ -273,27 +328,29 @@ fn goal(
     settings: &Settings,
     prepared: &Prepared,
     base: &Draft<'_>,
-    excess: u64,
+    (excess, besides): (u64, u64),
     costs: Option<&Costs>,
 ) -> Result<Goal> {
     let budget = &settings.budget;
-    let fixed = build::fixed_bytes(&prepared.model.metadata, base) + EVIDENCE_BYTES as u64 + excess;
+    let fixed = build::fixed_bytes(&prepared.model.metadata, base) + EVIDENCE_BYTES as u64;
+    let fixed = fixed + excess;
     let by_size = budget.max_size.map(|max| max.saturating_sub(fixed));
     let by_bits = budget.tensor_bytes(prepared.model.graph.n_parameters());
     let by_bits = by_bits.map(|max| max.saturating_sub(feasible::vector_bytes(base)));
-    let by_memory = budget.max_memory.map(|max| max.saturating_sub(prepared.overhead_bytes()));
-    let max_bytes = [by_size, by_bits, by_memory].into_iter().flatten().min();
+    let max_resident = budget.max_memory.map(|max| max.saturating_sub(besides));
+    let max_bytes = [by_size, by_bits].into_iter().flatten().min();
     let max_nanos = costs.and_then(|costs| {
         let token = budget.token_nanos(costs.p95_ratio)?;
         Some((token * TIME_AIM - costs.rest).max(0.0))
     });
-    let least = budget.least.unwrap_or(match max_bytes.is_some() || max_nanos.is_some() {
+    let is_capped = max_bytes.is_some() || max_nanos.is_some() || max_resident.is_some();
+    let least = budget.least.unwrap_or(match is_capped {
         true => Least::Divergence,
         false => Least::Bytes,
     });
     let max_drop = budget.max_drop_percent.map(|drop| drop * AIM);
     let max_drop_percent = max_drop.filter(|_| least != Least::Divergence);
-    Ok(Goal { max_bytes, max_nanos, max_drop_percent, least })
+    Ok(Goal { max_bytes, max_nanos, max_resident, max_drop_percent, least })
 }
 
 /// Keeps the raw samples beside the artifact.
@@ -331,6 +388,7 @@ fn bundle(
         plan: building.plan.hash(),
         calibration: prepared.texts.calibration.workload().hash().into(),
         held_out: prepared.texts.heldout.workload().hash().into(),
+        memory: proof.memory.clone(),
         candidates: Vec::new(),
         files: Vec::new(),
         hash: String::new(),

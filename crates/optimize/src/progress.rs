@@ -97,6 +97,15 @@ impl Watch<'_> {
         Ok(())
     }
 
+    /// What came of some work: [`OptimizeError::Cancelled`] if it failed when the flag was set, for
+    /// a model that is stopped fails in words of its own.
+    ///
+    /// # Errors
+    /// Then, or the work's own.
+    pub fn outcome<T>(&self, outcome: Result<T>) -> Result<T> {
+        outcome.map_err(|error| self.check().err().unwrap_or(error))
+    }
+
     /// Only looks at the flag.
     ///
     /// # Errors

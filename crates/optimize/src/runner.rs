@@ -3,6 +3,7 @@
 use crate::engine::{Engine, Loaded, See, Timed};
 use crate::error::{OptimizeError, Result};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use sterna_measure::clock::RealClock;
 use sterna_measure::quality::logits::argmax;
 use sterna_measure::{Clock, LanguageModel};
@@ -31,6 +32,7 @@ const OBSERVED_ROWS: usize = 128;
 pub struct RuntimeEngine {
     settings: Settings,
     isa: &'static str,
+    stop: Option<&'static AtomicBool>,
 }
 
 impl RuntimeEngine {
@@ -42,7 +44,13 @@ impl RuntimeEngine {
         let bad = |error: RuntimeError| OptimizeError::Input(error.to_string());
         settings.check().map_err(bad)?;
         let isa = settings.level().map_err(bad)?.name();
-        Ok(Self { settings, isa })
+        Ok(Self { settings, isa, stop: None })
+    }
+
+    /// Has models fail when this is set, so that Ctrl-C takes effect within a long text.
+    #[must_use]
+    pub fn stopped_by(self, stop: &'static AtomicBool) -> Self {
+        Self { stop: Some(stop), ..self }
     }
 
     /// The same with some optimizations off.
@@ -51,7 +59,7 @@ impl RuntimeEngine {
     /// When there is no such optimization.
     pub fn less(&self, names: &[String]) -> Result<Self> {
         let settings = Flags::without(&self.settings, names.iter().map(String::as_str));
-        Ok(Self { settings: settings.map_err(OptimizeError::Input)?, isa: self.isa })
+        Ok(Self { settings: settings.map_err(OptimizeError::Input)?, ..*self })
     }
 }
 
@@ -60,7 +68,7 @@ impl Engine for RuntimeEngine {
         let failed = |error| OptimizeError::failed("preparing the model", error);
         let program = Program::compile(graph, weights, &self.settings, None).map_err(failed)?;
         let runner = Runner::new(Arc::new(program)).map_err(failed)?;
-        Ok(Box::new(Running::new(runner)))
+        Ok(Box::new(Running { stop: self.stop, ..Running::new(runner) }))
     }
 
     fn observe(
@@ -103,6 +111,10 @@ impl Engine for RuntimeEngine {
         Ok(Box::new(self.less(names)?))
     }
 
+    fn context_len(&self) -> usize {
+        self.settings.context_len
+    }
+
     fn n_threads(&self) -> usize {
         self.settings.n_workers()
     }
@@ -124,13 +136,15 @@ pub struct Running {
     vocab_len: usize,
     /// Made when first asked for.
     scorers: Vec<Running>,
+    /// Texts are left unfinished when it is set.
+    stop: Option<&'static AtomicBool>,
 }
 
 impl Running {
     /// Over a runner of its own.
     pub fn new(runner: Runner) -> Self {
         let vocab_len = runner.program().n_outputs();
-        Self { runner, vocab_len, scorers: Vec::new() }
+        Self { runner, vocab_len, scorers: Vec::new(), stop: None }
     }
 
     /// The runner, to extend sequences of one's own.
@@ -166,6 +180,9 @@ impl LanguageModel for Running {
     ) -> std::result::Result<(), String> {
         let vocab_len = self.vocab_len;
         let n_rows = (MAX_LOGITS / vocab_len).clamp(1, MAX_ROWS);
+        if self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+            return Err("stopped".into());
+        }
         self.with_sequence(|runner, sequence| {
             for (piece, tokens) in tokens.chunks(n_rows).enumerate() {
                 let chunk = Chunk { sequence, tokens, logits: Logits::All };
@@ -184,7 +201,11 @@ impl LanguageModel for Running {
         let each = memory.total() - memory.weights + MAX_ROWS * self.vocab_len * size_of::<f32>();
         let n_workers = program.n_workers();
         if n_workers > 1 && n_workers * each <= MAX_SCORERS_BYTES && self.scorers.is_empty() {
-            let alone = |_| Runner::with_workers(program.clone(), 1).map(Running::new);
+            let stop = self.stop;
+            let alone = |_| {
+                let runner = Runner::with_workers(program.clone(), 1)?;
+                Ok::<_, RuntimeError>(Running { stop, ..Running::new(runner) })
+            };
             // Where memory or threads run out, the team does it.
             let all: std::result::Result<Vec<_>, _> = (0..n_workers).map(alone).collect();
             self.scorers = all.unwrap_or_default();

@@ -2,16 +2,19 @@
 
 use crate::engine::{Engine, Loaded, See};
 use crate::error::{OptimizeError, Result};
+use crate::footprint::Footprint;
 use crate::runner::RuntimeEngine;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::borrow::Cow;
+use std::path::Path;
 use sterna_formats::EncodingRef;
 use sterna_formats::encodings::by_name;
 use sterna_measure::LanguageModel;
 use sterna_model::archs::{self, Arch};
 use sterna_model::config::Config;
 use sterna_model::ops::RopeLayout;
-use sterna_model::{Graph, WeightDecl, WeightId, WeightSource, WeightView};
+use sterna_model::{Graph, Model, WeightDecl, WeightId, WeightSource, WeightView};
+use sterna_runtime::{Program, Settings};
 
 /// A Llama of random weights in F32: dim 32, hidden 60 (which fits no block), two layers, 48
 /// tokens.
@@ -123,6 +126,10 @@ impl Engine for Sleepy {
         Ok(Box::new(Sleepy { engine, is_on: self.is_on && mine.is_empty() }))
     }
 
+    fn context_len(&self) -> usize {
+        self.engine.context_len()
+    }
+
     fn n_threads(&self) -> usize {
         self.engine.n_threads()
     }
@@ -163,6 +170,30 @@ impl Loaded for Slowed {
     ) -> std::result::Result<(), String> {
         std::thread::sleep(std::time::Duration::from_millis(5));
         self.0.generate(prompt, n, on_token)
+    }
+}
+
+/// Memory as the runtime plans it, where every process takes a megabyte more.
+pub struct Ideal(pub Settings);
+
+impl Ideal {
+    pub const MORE: u64 = 1_000_000;
+}
+
+impl Footprint for Ideal {
+    fn workload(&self) -> String {
+        "is planned".into()
+    }
+
+    fn planned(&self, graph: &Graph, weights: &dyn WeightSource) -> Result<u64> {
+        let memory = Program::memory_of(graph, weights, &self.0);
+        Ok(memory.map_err(|error| OptimizeError::Input(error.to_string()))?.total() as u64)
+    }
+
+    fn measured(&self, model: &Path) -> std::result::Result<u64, String> {
+        let model = Model::open(model).map_err(|error| error.to_string())?;
+        let planned = self.planned(&model.graph, &model).map_err(|error| error.to_string())?;
+        Ok(planned + Self::MORE)
     }
 }
 

@@ -220,6 +220,8 @@ impl Packing<'_> {
         let (stopped, told): (Vec<_>, Vec<_>) = results.into_iter().partition(is_stopped);
         told.into_iter().chain(stopped).collect::<Result<(), _>>()?;
         (self.progress)(self.layout.bytes(), self.layout.bytes());
+        // A page that was read brought neighbours along, perhaps of weights let go before.
+        self.layout.sections.iter().for_each(|section| self.source.release(section.weight));
         Ok(())
     }
 }

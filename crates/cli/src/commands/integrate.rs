@@ -4,6 +4,7 @@ use super::optimize::{apply_level, identity};
 use crate::bars::Bars;
 use crate::compute::ComputeArgs;
 use crate::embedded;
+use crate::footprint::own_process;
 use crate::interrupt;
 use crate::show::{self, bad_input};
 use anyhow::Context;
@@ -107,14 +108,17 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     interrupt::listen()?;
-    let settings = settings(&args, &config)?;
+    let mut settings = settings(&args, &config)?;
     let model = Model::open(&settings.source)?;
     let context_len = settings.text.context_len(model.config.context_len);
     let whole = args.compute.settings(model.config.context_len)?;
+    let flags = args.compute.with_any_context().as_flags();
+    settings.footprint = Some(own_process(flags, &whole));
     let threads = whole.n_workers().min(config.gpu_streams);
     let engine = |threads| {
         let threads = Some(threads);
-        RuntimeEngine::new(RunSettings { context_len, threads, ..whole.clone() })
+        let engine = RuntimeEngine::new(RunSettings { context_len, threads, ..whole.clone() })?;
+        Ok::<_, OptimizeError>(engine.stopped_by(&interrupt::STOP))
     };
     let (one, many) = (engine(1)?, engine(threads)?);
     let bars = Bars::new();

@@ -2,6 +2,7 @@
 
 use crate::bars::Bars;
 use crate::compute::ComputeArgs;
+use crate::footprint::own_process;
 use crate::interrupt;
 use crate::show::{self, bad_input};
 use clap::builder::{PossibleValue, PossibleValuesParser};
@@ -152,7 +153,7 @@ impl From<Rounding> for Choice {
 /// # Errors
 /// When an input cannot be used, or the user stops it.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let settings = settings(&args)?;
+    let mut settings = settings(&args)?;
     if args.dry_run {
         println!("{}", pipeline::describe(&settings)?);
         return Ok(ExitCode::SUCCESS);
@@ -160,8 +161,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     interrupt::listen()?;
     let model_context = Model::open(&args.model)?.config.context_len;
     let mut run_settings = args.compute.settings(model_context)?;
+    let flags = args.compute.with_any_context().as_flags();
+    settings.footprint = Some(own_process(flags, &run_settings));
     run_settings.context_len = settings.text.context_len(run_settings.context_len);
-    let engine = RuntimeEngine::new(run_settings)?;
+    let engine = RuntimeEngine::new(run_settings)?.stopped_by(&interrupt::STOP);
     let bars = Bars::new();
     let watch = Watch { progress: &bars, stop: &interrupt::STOP };
     let outcome = pipeline::optimize(&settings, &engine, &RealClock::new(), watch);

@@ -90,7 +90,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut settings = args.compute.settings(model.config.context_len)?;
     settings.context_len = text.context_len(settings.context_len);
     let texts = calibration::prepare(&text, model.tokenizer()?, settings.context_len)?;
-    let engine = RuntimeEngine::new(settings)?;
+    let engine = RuntimeEngine::new(settings)?.stopped_by(&interrupt::STOP);
     interrupt::listen()?;
     std::fs::create_dir_all(&args.out)?;
     let (bars, clock, identity) = (Bars::new(), RealClock::new(), identity());
@@ -105,7 +105,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         quick: &texts.quick,
         watch,
     };
-    let mut cut = prune::cut(&subject, &wanted)?;
+    let mut cut = watch.outcome(prune::cut(&subject, &wanted))?;
     let pruned = cut.apply(&subject)?;
     cut.notes.extend(pruned.widened());
     cut.notes.extend(texts.notes.iter().cloned());
@@ -129,7 +129,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         identity: &identity,
         seed: args.seed,
     };
-    let (mut run, times) = report::measure(&model, &made, &means)?;
+    let (mut run, times) = watch.outcome(report::measure(&model, &made, &means))?;
     bars.finish();
     for one in &made {
         run.artefacts.push(Artefact::of(one.model.path())?);

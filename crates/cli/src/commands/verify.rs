@@ -94,7 +94,7 @@ fn again(args: &Args, bundle: &Bundle, found: &mut Verification) -> anyhow::Resu
     let mut settings = args.compute.settings(model.config.context_len)?;
     let longest = bundle.evidence.text.iter().map(|passage| passage.tokens.len()).max();
     settings.context_len = settings.context_len.min(longest.unwrap_or(0) + 8);
-    let engine = RuntimeEngine::new(settings)?;
+    let engine = RuntimeEngine::new(settings)?.stopped_by(&interrupt::STOP);
     let bars = Bars::new();
     let clock = RealClock::new();
     let outcome = rerun(

@@ -3,9 +3,9 @@
 //! In: a model's path. Out: answers. The child is this program again, with a hidden command.
 
 use super::worker::{Ready, Request};
-use crate::compute::ComputeArgs;
 use anyhow::Context;
 use serde::de::DeserializeOwned;
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -25,12 +25,12 @@ impl Process {
     ///
     /// # Errors
     /// When the program cannot start itself.
-    pub fn start(model: &Path, compute: &ComputeArgs) -> anyhow::Result<Self> {
+    pub fn start(model: &Path, flags: &[OsString]) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("finding this program")?;
         let mut child = Command::new(program)
             .arg("validate-worker")
             .arg(model)
-            .args(compute.as_flags())
+            .args(flags)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -44,8 +44,8 @@ impl Process {
     ///
     /// # Errors
     /// When that fails.
-    pub fn loaded(model: &Path, compute: &ComputeArgs) -> anyhow::Result<(Self, Ready)> {
-        let mut process = Self::start(model, compute)?;
+    pub fn loaded(model: &Path, flags: &[OsString]) -> anyhow::Result<(Self, Ready)> {
+        let mut process = Self::start(model, flags)?;
         let ready = process.ask(&Request::Load).map_err(anyhow::Error::msg)?;
         Ok((process, ready))
     }

@@ -6,6 +6,7 @@
 
 use super::Facts;
 use crate::error::{OptimizeError, Result};
+use crate::footprint::Memory;
 use serde::{Deserialize, Serialize};
 use std::path::{Component, Path};
 use sterna_measure::machine::Machine;
@@ -38,6 +39,8 @@ pub struct Manifest {
     pub calibration: String,
     /// Hash of the held-out text's tokens.
     pub held_out: String,
+    /// What the artifact and its baseline take of memory, where that was asked for.
+    pub memory: Option<Memory>,
     /// Whose samples there are.
     pub candidates: Vec<Facts>,
     /// Every file, its path from the bundle's folder.

@@ -37,6 +37,10 @@ pub struct Again<'a> {
 /// # Errors
 /// When the baseline cannot be opened, a model not run, or the user stops it.
 pub fn rerun(bundle: &Bundle, again: &Again<'_>, found: &mut Verification) -> Result<()> {
+    again.watch.outcome(run(bundle, again, found))
+}
+
+fn run(bundle: &Bundle, again: &Again<'_>, found: &mut Verification) -> Result<()> {
     let (engine, watch) = (again.engine, again.watch);
     let source = &bundle.manifest.source;
     let path = again.baseline.clone().unwrap_or_else(|| PathBuf::from(&source.path));

@@ -66,6 +66,7 @@ fn manifest() -> Manifest {
         plan: "p".into(),
         calibration: "c".into(),
         held_out: "h".into(),
+        memory: None,
         candidates: Vec::new(),
         files: Vec::new(),
         hash: String::new(),

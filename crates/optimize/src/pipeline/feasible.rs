@@ -3,11 +3,12 @@
 //! In: caps, the model's metadata, the draft that encodings are chosen for. Out: nothing, or a
 //! sentence that names the cap that binds and the least that can be asked for instead.
 
-use super::{EVIDENCE_BYTES, TIME_AIM, build};
+use super::{EVIDENCE_BYTES, Prepared, Settings, TIME_AIM, build};
 use crate::budget::Budget;
 use crate::draft::Draft;
 use crate::error::{OptimizeError, Result};
-use crate::search::{Costs, Group, groups};
+use crate::footprint::Taken;
+use crate::search::{Costs, Group, Packed, groups};
 use sterna_formats::{EncodingRef, Metadata};
 use sterna_measure::figure::short;
 use sterna_model::WeightSource;
@@ -53,17 +54,49 @@ pub fn vector_bytes(base: &Draft<'_>) -> u64 {
 fn least(allow: &[EncodingRef], base: &Draft<'_>) -> u64 {
     let groups = groups::of(base, allow, 1);
     let lowest = groups.iter().map(|group| group.candidates.len() - 1).collect::<Vec<_>>();
-    groups::bytes(&groups, &lowest)
+    groups::takes(&groups, &lowest).bytes
 }
 
-/// Refuses a cap on memory that no plan keeps, where a loaded model takes `overhead` bytes besides
-/// its weights.
+/// Bytes of memory besides what grouped matrices take by `packed`, as the baseline was measured, or
+/// as it is planned where nobody could measure.
+pub fn memory_besides(memory: &Taken, planned: u64, base: &Draft<'_>) -> u64 {
+    let matrices = base.matrices().map(|(id, decl)| crate::fit::bytes_of(decl, base.encoding(id)));
+    let predicted = memory.predict(planned).unwrap_or(planned);
+    predicted.saturating_sub(matrices.sum::<usize>() as u64)
+}
+
+/// Refuses a cap on memory that no plan keeps, where all but grouped matrices take `besides`.
 ///
 /// # Errors
 /// Then.
-pub fn memory(budget: &Budget, overhead: u64, base: &Draft<'_>) -> Result<()> {
-    let (flag, thing) = ("--max-memory", "the loaded model");
-    Capped { flag, cap: budget.max_memory, thing, fixed: overhead }.check(&budget.allow, base)
+pub fn memory(budget: &Budget, packed: &Packed, besides: u64, base: &Draft<'_>) -> Result<()> {
+    let mut groups = groups::of(base, &budget.allow, 1);
+    groups::reside(&mut groups, base.graph(), packed);
+    let of_group = |group: &Group| {
+        let all = group.candidates.iter().map(|candidate| candidate.takes.resident);
+        all.min().unwrap_or(0)
+    };
+    let matrices = groups.iter().map(of_group).sum::<u64>();
+    let least = matrices + besides;
+    let Some(cap) = budget.max_memory.filter(|&cap| cap < least) else { return Ok(()) };
+    Err(OptimizeError::Input(format!(
+        "--max-memory {cap} cannot be kept: in the fewest bytes that the kernels here can work with \
+         the loaded model takes {least}, {matrices} of them for matrices; ask for --max-memory \
+         {least}, or allow encodings of fewer bits with --allow"
+    )))
+}
+
+/// Bytes by which a plan is predicted to take more memory than may be.
+///
+/// # Errors
+/// When it cannot be planned.
+pub fn over_memory(settings: &Settings, prepared: &Prepared, draft: &Draft<'_>) -> Result<u64> {
+    let measured = settings.footprint.as_deref().zip(prepared.memory.as_ref());
+    let Some((max, (footprint, baseline))) = settings.budget.max_memory.zip(measured) else {
+        return Ok(0);
+    };
+    let predicted = baseline.predict(footprint.planned(draft.graph(), draft)?);
+    Ok(predicted.unwrap_or(0).saturating_sub(max))
 }
 
 /// Refuses a cap on time that no plan keeps by measured costs.
@@ -75,7 +108,7 @@ pub fn time(budget: &Budget, costs: &Costs, base: &Draft<'_>) -> Result<()> {
     let mut groups = groups::of(base, &budget.allow, 1);
     groups::time(&mut groups, base.graph(), costs);
     let fastest = |group: &Group| {
-        group.candidates.iter().map(|candidate| candidate.nanos).fold(f64::INFINITY, f64::min)
+        group.candidates.iter().map(|candidate| candidate.takes.nanos).fold(f64::INFINITY, f64::min)
     };
     // A little more than the least, which is what the search aims below.
     let least = (groups.iter().map(fastest).sum::<f64>() + costs.rest) / TIME_AIM;

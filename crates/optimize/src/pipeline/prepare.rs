@@ -4,14 +4,13 @@ use super::{Settings, n_pairs};
 use crate::calibration::{self, Texts};
 use crate::draft::Draft;
 use crate::engine::Engine;
-use crate::error::{OptimizeError, Result};
+use crate::error::Result;
 use crate::fit;
+use crate::footprint::{Footprint, Taken};
 use crate::progress::{Stage, Watch};
 use crate::scan;
 use crate::search::groups;
 use sterna_formats::OpenOptions;
-use sterna_measure::memory::{Process, pss};
-use sterna_measure::{LanguageModel, MeasureError};
 use sterna_model::Model;
 use sterna_model::plan::Source;
 
@@ -23,10 +22,8 @@ pub struct Prepared {
     pub source: Source,
     /// The text.
     pub texts: Texts,
-    /// Bytes by which the process grew when the baseline was loaded and run.
-    pub baseline_pss_bytes: Option<f64>,
-    /// Bytes of the model's weights.
-    pub weight_bytes: u64,
+    /// What the baseline takes of memory, where somebody measures that.
+    pub memory: Option<Taken>,
 }
 
 impl Prepared {
@@ -42,42 +39,27 @@ impl Prepared {
         ];
         blake3::hash(parts.join("\n").as_bytes()).to_hex().to_string()
     }
-
-    /// Memory of a loaded model besides its weights, as far as the baseline shows.
-    pub fn overhead_bytes(&self) -> u64 {
-        let grown = self.baseline_pss_bytes.unwrap_or(0.0);
-        (grown - self.weight_bytes as f64).max(0.0) as u64
-    }
 }
 
 /// Opens everything.
 pub fn prepare(settings: &Settings, engine: &dyn Engine, watch: Watch<'_>) -> Result<Prepared> {
-    watch.step(Stage::Prepare, 0, 3, "opening the model")?;
+    watch.step(Stage::Prepare, 0, 4, "opening the model")?;
     let model = open(settings)?;
-    watch.step(Stage::Prepare, 1, 3, "reading its weights")?;
+    watch.step(Stage::Prepare, 1, 4, "reading its weights")?;
     scan::finite(&model.graph, &model)?;
     let source = Source::of(&model);
-    let weight_bytes = model.graph.memory(&model).total();
-    let before = pss(Process::Own)?.value();
-    let mut baseline = engine.load(&model.graph, &model)?;
-    let context_len = baseline.context_len().min(model.config.context_len);
-    run_once(&mut *baseline)?;
-    let after = pss(Process::Own)?.value();
-    drop(baseline);
-    watch.step(Stage::Prepare, 2, 3, "tokenizing the text")?;
+    let context_len = engine.context_len().min(model.config.context_len);
+    watch.step(Stage::Prepare, 2, 4, "tokenizing the text")?;
     let texts = calibration::prepare(&settings.text, model.tokenizer()?, context_len)?;
-    watch.step(Stage::Prepare, 3, 3, "done")?;
-    let baseline_pss_bytes = after.zip(before).map(|(after, before)| after - before);
-    Ok(Prepared { model, source, texts, baseline_pss_bytes, weight_bytes })
-}
-
-/// Touches all that a model touches when it runs.
-pub fn run_once(model: &mut dyn LanguageModel) -> Result<()> {
-    let n = model.context_len().min(32);
-    let tokens: Vec<u32> = (0..n).map(|i| (i % model.vocab_len()) as u32).collect();
-    model.score(&tokens, &mut |_, _| {}).map_err(|why| {
-        OptimizeError::Measure(MeasureError::Failed { what: "running the model".into(), why })
-    })
+    watch.step(Stage::Prepare, 3, 4, "running the baseline in a process of its own")?;
+    let footprint = settings.footprint.as_deref();
+    let taken = |footprint: &dyn Footprint| -> Result<Taken> {
+        let planned = footprint.planned(&model.graph, &model)?;
+        Ok(Taken { planned, measured: footprint.measured(&settings.source) })
+    };
+    let memory = footprint.map(taken).transpose()?;
+    watch.step(Stage::Prepare, 4, 4, "done")?;
+    Ok(Prepared { model, source, texts, memory })
 }
 
 fn open(settings: &Settings) -> Result<Model> {

@@ -7,6 +7,7 @@ use crate::engine::Engine;
 use crate::error::{OptimizeError, Result};
 use crate::evidence::times::{Matrix, Prediction, Speed};
 use crate::evidence::{Candidate, Evidence, Facts, derive};
+use crate::footprint::{self, Memory, Taken};
 use crate::passes::{pad, rtn};
 use crate::progress::{Stage, Watch};
 use crate::recipe::Recipe;
@@ -17,10 +18,9 @@ use crate::yardstick::Yardstick;
 use std::path::Path;
 use sterna_formats::encodings::by_name;
 use sterna_measure::machine::Machine;
-use sterna_measure::memory::{Process, pss};
 use sterna_measure::quality::Passages;
 use sterna_measure::report::{Artefact, Bound, MachineSummary, RunReport, Target, WorkloadSummary};
-use sterna_measure::{Clock, Figure, Unit};
+use sterna_measure::{Clock, Figure};
 use sterna_model::{Artifact, Model, Plan};
 
 /// Encodings whose uniform use is what the artifact is compared with.
@@ -36,6 +36,8 @@ pub struct Proof {
     pub reliability: ReliabilityBins,
     /// Speeds.
     pub speed: Speed,
+    /// What both models take of memory, where somebody measures that.
+    pub memory: Option<Memory>,
     /// What all of these follow from.
     pub evidence: Evidence,
 }
@@ -51,28 +53,25 @@ pub fn prove(
     watch: Watch<'_>,
 ) -> Result<Proof> {
     let model = &prepared.model;
-    watch.step(Stage::Verify, 0, 4, "running the baseline on held-out text")?;
+    watch.step(Stage::Verify, 0, 5, "running the baseline on held-out text")?;
     let baseline = engine.load(&model.graph, model)?;
     let mut yardstick = Yardstick::new(baseline, &prepared.texts.heldout, MAX_LOGITS_BYTES)?;
-    watch.step(Stage::Verify, 1, 4, "reopening the artifact and running it on held-out text")?;
+    watch.step(Stage::Verify, 1, 5, "reopening the artifact and running it on held-out text")?;
     let artifact = Artifact::open(&building.path)?;
     artifact.verify_content()?;
-    let before = pss(Process::Own)?.value();
     let switched = engine.without(&building.plan.off)?;
     let mut loaded = switched.load(&artifact.model.graph, &artifact.model)?;
-    super::prepare::run_once(&mut *loaded)?;
-    let grown = pss(Process::Own)?.value().zip(before).map(|(after, before)| after - before);
     let reading = yardstick.read(&mut *loaded)?;
     let facts = Facts::artifact(building.bytes);
     let mut candidates = vec![Candidate { facts, said: reading.divergence.compared().to_vec() }];
     if let Some(draft) = plain_draft(model, &building.plan)? {
-        watch.step(Stage::Verify, 1, 4, "running its encodings, rounded plainly")?;
+        watch.step(Stage::Verify, 1, 5, "running its encodings, rounded plainly")?;
         let reading = yardstick.read(&mut *engine.load(draft.graph(), &draft)?)?;
         let said = reading.divergence.compared().to_vec();
         candidates.push(Candidate { facts: Facts::plain(building.bytes), said });
     }
     for name in UNIFORM {
-        watch.step(Stage::Verify, 1, 4, &format!("running uniform {name} on held-out text"))?;
+        watch.step(Stage::Verify, 1, 5, &format!("running uniform {name} on held-out text"))?;
         candidates.extend(uniform(model, name, engine, &mut yardstick)?);
     }
     let mut baseline = engine.load(&model.graph, model)?;
@@ -86,7 +85,9 @@ pub fn prove(
     };
     times.prediction = costs.map(predicted);
     times.switched = building.switched.clone();
-    watch.step(Stage::Verify, 4, 4, "done")?;
+    watch.step(Stage::Verify, 4, 5, "running the artifact in a process of its own")?;
+    let memory = memory(settings, prepared, building)?;
+    watch.step(Stage::Verify, 5, 5, "done")?;
     let baseline = reading.divergence.baseline().to_vec();
     let evidence = Evidence { text, baseline, candidates, times };
     let quality = derive::quality(&evidence, prepared.source_bytes())?;
@@ -98,11 +99,10 @@ pub fn prove(
         weights: building.draft.weight_bytes() as u64,
         n_parameters: model.graph.n_parameters(),
     })?);
-    figures.push(memory_figure("artifact_pss_bytes", grown)?);
-    figures.push(memory_figure("baseline_pss_bytes", prepared.baseline_pss_bytes)?);
+    figures.extend(footprint::figures(memory.as_ref())?);
     figures.extend(speed.figures.iter().cloned());
     let (points, reliability) = (quality.points, quality.reliability);
-    Ok(Proof { figures, points, reliability, speed, evidence })
+    Ok(Proof { figures, memory, points, reliability, speed, evidence })
 }
 
 /// The model in one encoding wherever it fits, F16 elsewhere, on the same text; `None` where the
@@ -151,14 +151,17 @@ pub fn plain_draft<'m>(model: &'m Model, plan: &Plan) -> Result<Option<Draft<'m>
     Ok(Some(draft.planned(&encodings, "the Plan's")?))
 }
 
-fn memory_figure(name: &str, grown: Option<f64>) -> Result<Figure> {
-    let method = "growth of this process's PSS by loading the model and running it once";
-    let reason = match grown {
-        Some(bytes) if bytes > 0.0 => return Ok(Figure::read(name, Unit::Bytes, method, bytes)?),
-        Some(_) => "the process did not grow: memory freed before was used again",
-        None => "/proc/self/smaps_rollup cannot be read here",
-    };
-    Ok(Figure::unavailable(name, Unit::Bytes, method, reason)?)
+/// What the file takes of memory beside its baseline.
+fn memory(
+    settings: &Settings,
+    prepared: &Prepared,
+    building: &Building<'_>,
+) -> Result<Option<Memory>> {
+    let pair = settings.footprint.as_deref().zip(prepared.memory.clone());
+    let Some((footprint, baseline)) = pair else { return Ok(None) };
+    let planned = footprint.planned(building.draft.graph(), &building.draft)?;
+    let artifact = Taken { planned, measured: footprint.measured(&building.path) };
+    Ok(Some(Memory { workload: footprint.workload(), baseline, artifact }))
 }
 
 impl Prepared {

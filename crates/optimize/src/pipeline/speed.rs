@@ -71,7 +71,7 @@ pub fn measure(
     for (name, n_prompt, n_generate) in
         [(RUNS[0], n_prompt, 0), (RUNS[1], 8.min(n_prompt), n_generate)]
     {
-        watch.step(Stage::Verify, 2, 4, &format!("comparing {name} speed"))?;
+        watch.step(Stage::Verify, 2, 5, &format!("comparing {name} speed"))?;
         let prompt = &tokens[..n_prompt];
         let start = clock.now();
         cost(baseline, prompt, n_generate, watch).map_err(failed)?;
@@ -147,7 +147,7 @@ fn time_tokens(
         if round >= 2 && clock.now() - start > effort.max_time {
             break;
         }
-        watch.step(Stage::Verify, 3, 4, "timing tokens one by one")?;
+        watch.step(Stage::Verify, 3, 5, "timing tokens one by one")?;
         for turn in 0..2 {
             let who = (round + turn) % 2;
             // The other model's weights are in the caches: one request has them leave.

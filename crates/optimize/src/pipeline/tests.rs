@@ -191,9 +191,32 @@ fn a_size_that_no_plan_has_is_answered_with_the_least_that_can_be_had() {
     assert!(run(&of(least - 1)).is_err());
     let outcome = run(&of(least)).unwrap();
     assert!(std::fs::metadata(&outcome.artifact).unwrap().len() <= least);
-    let memory = Budget { max_memory: Some(1000), ..Budget::default() };
-    let why = run(&quick(&data, folder.path(), memory)).unwrap_err().to_string();
+}
+
+#[test]
+fn memory_is_capped_by_what_the_kernels_work_with() {
+    let Some(data) = data() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let planning = sterna_runtime::Settings { context_len: 64, ..Default::default() };
+    let of = |max_memory: u64| {
+        let budget = Budget { max_memory: Some(max_memory), ..Budget::default() };
+        let mut settings = quick(&data, folder.path(), budget);
+        // Of these, Q5_0 is unpacked to a byte a weight: smaller in a file and not in memory.
+        settings.budget.allow = parse_allow("Q8_0,Q5_0,Q4_0").unwrap();
+        settings.footprint = Some(Arc::new(crate::testing::Ideal(planning.clone())));
+        settings
+    };
+    let why = run(&of(1000)).unwrap_err().to_string();
     assert!(why.starts_with("--max-memory 1000 cannot be kept: "), "{why}");
+    let least = why.split("ask for --max-memory ").nth(1).unwrap().split(',').next().unwrap();
+    let cap = least.parse::<u64>().unwrap() + 20_000;
+    let outcome = run(&of(cap)).unwrap();
+    let value = |name: &str| outcome.report.run.metric(name).unwrap().value().unwrap();
+    assert!(value("artifact_pss_bytes") <= cap as f64, "{}", value("artifact_pss_bytes"));
+    assert_eq!(value("pss_prediction_error_percent"), 0.0);
+    assert!(value("baseline_pss_bytes") > cap as f64);
+    let (found, _) = evidence::verify(folder.path()).unwrap();
+    assert!(found.holds(), "{found:?}");
 }
 
 #[test]

@@ -61,11 +61,11 @@ pub fn measure(
 ) -> Result<(RunReport, Times)> {
     let Means { engine, held_out, watch, .. } = *means;
     let mut figures = sizes(baseline, made)?;
-    watch.step(Stage::Verify, 0, 4, "running the baseline on held-out text")?;
+    watch.step(Stage::Verify, 0, 5, "running the baseline on held-out text")?;
     let loaded = engine.load(&baseline.graph, baseline)?;
     let mut yardstick = Yardstick::new(loaded, held_out, MAX_LOGITS_BYTES)?;
     for one in made {
-        watch.step(Stage::Verify, 1, 4, &format!("running the {} model", one.name))?;
+        watch.step(Stage::Verify, 1, 5, &format!("running the {} model", one.name))?;
         let mut loaded = engine.load(&one.model.graph, one.model)?;
         figures.extend(quality(one.name, &yardstick.read(&mut *loaded)?)?);
     }
@@ -82,7 +82,7 @@ pub fn measure(
         figures.extend(times.derive()?.figures);
         figures.extend(worth(&figures)?);
     }
-    watch.step(Stage::Verify, 4, 4, "done")?;
+    watch.step(Stage::Verify, 5, 5, "done")?;
     let is_worth = |name: &str| {
         let name = format!("{name}_time_saved_percent");
         Target::judge(&name, Bound::AtLeast, WORTH_PERCENT, Unit::Percent, &figures)

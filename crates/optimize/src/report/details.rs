@@ -284,7 +284,7 @@ impl Details {
     ) -> Self {
         let (model, draft) = (&prepared.model, &building.draft);
         let notes = prepared.texts.notes.iter().chain(draft.notes()).chain(&model.warnings);
-        let fixed = building.bytes.saturating_sub(found.best().bytes);
+        let fixed = building.bytes.saturating_sub(found.best().takes.bytes);
         Self {
             model: ModelFacts {
                 name: model.name.clone(),
@@ -338,7 +338,7 @@ fn tried(found: &Found, fixed: u64) -> Vec<Point> {
         Point {
             label: trial.label.clone(),
             kind: if index == found.chosen { "chosen" } else { "tried" }.into(),
-            bytes: trial.bytes + fixed,
+            bytes: trial.takes.bytes + fixed,
             kl: loss.kl.max(0.0),
             drop_percent: loss.drop_percent,
             drop_percent_ci95: None,
@@ -381,7 +381,7 @@ fn sensitivities(found: &Found) -> Vec<Sensitivity> {
             rows.push(Sensitivity {
                 group: group.name.clone(),
                 encoding: candidate.encoding.name().into(),
-                bytes: candidate.bytes,
+                bytes: candidate.takes.bytes,
                 kl: loss.map(|loss| loss.kl.max(0.0)),
                 drop_percent: loss.map(|loss| loss.drop_percent),
                 is_chosen: choices[g] == c,

@@ -3,6 +3,7 @@
 //! In: a draft and what is allowed. Out: per role and band of layers a [`Group`].
 
 use super::costs::Costs;
+use super::packed::Packed;
 use crate::draft::Draft;
 use crate::fit;
 use std::collections::BTreeMap;
@@ -18,10 +19,36 @@ const ALIGNMENT: u64 = 32;
 pub struct Candidate {
     /// The encoding.
     pub encoding: EncodingRef,
-    /// Bytes of all the group's tensors in a file, padding between tensors included.
+    /// What all the group's tensors take in it.
+    pub takes: Load,
+}
+
+/// What tensors take.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Load {
+    /// Bytes in a file, padding between tensors included.
     pub bytes: u64,
-    /// Nanoseconds that they take of a generated token; 0 where nobody asked for times.
+    /// Nanoseconds of a generated token; 0 where nobody asked for times.
     pub nanos: f64,
+    /// Bytes of memory, packed for the kernels; 0 where nobody asked for memory.
+    pub resident: u64,
+}
+
+impl Load {
+    /// Whether none of it is more than another's.
+    pub fn is_within(self, other: Self) -> bool {
+        self.bytes <= other.bytes && self.nanos <= other.nanos && self.resident <= other.resident
+    }
+}
+
+impl std::iter::Sum for Load {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, one| Self {
+            bytes: sum.bytes + one.bytes,
+            nanos: sum.nanos + one.nanos,
+            resident: sum.resident + one.resident,
+        })
+    }
 }
 
 /// Tensors that get one encoding.
@@ -73,7 +100,10 @@ fn group(draft: &Draft<'_>, allow: &[EncodingRef], weights: Vec<WeightId>) -> Gr
         let one = |id: &WeightId| fit::bytes_of(graph.decl(*id), encoding) as u64;
         weights.iter().map(|id| one(id).next_multiple_of(ALIGNMENT)).sum()
     };
-    let candidate = |encoding| Candidate { encoding, bytes: bytes(encoding), nanos: 0.0 };
+    let candidate = |encoding| {
+        let takes = Load { bytes: bytes(encoding), ..Load::default() };
+        Candidate { encoding, takes }
+    };
     let candidates = encodings.into_iter().map(candidate).collect();
     Group { name: name(graph, &weights), weights, candidates }
 }
@@ -101,14 +131,9 @@ pub fn plan(groups: &[Group], choices: &[usize]) -> Vec<(WeightId, EncodingRef)>
         .collect()
 }
 
-/// Bytes of a choice.
-pub fn bytes(groups: &[Group], choices: &[usize]) -> u64 {
-    groups.iter().zip(choices).map(|(group, &choice)| group.candidates[choice].bytes).sum()
-}
-
-/// Nanoseconds of a choice.
-pub fn nanos(groups: &[Group], choices: &[usize]) -> f64 {
-    groups.iter().zip(choices).map(|(group, &choice)| group.candidates[choice].nanos).sum()
+/// What a choice takes.
+pub fn takes(groups: &[Group], choices: &[usize]) -> Load {
+    groups.iter().zip(choices).map(|(group, &choice)| group.candidates[choice].takes).sum()
 }
 
 /// Puts measured times to the candidates; those whose time was not measured are left out, but for
@@ -121,13 +146,25 @@ pub fn time(groups: &mut [Group], graph: &Graph, costs: &Costs) {
         };
         let times: Vec<Option<f64>> = group.candidates.iter().map(|c| nanos(c.encoding)).collect();
         for (candidate, time) in group.candidates.iter_mut().zip(&times) {
-            candidate.nanos = time.unwrap_or(0.0);
+            candidate.takes.nanos = time.unwrap_or(0.0);
         }
         let mut index = 0;
         group.candidates.retain(|_| {
             index += 1;
             index == 1 || times[index - 1].is_some()
         });
+    }
+}
+
+/// Puts what is planned for them in memory to the candidates.
+pub fn reside(groups: &mut [Group], graph: &Graph, packed: &Packed) {
+    for group in groups {
+        let from = group.candidates[0].encoding;
+        for candidate in &mut group.candidates {
+            let decls = group.weights.iter().map(|id| graph.decl(*id));
+            let bytes = decls.map(|decl| packed.bytes(decl, from, candidate.encoding));
+            candidate.takes.resident = bytes.sum();
+        }
     }
 }
 

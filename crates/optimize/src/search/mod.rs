@@ -11,6 +11,7 @@ pub mod goal;
 pub mod groups;
 pub mod knapsack;
 pub mod memory;
+pub mod packed;
 pub mod refine;
 pub mod screen;
 pub mod sensitivity;
@@ -27,7 +28,8 @@ use sterna_model::WeightId;
 
 pub use costs::Costs;
 pub use goal::{Goal, Least};
-pub use groups::{Candidate, Group};
+pub use groups::{Candidate, Group, Load};
+pub use packed::Packed;
 pub use strategies::{STRATEGIES, Standing, Strategy};
 
 /// What a choice of encodings costs in quality, on calibration text.
@@ -90,6 +92,8 @@ pub struct Settings {
     pub seed: u64,
     /// What tokens take here, where the goal is about time.
     pub costs: Option<Costs>,
+    /// What matrices take of memory, where the goal is about it.
+    pub packed: Option<Packed>,
 }
 
 /// A whole plan that was measured on all calibration text.
@@ -99,10 +103,8 @@ pub struct Trial {
     pub label: String,
     /// The candidate of each group.
     pub choices: Vec<usize>,
-    /// Bytes of the grouped tensors in a file.
-    pub bytes: u64,
-    /// Nanoseconds that they take of a token; 0 where nobody asked for times.
-    pub nanos: f64,
+    /// What the grouped tensors take.
+    pub takes: Load,
     /// Measured.
     pub loss: Loss,
 }
@@ -204,6 +206,9 @@ impl Search<'_> {
         let mut groups = groups::of(draft, &self.settings.allow, n_bands);
         if let Some(costs) = &self.settings.costs {
             groups::time(&mut groups, draft.graph(), costs);
+        }
+        if let Some(packed) = &self.settings.packed {
+            groups::reside(&mut groups, draft.graph(), packed);
         }
         groups
     }

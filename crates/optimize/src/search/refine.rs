@@ -4,6 +4,7 @@
 //! alone may be harmful together; no sum of sensitivities knows, so nothing is chosen that was not
 //! measured as it will be written.
 
+use super::Load;
 use super::goal::Axis;
 use super::knapsack::{Choice, Frontier};
 use super::strategies::{self, Problem, Standing, Strategy};
@@ -93,10 +94,10 @@ impl Refine<'_> {
             }
         }
         let unchanged = &self.trials[0];
-        let axes = self.goal.axes(unchanged.bytes, unchanged.nanos);
+        let axes = self.goal.axes(unchanged.takes);
         let layouts: Vec<Summed> = axes.into_iter().map(|axis| self.summed(axis)).collect();
         // Time may have allowed no more than the plans to start from.
-        let has_room = |trial: &Trial| self.goal.has_room(trial.bytes, trial.nanos);
+        let has_room = |trial: &Trial| self.goal.has_room(trial.takes);
         let mut is_possible = self.trials.iter().any(has_room);
         for layout in &layouts {
             is_possible |= self.explore(layout)?;
@@ -128,8 +129,7 @@ impl Refine<'_> {
     fn explore(&mut self, summed: &Summed) -> Result<bool> {
         let room = |&index: &usize| {
             let choices = candidates(&summed.considered, &summed.frontier.choices(index));
-            let bytes = groups::bytes(self.groups, &choices);
-            self.goal.has_room(bytes, groups::nanos(self.groups, &choices))
+            self.goal.has_room(groups::takes(self.groups, &choices))
         };
         let fitting = (0..summed.frontier.len()).filter(room);
         let sizes: Vec<u64> = fitting.map(|index| summed.frontier.size(index)).collect();
@@ -153,7 +153,9 @@ impl Refine<'_> {
             };
             self.groups.iter().zip(&layouts[0].considered).map(of_group).sum()
         };
-        let (bytes, nanos) = (least(&|c| c.bytes as f64), least(&|c| c.nanos));
+        let bytes = least(&|c| c.takes.bytes as f64);
+        let nanos = least(&|c| c.takes.nanos);
+        let resident = least(&|c| c.takes.resident as f64);
         let mut words = Vec::new();
         if let Some(limit) = self.goal.max_bytes {
             words.push(format!("at least {bytes} bytes, and the budget leaves {limit} for them"));
@@ -165,9 +167,16 @@ impl Refine<'_> {
                  them"
             ));
         }
-        let together = match self.goal.has_room(bytes as u64, nanos) {
-            true => ", each by another plan: no plan keeps both caps",
-            false => "",
+        if let Some(limit) = self.goal.max_resident {
+            words.push(format!(
+                "at least {resident} bytes of memory, and the budget leaves {limit} for them"
+            ));
+        }
+        let takes = Load { bytes: bytes as u64, nanos, resident: resident as u64 };
+        let together = match (self.goal.has_room(takes), words.len()) {
+            (true, 2) => ", each by another plan: no plan keeps both caps",
+            (true, _) => ", each by another plan: no plan keeps all caps",
+            (false, _) => "",
         };
         OptimizeError::Input(format!(
             "in the encodings allowed and measured the tensors take {}{together}; raise the budget \
@@ -272,23 +281,25 @@ impl Refine<'_> {
 
     /// The plan after some moves, if it could be better by size alone.
     fn step(&self, from: &Trial, moves: &[(usize, usize)]) -> Option<Step> {
-        let (mut bytes, mut nanos, mut rise) = (from.bytes as i64, from.nanos, 0.0);
+        let (mut takes, mut rise) = (from.takes, 0.0);
         for &(group, candidate) in moves {
             let candidates = &self.groups[group].candidates;
             let now = from.choices[group];
-            bytes += candidates[candidate].bytes as i64 - candidates[now].bytes as i64;
-            nanos += candidates[candidate].nanos - candidates[now].nanos;
+            let (more, less) = (candidates[candidate].takes, candidates[now].takes);
+            takes.bytes = takes.bytes + more.bytes - less.bytes;
+            takes.nanos += more.nanos - less.nanos;
+            takes.resident = takes.resident + more.resident - less.resident;
             rise += self.predicted(group, candidate) - self.predicted(group, now);
         }
-        if !self.goal.has_room(bytes as u64, nanos) {
+        if !self.goal.has_room(takes) {
             return None;
         }
         // What is saved costs so much each; steps that save and also improve come first.
         let per = |saved: f64| (saved > 0.0).then_some(rise / saved);
         let rank = match self.goal.least {
             Least::Divergence => rise,
-            Least::Bytes => per((from.bytes as i64 - bytes) as f64)?,
-            Least::Time => per(from.nanos - nanos)?,
+            Least::Bytes => per(from.takes.bytes as f64 - takes.bytes as f64)?,
+            Least::Time => per(from.takes.nanos - takes.nanos)?,
         };
         let mut choices = from.choices.clone();
         let mut words = Vec::new();
@@ -328,9 +339,8 @@ impl Refine<'_> {
             true => Loss::NONE,
             false => self.judge.judge(&plan, Depth::Full)?,
         };
-        let bytes = groups::bytes(self.groups, &choices);
-        let nanos = groups::nanos(self.groups, &choices);
-        self.trials.push(Trial { label: label.into(), choices, bytes, nanos, loss });
+        let takes = groups::takes(self.groups, &choices);
+        self.trials.push(Trial { label: label.into(), choices, takes, loss });
         Ok(self.trials.len() - 1)
     }
 }

@@ -4,7 +4,7 @@
 //! model, used wherever it fits. Those that another beats, fewer bytes and less divergence, need no
 //! search; the best of the others are plans to start from, whatever time is left.
 
-use super::{Depth, Goal, Group, Judge, Least, groups};
+use super::{Depth, Goal, Group, Judge, Least, Load, groups};
 use crate::error::Result;
 use crate::progress::{Stage, Watch};
 use sterna_formats::EncodingRef;
@@ -15,10 +15,8 @@ use sterna_model::Graph;
 pub struct Uniform {
     /// The encoding.
     pub encoding: EncodingRef,
-    /// Bytes of all groups.
-    pub bytes: u64,
-    /// Nanoseconds that they take of a token; 0 where nobody asked for times.
-    pub nanos: f64,
+    /// What all groups take.
+    pub takes: Load,
     /// Mean divergence on the first part of the calibration text.
     pub kl: f64,
 }
@@ -43,7 +41,7 @@ pub fn measure(
     }
     encodings.sort_by_key(|&encoding| {
         let choices = groups::uniform(groups, encoding, graph);
-        !goal.has_room(groups::bytes(groups, &choices), groups::nanos(groups, &choices))
+        !goal.has_room(groups::takes(groups, &choices))
     });
     let mut uniforms = Vec::new();
     for (done, &encoding) in encodings.iter().enumerate() {
@@ -54,9 +52,8 @@ pub fn measure(
         watch.step(Stage::Screen, done, encodings.len(), &note)?;
         let choices = groups::uniform(groups, encoding, graph);
         let loss = judge.judge(&groups::plan(groups, &choices), Depth::Quick)?;
-        let bytes = groups::bytes(groups, &choices);
-        let nanos = groups::nanos(groups, &choices);
-        uniforms.push(Uniform { encoding, bytes, nanos, kl: loss.kl });
+        let takes = groups::takes(groups, &choices);
+        uniforms.push(Uniform { encoding, takes, kl: loss.kl });
     }
     watch.step(Stage::Screen, encodings.len(), encodings.len(), "done")?;
     Ok(uniforms)
@@ -95,8 +92,8 @@ pub fn starts(
     let mut fitting: Vec<&Uniform> = uniforms.iter().filter(|one| is_within(one, goal)).collect();
     match goal.least {
         Least::Divergence => fitting.sort_by(|a, b| a.kl.total_cmp(&b.kl)),
-        Least::Bytes => fitting.sort_by_key(|one| one.bytes),
-        Least::Time => fitting.sort_by(|a, b| a.nanos.total_cmp(&b.nanos)),
+        Least::Bytes => fitting.sort_by_key(|one| one.takes.bytes),
+        Least::Time => fitting.sort_by(|a, b| a.takes.nanos.total_cmp(&b.takes.nanos)),
     }
     let start = |one: &&Uniform| {
         let label = format!("uniform {}", one.encoding.name());
@@ -108,7 +105,7 @@ pub fn starts(
 /// Whether it should reach the goal.
 fn is_within(one: &Uniform, goal: Goal) -> bool {
     let drop = one.kl.exp_m1() * 100.0;
-    goal.has_room(one.bytes, one.nanos) && goal.drop_limit().is_none_or(|limit| drop <= limit)
+    goal.has_room(one.takes) && goal.drop_limit().is_none_or(|limit| drop <= limit)
 }
 
 /// Every encoding that some group may change to, most bits first.
@@ -123,11 +120,10 @@ pub fn encodings(groups: &[Group]) -> Vec<EncodingRef> {
     all
 }
 
-/// Whether another is no larger, no slower and no worse, and better in one of the three.
+/// Whether another takes no more of anything and is no worse, and is better in something.
 fn is_beaten(one: &Uniform, all: &[Uniform]) -> bool {
     all.iter().any(|other| {
-        let is_no_larger = other.bytes <= one.bytes && other.nanos <= one.nanos;
-        let is_less = other.bytes < one.bytes || other.nanos < one.nanos || other.kl < one.kl;
-        is_no_larger && other.kl <= one.kl && is_less
+        let is_other = other.takes != one.takes || other.kl < one.kl;
+        other.takes.is_within(one.takes) && other.kl <= one.kl && is_other
     })
 }

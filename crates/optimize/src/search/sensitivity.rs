@@ -85,7 +85,10 @@ fn order(groups: &[Group], goal: Goal) -> Vec<(usize, usize)> {
     let ranked = |of: &Group| {
         let mut ranked: Vec<usize> = (1..of.candidates.len()).rev().collect();
         if goal.max_nanos.is_some() {
-            ranked.sort_by(|&a, &b| of.candidates[a].nanos.total_cmp(&of.candidates[b].nanos));
+            ranked.sort_by(|&a, &b| {
+                let nanos = |c: usize| of.candidates[c].takes.nanos;
+                nanos(a).total_cmp(&nanos(b))
+            });
         }
         ranked
     };

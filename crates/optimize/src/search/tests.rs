@@ -51,13 +51,25 @@ impl Goal {
     /// The least divergence in at most so many bytes.
     fn bytes(limit: u64) -> Self {
         let least = Least::Divergence;
-        Self { max_bytes: Some(limit), max_nanos: None, max_drop_percent: None, least }
+        Self {
+            max_bytes: Some(limit),
+            max_nanos: None,
+            max_resident: None,
+            max_drop_percent: None,
+            least,
+        }
     }
 
     /// The fewest bytes with at most so much of a drop.
     fn drop_percent(limit: f64) -> Self {
         let least = Least::Bytes;
-        Self { max_bytes: None, max_nanos: None, max_drop_percent: Some(limit), least }
+        Self {
+            max_bytes: None,
+            max_nanos: None,
+            max_resident: None,
+            max_drop_percent: Some(limit),
+            least,
+        }
     }
 }
 
@@ -72,6 +84,7 @@ fn settings(goal: Goal) -> Settings {
         strategy: STRATEGIES[0],
         seed: 1,
         costs: None,
+        packed: None,
     }
 }
 
@@ -103,10 +116,10 @@ fn a_planted_interaction_is_found_and_mended() {
     assert!(found.trials.iter().any(|trial| trial.loss.kl > 0.5), "the sum was believed at first");
     assert!(found.is_met && found.best().loss.drop_percent_high <= 3.0);
     assert_ne!(both_low(&found), (true, true));
-    let bytes = |found: &Found| found.best().bytes;
+    let bytes = |found: &Found| found.best().takes.bytes;
     let all_high = Trial { choices: vec![0; found.groups.len()], ..found.best().clone() };
     assert!(bytes(&found) >= bytes(&free));
-    assert!(bytes(&found) < groups::bytes(&found.groups, &all_high.choices) / 3);
+    assert!(bytes(&found) < groups::takes(&found.groups, &all_high.choices).bytes / 3);
 }
 
 #[test]
@@ -117,9 +130,9 @@ fn a_size_is_kept_and_filled() {
     let all = groups::of(&draft, &settings(Goal::bytes(0)).allow, 2);
     for name in ["Q8_0", "Q5_0", "Q4_0"] {
         let uniform = groups::uniform(&all, by_name(name).unwrap(), &tiny.graph);
-        let limit = groups::bytes(&all, &uniform);
+        let limit = groups::takes(&all, &uniform).bytes;
         let found = search(&tiny, &mut Planted::new(None), Goal::bytes(limit)).unwrap();
-        assert!(found.best().bytes <= limit);
+        assert!(found.best().takes.bytes <= limit);
         let plan = groups::plan(&all, &uniform);
         let loss = Planted::new(None).judge(&plan, Depth::Full).unwrap();
         assert!(found.best().loss.kl <= loss.kl, "{name}: {} > {}", found.best().loss.kl, loss.kl);
@@ -323,11 +336,11 @@ fn plans_keep_a_time_by_measured_costs() {
     // proves A1, S-8
     let tiny = tiny_model(8);
     let free = timed(&tiny, FAST, Goal::bytes(u64::MAX)).unwrap();
-    let (bytes, nanos) = (free.trials[0].bytes, free.trials[0].nanos);
+    let (bytes, nanos) = (free.trials[0].takes.bytes, free.trials[0].takes.nanos);
     assert!(nanos > 0.0 && free.chosen == 0, "nothing is capped, so nothing is changed");
     let by_time = Goal { max_bytes: None, max_nanos: Some(nanos / 5.0), ..Goal::bytes(0) };
     let found = timed(&tiny, FAST, by_time).unwrap();
-    assert!(found.is_met && found.best().nanos <= nanos / 5.0);
+    assert!(found.is_met && found.best().takes.nanos <= nanos / 5.0);
     assert!(names(&found).contains(&"Q8_0"), "no faster than asked for: {:?}", names(&found));
     assert!(
         found.strategies.iter().all(|s| s.unit == "nanoseconds" && s.size as f64 <= nanos / 5.0)

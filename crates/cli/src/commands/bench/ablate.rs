@@ -201,7 +201,7 @@ type Bytes = Result<f64, String>;
 
 /// PSS and greatest RSS of a process of its own that does such work.
 fn memory(path: &Path, compute: &ComputeArgs, load: Load) -> anyhow::Result<(Bytes, Bytes)> {
-    let (mut process, _) = Process::loaded(path, compute)?;
+    let (mut process, _) = Process::loaded(path, &compute.as_flags())?;
     let n_prompt = load.n_prompt.min(MEMORY_PROMPT);
     let work = Work { batch: 4, n_prompt, n_generate: load.n_gen };
     let _: f64 = process.ask(&Request::Run(work)).map_err(anyhow::Error::msg)?;
