@@ -20,6 +20,7 @@ pub mod verify;
 
 use crate::error::Result;
 use crate::yardstick::Reading;
+use sterna_measure::quality::tasks::Task;
 use sterna_measure::quality::{Compared, Divergence, Passages, Predictions};
 use times::Times;
 
@@ -36,6 +37,8 @@ pub struct Evidence {
     /// The artifact first, then whom it is compared with: itself rounded plainly, uniform
     /// encodings.
     pub candidates: Vec<Candidate>,
+    /// What both answered to questions.
+    pub tasks: Vec<Task>,
     /// How long the artifact and its baseline took.
     pub times: Times,
 }

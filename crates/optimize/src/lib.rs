@@ -22,6 +22,7 @@ pub mod recipe;
 pub mod recode;
 pub mod scan;
 pub mod shelf;
+pub mod tasks;
 
 pub mod engine;
 pub mod evidence;

@@ -26,7 +26,10 @@ use crate::passes::{Context, PASSES};
 use crate::progress::{Stage, Watch};
 use crate::report::{Details, Report};
 use crate::search::memory::Remembered;
-use crate::search::{Costs, Found, Goal, Least, Packed, STRATEGIES, Search, Strategy, groups};
+use crate::search::{
+    Costs, Found, Goal, Least, Packed, STRATEGIES, Search, Strategy, UseCase, groups, preset,
+};
+use crate::tasks::TaskSettings;
 use crate::yardstick::Yardstick;
 pub(crate) use build::Building;
 pub(crate) use prepare::Prepared;
@@ -56,12 +59,16 @@ pub struct Settings {
     pub budget: Budget,
     /// The text.
     pub text: TextSettings,
+    /// Questions that both models are asked.
+    pub tasks: TaskSettings,
     /// Whether the MLP may be widened with zeros so that its rows fit.
     pub may_pad: bool,
     /// Whether rounding errors are weighed by what matrices read.
     pub rounding: rounding::Choice,
     /// What proposes plans from the losses of single groups.
     pub strategy: &'static dyn Strategy,
+    /// What the model is for: where the search starts from.
+    pub use_case: UseCase,
     /// Whole plans measured at most.
     pub max_checks: usize,
     /// Bands of layers searched together; `None` is each layer alone, if time allows.
@@ -86,9 +93,11 @@ impl Settings {
             output,
             budget,
             text,
+            tasks: TaskSettings::default(),
             may_pad: true,
             rounding: rounding::Choice::default(),
             strategy: STRATEGIES[0],
+            use_case: UseCase::default(),
             max_checks: 80,
             n_bands: None,
             resume: false,
@@ -222,7 +231,7 @@ fn search<'p>(
         let goal = goal(settings, prepared, &base, (excess.size, besides), costs.as_ref())?;
         let packed = memory.as_ref().map(|(packed, _)| packed);
         let (draft, found) = run_passes(
-            settings,
+            (settings, prepared),
             (&base, costs.as_ref(), packed),
             (goal, time),
             &mut judge,
@@ -294,7 +303,7 @@ fn base_draft<'p>(settings: &Settings, prepared: &'p Prepared) -> Result<Draft<'
 }
 
 fn run_passes<'p>(
-    settings: &Settings,
+    (settings, prepared): (&Settings, &Prepared),
     (base, costs, packed): (&Draft<'p>, Option<&Costs>, Option<&Packed>),
     (goal, time_budget): (Goal, Option<Duration>),
     judge: &mut Remembered<'_>,
@@ -302,6 +311,8 @@ fn run_passes<'p>(
     watch: Watch<'_>,
 ) -> Result<(Draft<'p>, Found)> {
     let mut draft = base.clone();
+    let preset = preset(prepared.source_bytes(), settings.use_case);
+    draft.note(preset.note(prepared.source_bytes()));
     let search_settings = crate::search::Settings {
         goal,
         allow: settings.budget.allow.clone(),
@@ -311,6 +322,7 @@ fn run_passes<'p>(
         strategy: settings.strategy,
         seed: settings.budget.seed,
         costs: costs.cloned(),
+        preset: Some(preset),
         packed: packed.cloned(),
     };
     let mut search = Search { settings: search_settings, judge, clock, watch };

@@ -27,13 +27,15 @@ pub enum Stage {
     Build,
     /// Measuring the written artifact.
     Verify,
+    /// Asking both models questions.
+    Tasks,
     /// Writing the report.
     Report,
 }
 
 impl Stage {
     /// Every stage, in order.
-    pub const ALL: [Stage; 10] = [
+    pub const ALL: [Stage; 11] = [
         Stage::Prepare,
         Stage::Costs,
         Stage::Baseline,
@@ -43,6 +45,7 @@ impl Stage {
         Stage::Ablate,
         Stage::Build,
         Stage::Verify,
+        Stage::Tasks,
         Stage::Report,
     ];
 
@@ -58,6 +61,7 @@ impl Stage {
             Stage::Ablate => "ablate",
             Stage::Build => "build",
             Stage::Verify => "verify",
+            Stage::Tasks => "tasks",
             Stage::Report => "report",
         }
     }

@@ -86,8 +86,10 @@ impl Report {
             let text = short.to_value().expect("names were unique before").to_string();
             let targets = short.run.targets.iter().map(|target| target.name());
             let wanted: Vec<String> = targets.chain(damage::METRICS).map(str::to_owned).collect();
-            let spare =
-                short.run.metrics.iter().rposition(|m| !wanted.iter().any(|w| w == m.name()));
+            let is_wanted = |name: &str| {
+                name.ends_with(damage::FLIPS) || wanted.iter().any(|wanted| wanted == name)
+            };
+            let spare = short.run.metrics.iter().rposition(|m| !is_wanted(m.name()));
             match spare {
                 Some(index) if text.len() > max_bytes => {
                     short.run.metrics.remove(index);

@@ -18,7 +18,7 @@ use sterna_optimize::pipeline::{self, Effort, Identity, Settings};
 use sterna_optimize::progress::Watch;
 use sterna_optimize::runner::RuntimeEngine;
 use sterna_optimize::search::strategies::by_name;
-use sterna_optimize::search::{Least, STRATEGIES};
+use sterna_optimize::search::{Least, STRATEGIES, UseCase};
 use sterna_optimize::{Budget, report};
 
 /// Find the best plan within a budget, build the artifact, and prove it on text the search never
@@ -41,6 +41,13 @@ pub struct Args {
     /// Text to judge by [default: documents of --calib that the search is not shown].
     #[arg(long, value_name = "FILE")]
     eval: Option<PathBuf>,
+    /// Ask both models questions with known answers: JSON lines of {query, choices, gold},
+    /// {context_options, continuation, gold} or {context, continuation}, as lm-eval's kin have them.
+    #[arg(long, value_name = "FILE", value_delimiter = ',')]
+    tasks: Vec<PathBuf>,
+    /// Questions of each task at most [default: 200].
+    #[arg(long, visible_alias = "limit", value_name = "N", requires = "tasks")]
+    task_limit: Option<usize>,
     /// Perplexity may rise by this much, e.g. 1%.
     #[arg(long, visible_alias = "quality-floor", value_name = "PERCENT")]
     max_drop: Option<String>,
@@ -93,6 +100,11 @@ pub struct Args {
     /// ones (GPTQ); or auto, which measures each and takes the best.
     #[arg(long, value_enum, default_value = "auto", value_name = "HOW")]
     rounding: Rounding,
+    /// What the model is for. It decides, with the model's size, which plan the search measures first
+    /// besides its own: int8 below 50 MB, about 6 bits to 200 MB, int4 above; realtime is int4 and
+    /// accuracy int8, whatever the size.
+    #[arg(long, value_enum, default_value = "general", value_name = "WHAT")]
+    use_case: For,
     /// What proposes plans from the measured losses of single groups; whole plans are measured and
     /// mended afterwards in any case, and the report compares all of them.
     #[arg(long, default_value = "exact", value_name = "STRATEGY", value_parser = strategies())]
@@ -113,6 +125,9 @@ pub struct Args {
     compute: ComputeArgs,
 }
 
+/// Questions of each task at most, unless the user says otherwise.
+const N_QUESTIONS: usize = 200;
+
 /// Names of strategies, and what they are.
 fn strategies() -> PossibleValuesParser {
     let all = STRATEGIES.iter();
@@ -126,6 +141,14 @@ fn strategies() -> PossibleValuesParser {
 enum Goal {
     Memory,
     Latency,
+}
+
+/// [`UseCase`] on the command line.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum For {
+    General,
+    Realtime,
+    Accuracy,
 }
 
 /// [`Choice`] on the command line.
@@ -214,9 +237,16 @@ fn settings(args: &Args) -> anyhow::Result<Settings> {
     let mut settings = Settings::new(args.model.clone(), args.out.clone(), calibration, budget);
     settings.tokenizer = args.compute.tokenizer.clone();
     settings.text.evaluation = args.eval.clone();
+    settings.tasks.files = args.tasks.clone();
+    settings.tasks.limit = Some(args.task_limit.unwrap_or(N_QUESTIONS));
     settings.may_pad = !args.no_pad;
     settings.rounding = args.rounding.into();
     settings.strategy = by_name(&args.strategy).expect("one of those that clap lets pass");
+    settings.use_case = match args.use_case {
+        For::General => UseCase::General,
+        For::Realtime => UseCase::Realtime,
+        For::Accuracy => UseCase::Accuracy,
+    };
     settings.resume = args.resume;
     apply_level(&mut settings, args.level);
     settings.text.n_calibration = args.calib_samples.unwrap_or(settings.text.n_calibration);

@@ -15,6 +15,7 @@ pub mod passages;
 pub mod predictions;
 pub mod reliability;
 pub mod scores;
+pub mod tasks;
 
 pub use divergence::{Divergence, Reference, divergence_between};
 pub use paired::paired_drop;

@@ -22,6 +22,7 @@ use sterna_measure::report::Artefact;
 const FOLDER: &str = "evidence";
 const TEXT: &str = "evidence/text.json";
 const BASELINE: &str = "evidence/baseline.jsonl.gz";
+const TASKS: &str = "evidence/tasks.json";
 const TIMES: &str = "evidence/times.json";
 /// How the names of files of samples end.
 const SAMPLES: &str = ".jsonl.gz";
@@ -64,9 +65,16 @@ pub fn write(
     };
     write_file(&folder.join(TEXT), json(&text).as_bytes())?;
     write_lines(&folder.join(BASELINE), &evidence.baseline)?;
+    write_file(&folder.join(TASKS), json(&evidence.tasks).as_bytes())?;
     write_file(&folder.join(TIMES), json(&evidence.times).as_bytes())?;
     let mut files: Vec<String> = beside.iter().map(|&name| name.to_owned()).collect();
-    files.extend([manifest.artifact.clone(), TEXT.into(), BASELINE.into(), TIMES.into()]);
+    files.extend([
+        manifest.artifact.clone(),
+        TEXT.into(),
+        BASELINE.into(),
+        TASKS.into(),
+        TIMES.into(),
+    ]);
     for candidate in &evidence.candidates {
         let name = samples_path(&candidate.facts);
         write_lines(&folder.join(&name), &candidate.said)?;
@@ -87,7 +95,7 @@ pub const BESIDE: [&str; 3] = ["plan.toml", "report.json", "report.html"];
 
 /// Every file that a bundle with such a manifest has.
 pub fn needed(manifest: &Manifest) -> Vec<String> {
-    let plain = BESIDE.iter().chain(&[TEXT, BASELINE, TIMES]).map(|&name| name.to_owned());
+    let plain = BESIDE.iter().chain(&[TEXT, BASELINE, TASKS, TIMES]).map(|&name| name.to_owned());
     let samples = manifest.candidates.iter().map(samples_path);
     plain.chain([manifest.artifact.clone()]).chain(samples).collect()
 }
@@ -101,7 +109,7 @@ pub fn may_write(folder: &Path) -> Result<()> {
     // A run that was killed while it wrote leaves samples without a manifest.
     let is_ours = |name: &str| {
         let path = format!("{FOLDER}/{name}");
-        [TEXT, TIMES, manifest::NAME].contains(&path.as_str())
+        [TEXT, TASKS, TIMES, manifest::NAME].contains(&path.as_str())
             || name.ends_with(SAMPLES)
             || name.starts_with('.') && name.ends_with(".tmp")
     };
@@ -158,6 +166,7 @@ pub fn read(folder: &Path, manifest: &Manifest) -> Result<Evidence> {
         baseline: parsed_lines(&folder.join(BASELINE), most)?,
         text,
         candidates: manifest.candidates.iter().map(candidate).collect::<Result<_>>()?,
+        tasks: parsed(&folder.join(TASKS))?,
         times: parsed(&folder.join(TIMES))?,
     })
 }

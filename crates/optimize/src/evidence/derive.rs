@@ -40,6 +40,9 @@ pub fn quality(evidence: &Evidence, source_bytes: u64) -> Result<Quality> {
     let artifact = said(&artifact)?;
     figures.extend(baseline.figures("baseline")?);
     figures.extend(artifact.figures("artifact")?);
+    for task in &evidence.tasks {
+        figures.extend(task.figures()?);
+    }
     let reliability =
         ReliabilityBins { baseline: baseline.bins().to_vec(), artifact: artifact.bins().to_vec() };
     Ok(Quality { figures, points, reliability })

@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::pipeline::{Effort, MAX_LOGITS_BYTES, prove, speed};
 use crate::progress::{Stage, Watch};
 use crate::size;
+use crate::tasks::Questions;
 use crate::yardstick::{Reading, Yardstick};
 use std::path::PathBuf;
 use sterna_formats::OpenOptions;
@@ -75,6 +76,9 @@ fn run(bundle: &Bundle, again: &Again<'_>, found: &mut Verification) -> Result<(
         found.tell(&format!("predictions of {}", facts.label), same_bits(is_same, text.n_scored()));
     }
     watch.step(Stage::Verify, n, n, "done")?;
+    if !bundle.evidence.tasks.is_empty() {
+        tasks(bundle, &model, again, found)?;
+    }
     if again.speed {
         time(bundle, &model, again, found)?;
     }
@@ -129,6 +133,29 @@ fn read(
     };
     let Some(draft) = draft else { return Ok(None) };
     yardstick.read(&mut *engine.load(draft.graph(), &draft)?).map(Some)
+}
+
+/// Asks both again.
+fn tasks(
+    bundle: &Bundle,
+    model: &Model,
+    again: &Again<'_>,
+    found: &mut Verification,
+) -> Result<()> {
+    let mut baseline = again.engine.load(&model.graph, model)?;
+    let artifact = &bundle.artifact.model;
+    let mut artifact = again.engine.load(&artifact.graph, artifact)?;
+    let stated = &bundle.evidence.tasks;
+    let asked: Vec<Questions> = stated
+        .iter()
+        .map(|task| Questions { name: task.name.clone(), questions: task.questions.clone() })
+        .collect();
+    let answered = prove::answers(&asked, &mut *baseline, &mut *artifact, again.watch)?;
+    for (now, stated) in answered.iter().zip(stated) {
+        let n = stated.questions.len();
+        found.tell(&format!("answers of {}", stated.name), same_bits(now == stated, n));
+    }
+    Ok(())
 }
 
 /// Times both again; agreement is that the intervals meet.

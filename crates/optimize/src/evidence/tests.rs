@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::report::{Report, damage};
+use sterna_measure::quality::tasks::{self, Choice, Question};
 use sterna_measure::quality::{Reference, Scoring};
 use sterna_measure::{LanguageModel, RunReport, Workload};
 
@@ -49,7 +50,13 @@ fn evidence(mut baseline: Bigram, mut artifact: Bigram) -> Evidence {
         switched: Vec::new(),
     };
     let candidates = vec![Candidate { facts: Facts::artifact(7), said }];
-    Evidence { text, baseline: divergence.baseline().to_vec(), candidates, times }
+    Evidence {
+        text,
+        baseline: divergence.baseline().to_vec(),
+        candidates,
+        tasks: Vec::new(),
+        times,
+    }
 }
 
 fn row(first: f32, second: f32) -> Vec<f32> {
@@ -82,7 +89,7 @@ fn samples_come_back_to_the_last_bit() {
     let written = evidence(model(0.2), model(0.7));
     bundle::write(folder.path(), &written, &[], manifest()).unwrap();
     let manifest = Manifest::read(folder.path()).unwrap();
-    assert_eq!(manifest.files.len(), 5);
+    assert_eq!(manifest.files.len(), 6);
     let read = bundle::read(folder.path(), &manifest).unwrap();
     let numbers = |evidence: &Evidence| {
         let quality = derive::quality(evidence, 400).unwrap();

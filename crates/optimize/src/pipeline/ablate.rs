@@ -19,6 +19,8 @@ use sterna_measure::{Clock, MeasureError};
 const N_PROMPT: usize = 32;
 /// Tokens generated after it.
 const N_GENERATE: usize = 16;
+/// Rounds of a comparison at most, or what the effort asks for if that is more.
+const N_ROUNDS: usize = 40;
 /// How long the runs of a switch may take, about.
 const MAX_TIME: Duration = Duration::from_secs(10);
 
@@ -94,7 +96,9 @@ fn measured(
     let start = clock.now();
     let failed = |why| MeasureError::Failed { what: "generating".into(), why };
     pair.run(true).and_then(|_| pair.run(false)).map_err(failed)?;
-    let effort = Effort { max_time: effort.max_time.min(MAX_TIME), ..effort };
+    // Runs are short, so that there is time for many.
+    let max_rounds = effort.max_rounds.max(N_ROUNDS);
+    let effort = Effort { max_rounds, max_time: effort.max_time.min(MAX_TIME), ..effort };
     let max_rounds = effort.rounds(clock.now() - start);
     let min_rounds = max_rounds.min(10);
     effect(pair, &Settings { n_warmup: 1, max_rounds, min_rounds, ..Settings::default() })

@@ -10,6 +10,7 @@ use crate::footprint::{Footprint, Taken};
 use crate::progress::{Stage, Watch};
 use crate::scan;
 use crate::search::groups;
+use crate::tasks::{self, Questions};
 use sterna_formats::OpenOptions;
 use sterna_model::Model;
 use sterna_model::plan::Source;
@@ -22,6 +23,8 @@ pub struct Prepared {
     pub source: Source,
     /// The text.
     pub texts: Texts,
+    /// Questions with known answers.
+    pub tasks: Vec<Questions>,
     /// What the baseline takes of memory, where somebody measures that.
     pub memory: Option<Taken>,
 }
@@ -50,7 +53,8 @@ pub fn prepare(settings: &Settings, engine: &dyn Engine, watch: Watch<'_>) -> Re
     let source = Source::of(&model);
     let context_len = engine.context_len().min(model.config.context_len);
     watch.step(Stage::Prepare, 2, 4, "tokenizing the text")?;
-    let texts = calibration::prepare(&settings.text, model.tokenizer()?, context_len)?;
+    let mut texts = calibration::prepare(&settings.text, model.tokenizer()?, context_len)?;
+    let tasks = tasks(settings, &model, context_len, &mut texts)?;
     watch.step(Stage::Prepare, 3, 4, "running the baseline in a process of its own")?;
     let footprint = settings.footprint.as_deref();
     let taken = |footprint: &dyn Footprint| -> Result<Taken> {
@@ -59,7 +63,17 @@ pub fn prepare(settings: &Settings, engine: &dyn Engine, watch: Watch<'_>) -> Re
     };
     let memory = footprint.map(taken).transpose()?;
     watch.step(Stage::Prepare, 4, 4, "done")?;
-    Ok(Prepared { model, source, texts, memory })
+    Ok(Prepared { model, source, texts, tasks, memory })
+}
+
+fn tasks(
+    settings: &Settings,
+    model: &Model,
+    context_len: usize,
+    texts: &mut Texts,
+) -> Result<Vec<Questions>> {
+    let (tokenizer, calibration) = (model.tokenizer()?, texts.calibration.workload());
+    tasks::read(&settings.tasks, tokenizer, context_len, calibration, &mut texts.notes)
 }
 
 fn open(settings: &Settings) -> Result<Model> {
@@ -75,7 +89,8 @@ pub fn describe(settings: &Settings) -> Result<String> {
     settings.budget.check()?;
     let model = open(settings)?;
     let context_len = model.config.context_len;
-    let texts = calibration::prepare(&settings.text, model.tokenizer()?, context_len)?;
+    let mut texts = calibration::prepare(&settings.text, model.tokenizer()?, context_len)?;
+    let tasks = tasks(settings, &model, context_len, &mut texts)?;
     let mut draft = Draft::new(&model.graph, &model);
     if settings.may_pad {
         let may_pad = Some((model.arch, &model.config));
@@ -110,6 +125,9 @@ pub fn describe(settings: &Settings) -> Result<String> {
         settings.max_checks,
         settings.output.display(),
     );
+    for Questions { name, questions } in &tasks {
+        text += &format!("task         {name}: {} questions\n", questions.len());
+    }
     for note in draft.notes().iter().chain(&texts.notes).chain(&model.warnings) {
         text += &format!("note         {note}\n");
     }

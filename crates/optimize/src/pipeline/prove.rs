@@ -3,7 +3,7 @@
 
 use super::{Building, Identity, MAX_LOGITS_BYTES, Prepared, Settings, speed};
 use crate::draft::Draft;
-use crate::engine::Engine;
+use crate::engine::{Engine, Loaded};
 use crate::error::{OptimizeError, Result};
 use crate::evidence::times::{Matrix, Prediction, Speed};
 use crate::evidence::{Candidate, Evidence, Facts, derive};
@@ -14,11 +14,13 @@ use crate::recipe::Recipe;
 use crate::report::{Point, ReliabilityBins};
 use crate::search::Costs;
 use crate::size;
+use crate::tasks::Questions;
 use crate::yardstick::Yardstick;
 use std::path::Path;
 use sterna_formats::encodings::by_name;
 use sterna_measure::machine::Machine;
 use sterna_measure::quality::Passages;
+use sterna_measure::quality::tasks::{self, Question, Task};
 use sterna_measure::report::{Artefact, Bound, MachineSummary, RunReport, Target, WorkloadSummary};
 use sterna_measure::{Clock, Figure};
 use sterna_model::{Artifact, Model, Plan};
@@ -75,6 +77,7 @@ pub fn prove(
         candidates.extend(uniform(model, name, engine, &mut yardstick)?);
     }
     let mut baseline = engine.load(&model.graph, model)?;
+    let tasks = answers(&prepared.tasks, &mut *baseline, &mut *loaded, watch)?;
     let text = prepared.texts.heldout.clone();
     let tokens = speed::tokens(&text);
     let effort = settings.effort;
@@ -89,7 +92,7 @@ pub fn prove(
     let memory = memory(settings, prepared, building)?;
     watch.step(Stage::Verify, 5, 5, "done")?;
     let baseline = reading.divergence.baseline().to_vec();
-    let evidence = Evidence { text, baseline, candidates, times };
+    let evidence = Evidence { text, baseline, candidates, tasks, times };
     let quality = derive::quality(&evidence, prepared.source_bytes())?;
     let speed = evidence.times.derive()?;
     let mut figures = quality.figures;
@@ -103,6 +106,36 @@ pub fn prove(
     figures.extend(speed.figures.iter().cloned());
     let (points, reliability) = (quality.points, quality.reliability);
     Ok(Proof { figures, memory, points, reliability, speed, evidence })
+}
+
+/// Both models on all questions.
+pub fn answers(
+    asked: &[Questions],
+    baseline: &mut dyn Loaded,
+    artifact: &mut dyn Loaded,
+    watch: Watch<'_>,
+) -> Result<Vec<Task>> {
+    let all = |model: &mut dyn Loaded, questions: &[Question], note: &str| {
+        let mut answers = Vec::new();
+        for (done, question) in questions.iter().enumerate() {
+            if done.is_multiple_of(8) {
+                watch.step(Stage::Tasks, done, questions.len(), note)?;
+            }
+            answers.push(tasks::answer(model, question)?);
+        }
+        watch.step(Stage::Tasks, questions.len(), questions.len(), note)?;
+        Ok::<_, OptimizeError>(answers)
+    };
+    let mut answered = Vec::new();
+    for Questions { name, questions } in asked {
+        answered.push(Task {
+            name: name.clone(),
+            questions: questions.clone(),
+            baseline: all(baseline, questions, &format!("{name}, the baseline"))?,
+            artifact: all(artifact, questions, &format!("{name}, the artifact"))?,
+        });
+    }
+    Ok(answered)
 }
 
 /// The model in one encoding wherever it fits, F16 elsewhere, on the same text; `None` where the

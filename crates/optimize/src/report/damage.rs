@@ -16,6 +16,8 @@ pub const METRICS: [&str; 7] = [
     "artifact_brier",
 ];
 
+/// How the shares of changed answers to tasks are named.
+pub const FLIPS: &str = "_answers_changed";
 /// More answers than this changed: the model is another one, whatever its accuracy.
 pub const MAX_FLIPS: f64 = 0.05;
 /// Calibration error may rise by so much.
@@ -46,6 +48,12 @@ pub fn warnings(run: &RunReport) -> Vec<String> {
             flips * 100.0,
             MAX_FLIPS * 100.0
         ));
+    }
+    for figure in run.metrics.iter().filter(|figure| figure.name().ends_with(FLIPS)) {
+        if let Some(flips) = figure.value().filter(|flips| *flips > MAX_FLIPS) {
+            let task = figure.name().trim_end_matches(FLIPS);
+            warnings.push(format!("{:.1}% of answers to task {task} changed", flips * 100.0));
+        }
     }
     for (name, what, most) in
         [("ece", "calibration error", MAX_ECE_RISE), ("brier", "Brier score", MAX_BRIER_RISE)]

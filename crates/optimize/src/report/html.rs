@@ -8,7 +8,7 @@ use minijinja::value::Serde;
 use minijinja::{Environment, Value, context};
 use sterna_measure::Figure;
 use sterna_measure::figure::short;
-use sterna_measure::report::{Status, Target};
+use sterna_measure::report::{RunReport, Status, Target};
 
 /// The page.
 const TEMPLATE: &str = include_str!("report.html");
@@ -56,6 +56,7 @@ fn content(report: &Report) -> Value {
         front_tried => plots::front(&tried, "Plans measured on calibration text"),
         reliability => plots::reliability(&details.reliability),
         layers => plots::layers(&details.tensors),
+        tasks => tasks(run),
         histograms => histograms,
         step_quality => waterfall::quality(&details.held_out),
         step_speed => waterfall::speed(decode, &details.ablations),
@@ -89,6 +90,22 @@ fn headlines(report: &Report) -> Vec<Value> {
         Some(context! { label => *label, figure => shown })
     };
     NAMES.iter().filter_map(find).collect()
+}
+
+/// A row per task that both models were asked.
+fn tasks(run: &RunReport) -> Vec<Value> {
+    let row = |change: &Figure| {
+        let name = change.name().strip_suffix("_score_change_points")?;
+        let figure = |name: String| run.metric(&name).map(metric);
+        Some(context! {
+            name => name,
+            change => metric(change),
+            baseline => figure(format!("baseline_{name}_accuracy")),
+            artifact => figure(format!("artifact_{name}_accuracy")),
+            flips => figure(format!("{name}{}", damage::FLIPS)),
+        })
+    };
+    run.metrics.iter().filter_map(row).collect()
 }
 
 fn metric(figure: &Figure) -> Value {

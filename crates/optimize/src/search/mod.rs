@@ -12,6 +12,7 @@ pub mod groups;
 pub mod knapsack;
 pub mod memory;
 pub mod packed;
+pub mod preset;
 pub mod refine;
 pub mod screen;
 pub mod sensitivity;
@@ -30,6 +31,7 @@ pub use costs::Costs;
 pub use goal::{Goal, Least};
 pub use groups::{Candidate, Group, Load};
 pub use packed::Packed;
+pub use preset::{Preset, UseCase, preset};
 pub use strategies::{STRATEGIES, Standing, Strategy};
 
 /// What a choice of encodings costs in quality, on calibration text.
@@ -92,6 +94,8 @@ pub struct Settings {
     pub seed: u64,
     /// What tokens take here, where the goal is about time.
     pub costs: Option<Costs>,
+    /// A plan to start from besides those that are screened.
+    pub preset: Option<Preset>,
     /// What matrices take of memory, where the goal is about it.
     pub packed: Option<Packed>,
 }
@@ -165,6 +169,7 @@ impl Chooser for Search<'_> {
     fn choose(&mut self, draft: &Draft<'_>) -> Result<Found> {
         let start = self.clock.now();
         let (graph, mut notes) = (draft.graph(), Vec::new());
+        let allowed = self.settings.allow.clone();
         let uniforms = self.screen(draft)?;
         let n_measured = uniforms.len();
         self.settings.allow = screen::unbeaten(&self.settings.allow, &uniforms, &mut notes);
@@ -181,7 +186,9 @@ impl Chooser for Search<'_> {
             deadline: time.map(|budget| start + budget / 2),
         };
         let sensitivities = sensitivity.measure(&groups, &mut notes)?;
+        let preset = self.settings.preset;
         let mut refine = refine::Refine {
+            preset: preset.and_then(|preset| preset.start(&allowed, &groups, graph)),
             groups: &groups,
             sensitivities: &sensitivities,
             goal: self.settings.goal,

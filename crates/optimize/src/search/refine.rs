@@ -28,6 +28,8 @@ pub struct Refine<'a> {
     pub goal: Goal,
     /// Plans measured before any other, as labels and choices, until one reaches the goal.
     pub starts: Vec<(String, Vec<usize>)>,
+    /// A plan of the strategy table, as label and choices: measured too, and no reason to stop.
+    pub preset: Option<(String, Vec<usize>)>,
     /// Plans measured at most, besides those.
     pub max_checks: usize,
     /// Measures.
@@ -92,6 +94,11 @@ impl Refine<'_> {
             if self.goal.is_met(&self.trials[trial]) {
                 break;
             }
+        }
+        if let Some((label, choices)) = self.preset.clone()
+            && self.goal.has_room(groups::takes(self.groups, &choices))
+        {
+            self.try_plan(&label, choices)?;
         }
         let unchanged = &self.trials[0];
         let axes = self.goal.axes(unchanged.takes);

@@ -84,6 +84,7 @@ fn settings(goal: Goal) -> Settings {
         strategy: STRATEGIES[0],
         seed: 1,
         costs: None,
+        preset: None,
         packed: None,
     }
 }
