@@ -4,6 +4,7 @@ mod browser;
 mod calibrate;
 mod capacity;
 mod demo;
+mod disk;
 mod errors;
 mod faults;
 mod fleet;
