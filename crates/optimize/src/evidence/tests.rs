@@ -50,13 +50,19 @@ fn evidence(mut baseline: Bigram, mut artifact: Bigram) -> Evidence {
         switched: Vec::new(),
     };
     let candidates = vec![Candidate { facts: Facts::artifact(7), said }];
-    Evidence {
-        text,
-        baseline: divergence.baseline().to_vec(),
-        candidates,
-        tasks: Vec::new(),
-        times,
-    }
+    let choice = Choice { tokens: vec![2, 3], n_context: 1, n_bytes: 1 };
+    let questions = vec![Question { choices: vec![choice], gold: 0 }; 6];
+    let answers = |model: &mut Bigram| -> Vec<tasks::Answer> {
+        questions.iter().map(|question| tasks::answer(model, question).unwrap()).collect()
+    };
+    let task = Task {
+        name: "toy".into(),
+        baseline: answers(&mut baseline),
+        artifact: answers(&mut artifact),
+        questions: questions.clone(),
+    };
+    let baseline = divergence.baseline().to_vec();
+    Evidence { text, baseline, candidates, tasks: vec![task], times }
 }
 
 fn row(first: f32, second: f32) -> Vec<f32> {

@@ -99,7 +99,8 @@ pub fn decide(
     Ok(())
 }
 
-/// The draft that was found, or the same rounded with feedback where that measures better.
+/// The draft that was found, or the same rounded with feedback where that measures better; and what
+/// it loses.
 pub fn compensate<'p>(
     choice: Choice,
     prepared: &'p Prepared,
@@ -107,9 +108,9 @@ pub fn compensate<'p>(
     (mut found, loss): (Draft<'p>, Loss),
     judge: &mut dyn Judge,
     watch: Watch<'_>,
-) -> Result<Draft<'p>> {
+) -> Result<(Draft<'p>, Loss)> {
     if !matches!(choice, Choice::Auto | Choice::Compensated) || found.edits().next().is_none() {
-        return Ok(found);
+        return Ok((found, loss));
     }
     let (model, passages) = (&prepared.model, &prepared.texts.calibration);
     let n_documents = match choice {
@@ -121,24 +122,25 @@ pub fn compensate<'p>(
             "gptq: not tried, since it would take long for matrices of this size; ask for \
              --rounding compensated",
         );
-        return Ok(found);
+        return Ok((found, loss));
     }
     let mut compensated = found.clone();
     let (graph, weights) = (&model.graph, model);
     let calibrated = Calibrated { engine, graph, weights, passages, n_documents, watch };
     let mut context = Context { calibrated: Some(calibrated), ..Context::default() };
     Gptq.apply(&mut compensated, &mut context)?;
-    let compensated_kl = judge.judge_draft(&compensated)?.kl;
+    let made_up = judge.judge_draft(&compensated)?;
+    let compensated_kl = made_up.kl;
     let measured = format!(
         "the plan as found: KL {:.5}, {compensated_kl:.5} with errors made up for by later columns",
         loss.kl
     );
     if choice == Choice::Compensated || compensated_kl < loss.kl {
         compensated.note(format!("gptq: {measured}; they are"));
-        return Ok(compensated);
+        return Ok((compensated, made_up));
     }
     found.note(format!("gptq: {measured}; they are not"));
-    Ok(found)
+    Ok((found, loss))
 }
 
 /// Documents whose second moments take at most so many products; none where they would be too few

@@ -1,0 +1,277 @@
+//! From caps to a draft that keeps them, as far as calibration text shows, and to its file.
+//!
+//! In: a model and text. Out: [`Decided`]. Encodings are searched for; then rounding may make up
+//! for errors, and what that gains is spent: the search is asked once more, for a plan that loses as
+//! much more. What turns out larger than it was thought to be is searched for again.
+
+use super::{Building, Prepared, STATE_NAME, Settings, ablate, build, costs, feasible, rounding};
+use super::{EVIDENCE_BYTES, MAX_LOGITS_BYTES};
+use crate::draft::Draft;
+use crate::engine::Engine;
+use crate::error::{OptimizeError, Result};
+use crate::judge::ModelJudge;
+use crate::passes::{Context, PASSES};
+use crate::progress::{Stage, Watch};
+use crate::search::memory::Remembered;
+use crate::search::{Costs, Found, Goal, Least, Loss, Packed, Search, preset};
+use crate::yardstick::Yardstick;
+use std::time::Duration;
+use sterna_measure::Clock;
+use sterna_model::rewrites::REWRITES;
+
+/// The share of the allowed drop that the search aims at: what it chose on calibration text does a
+/// little worse on text it has not seen.
+const AIM: f64 = 0.7;
+/// The share of the allowed time that the search aims at: predictions are off by a few percent.
+pub const TIME_AIM: f64 = 0.97;
+/// Encoded weights kept in memory at most, so that no plan encodes them again.
+const MAX_ENCODED_BYTES: usize = 256 << 20;
+
+/// The gain of rounding below which nothing is searched for again.
+const MIN_GAIN: f64 = 1.15;
+/// The search counts on no more than this share of it.
+const GAIN_SHARE: f64 = 0.95;
+/// And on no more than this, whatever was measured: losses near zero are mostly noise.
+const MAX_GAIN: f64 = 4.0;
+
+/// What was decided.
+pub struct Decided<'p> {
+    /// The file.
+    pub building: Building<'p>,
+    /// What the search found.
+    pub found: Found,
+    /// What tokens take here, where the budget is about time.
+    pub costs: Option<Costs>,
+}
+
+/// What plans are made of and with.
+struct Desk<'p, 'r> {
+    settings: &'r Settings,
+    prepared: &'p Prepared,
+    engine: &'p dyn Engine,
+    clock: &'r dyn Clock,
+    watch: Watch<'r>,
+    /// The draft that encodings are chosen for.
+    base: Draft<'p>,
+    costs: Option<Costs>,
+    /// Where memory is capped, what matrices take of it, and what all else takes.
+    memory: Option<(Packed, u64)>,
+    /// When the search has to end.
+    deadline: Option<Duration>,
+}
+
+/// A plan made: its draft as rounded, and what that loses.
+struct Made<'p> {
+    draft: Draft<'p>,
+    found: Found,
+    loss: Loss,
+}
+
+/// Bytes by which plans turned out larger than was thought.
+#[derive(Default)]
+struct Excess {
+    size: u64,
+    memory: u64,
+}
+
+/// Searches until what is built keeps the caps on bytes.
+pub fn decide<'p>(
+    settings: &Settings,
+    prepared: &'p Prepared,
+    engine: &'p dyn Engine,
+    clock: &dyn Clock,
+    watch: Watch<'_>,
+) -> Result<Decided<'p>> {
+    let deadline = settings.budget.time.map(|time| clock.now() + time);
+    let mut base = base_draft(settings, prepared)?;
+    feasible::size(&settings.budget, &prepared.model.metadata, &base)?;
+    feasible::bits(&settings.budget, prepared.model.graph.n_parameters(), &base)?;
+    let memory = memory(settings, prepared, &base)?;
+    let costs = costs::costs(settings, prepared, &mut base, engine, clock, watch)?;
+    if let Some(costs) = &costs {
+        feasible::time(&settings.budget, costs, &base)?;
+    }
+    let mut judge = judge(settings, prepared, base, engine, watch)?;
+    let base = judge.draft.clone();
+    let state = settings.output.join(STATE_NAME);
+    let key = prepared.key(&base);
+    let mut judge = Remembered::in_file(&mut judge, &state, &key, settings.resume)?;
+    let desk = Desk { settings, prepared, engine, clock, watch, base, costs, memory, deadline };
+    let (building, found) = desk.build(&mut judge)?;
+    Ok(Decided { building, found, costs: desk.costs })
+}
+
+/// What measures plans, its draft rounded as measures best.
+fn judge<'p>(
+    settings: &Settings,
+    prepared: &'p Prepared,
+    base: Draft<'p>,
+    engine: &'p dyn Engine,
+    watch: Watch<'_>,
+) -> Result<ModelJudge<'p>> {
+    watch.step(Stage::Baseline, 0, 2, "running the baseline on calibration text")?;
+    let yardstick = |passages| {
+        let baseline = engine.load(&prepared.model.graph, &prepared.model)?;
+        Yardstick::new(baseline, passages, MAX_LOGITS_BYTES)
+    };
+    let full = yardstick(&prepared.texts.calibration)?;
+    watch.step(Stage::Baseline, 1, 2, "running the baseline on its first part")?;
+    let quick = yardstick(&prepared.texts.quick)?;
+    watch.step(Stage::Baseline, 2, 2, "done")?;
+    let mut judge = ModelJudge { engine, draft: base, quick, full };
+    rounding::decide(settings.rounding, prepared, &settings.budget.allow, &mut judge, watch)?;
+    judge.draft.keep_encoded(MAX_ENCODED_BYTES);
+    Ok(judge)
+}
+
+impl<'p> Desk<'p, '_> {
+    /// The file that keeps the caps on bytes.
+    fn build(&self, judge: &mut Remembered<'_>) -> Result<(Building<'p>, Found)> {
+        let (settings, prepared) = (self.settings, self.prepared);
+        let mut excess = Excess::default();
+        loop {
+            let Made { draft, found, .. } = self.best(self.goal(&excess)?, judge)?;
+            let over = feasible::over_memory(settings, prepared, &draft)?;
+            if over > 0 {
+                excess.memory += over;
+                continue;
+            }
+            let (text, means) = (&prepared.texts.heldout, (self.engine, self.clock));
+            let switched = ablate::ablate(&draft, text, settings.effort, means, self.watch)?;
+            let building = build::build(settings, prepared, draft, switched, self.watch)?;
+            let over = building.bytes.saturating_sub(settings.budget.max_size.unwrap_or(u64::MAX));
+            if over == 0 {
+                return Ok((building, found));
+            }
+            // The Plan's text was longer than thought; at most a few hundred bytes, so this ends.
+            excess.size += over;
+        }
+    }
+
+    /// The best plan as rounded. Where rounding gains, plans that lose as much more are looked at.
+    fn best(&self, goal: Goal, judge: &mut Remembered<'_>) -> Result<Made<'p>> {
+        let mut made = self.make(goal, judge)?;
+        let raw = made.found.best().loss.drop_percent_high;
+        let Some(limit) = goal.drop_limit().filter(|_| raw > 0.0) else { return Ok(made) };
+        let gain = (raw / made.loss.drop_percent_high.max(raw / MAX_GAIN)).min(MAX_GAIN);
+        if gain < MIN_GAIN || raw > limit || self.is_late() {
+            return Ok(made);
+        }
+        let more = (gain * GAIN_SHARE).max(1.0);
+        let wider = Goal { max_drop_percent: Some(limit * more), ..goal };
+        let second = self.make(wider, judge)?;
+        let is_kept = second.loss.drop_percent_high <= limit;
+        let price = |made: &Made<'_>| goal.price(made.found.best());
+        let words = format!(
+            "rounding gains {gain:.2} of the loss, so a plan that loses {more:.2} times as much was \
+             looked for: it loses {:.3}% as rounded, of {limit:.3}%",
+            second.loss.drop_percent_high
+        );
+        let is_taken = is_kept && price(&second) < price(&made);
+        made = if is_taken { second } else { made };
+        let verdict = match (is_taken, is_kept) {
+            (true, _) => "taken",
+            (false, true) => "no better, so left",
+            (false, false) => "too much, so left",
+        };
+        made.draft.note(format!("search: {words}: {verdict}"));
+        Ok(made)
+    }
+
+    /// A plan for a goal, as rounded.
+    fn make(&self, goal: Goal, judge: &mut Remembered<'_>) -> Result<Made<'p>> {
+        let (draft, found) = self.plan(goal, judge)?;
+        let raw = (draft, found.best().loss);
+        let (choice, prepared) = (self.settings.rounding, self.prepared);
+        let (draft, loss) =
+            rounding::compensate(choice, prepared, self.engine, raw, judge, self.watch)?;
+        Ok(Made { draft, found, loss })
+    }
+
+    fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| self.clock.now() >= deadline)
+    }
+
+    fn plan(&self, goal: Goal, judge: &mut Remembered<'_>) -> Result<(Draft<'p>, Found)> {
+        let (settings, source_bytes) = (self.settings, self.prepared.source_bytes());
+        let mut draft = self.base.clone();
+        let preset = preset(source_bytes, settings.use_case);
+        draft.note(preset.note(source_bytes));
+        let (clock, watch) = (self.clock, self.watch);
+        let search_settings = crate::search::Settings {
+            goal,
+            allow: settings.budget.allow.clone(),
+            max_checks: settings.max_checks,
+            time_budget: self.deadline.map(|deadline| deadline.saturating_sub(clock.now())),
+            n_bands: settings.n_bands,
+            strategy: settings.strategy,
+            seed: settings.budget.seed,
+            costs: self.costs.clone(),
+            preset: Some(preset),
+            packed: self.memory.as_ref().map(|(packed, _)| packed.clone()),
+        };
+        let mut search = Search { settings: search_settings, judge, clock, watch };
+        let rewrites: Vec<&str> = REWRITES.iter().map(|rewrite| rewrite.name()).collect();
+        let mut context =
+            Context { chooser: Some(&mut search), rewrites: &rewrites, ..Context::default() };
+        PASSES.iter().try_for_each(|pass| pass.apply(&mut draft, &mut context))?;
+        let found = context.found.expect("mixed was given a chooser");
+        Ok((draft, found))
+    }
+
+    /// What the search is to reach: the least divergence in a size or a time if one is capped, else the
+    /// fewest bytes within a drop; or what the user wants least within all caps.
+    fn goal(&self, excess: &Excess) -> Result<Goal> {
+        let (budget, prepared, base) = (&self.settings.budget, self.prepared, &self.base);
+        let besides = self.memory.as_ref().map_or(0, |(_, besides)| *besides) + excess.memory;
+        let fixed = build::fixed_bytes(&prepared.model.metadata, base) + EVIDENCE_BYTES as u64;
+        let fixed = fixed + excess.size;
+        let by_size = budget.max_size.map(|max| max.saturating_sub(fixed));
+        let by_bits = budget.tensor_bytes(prepared.model.graph.n_parameters());
+        let by_bits = by_bits.map(|max| max.saturating_sub(feasible::vector_bytes(base)));
+        let max_resident = budget.max_memory.map(|max| max.saturating_sub(besides));
+        let max_bytes = [by_size, by_bits].into_iter().flatten().min();
+        let max_nanos = self.costs.as_ref().and_then(|costs| {
+            let token = budget.token_nanos(costs.p95_ratio)?;
+            Some((token * TIME_AIM - costs.rest).max(0.0))
+        });
+        let is_capped = max_bytes.is_some() || max_nanos.is_some() || max_resident.is_some();
+        let least = budget.least.unwrap_or(match is_capped {
+            true => Least::Divergence,
+            false => Least::Bytes,
+        });
+        let max_drop = budget.max_drop_percent.map(|drop| drop * AIM);
+        let max_drop_percent = max_drop.filter(|_| least != Least::Divergence);
+        Ok(Goal { max_bytes, max_nanos, max_resident, max_drop_percent, least })
+    }
+}
+
+/// Where memory is capped, what matrices take of it, and what all else takes.
+fn memory(
+    settings: &Settings,
+    prepared: &Prepared,
+    base: &Draft<'_>,
+) -> Result<Option<(Packed, u64)>> {
+    if settings.budget.max_memory.is_none() {
+        return Ok(None);
+    }
+    let pair = settings.footprint.as_deref().zip(prepared.memory.as_ref());
+    let (footprint, baseline) = pair.ok_or_else(|| {
+        OptimizeError::Input("--max-memory needs somebody who plans memory".into())
+    })?;
+    let planned = |draft: &Draft<'_>| footprint.planned(draft.graph(), draft);
+    let packed = Packed::of(base, &settings.budget.allow, &planned)?;
+    let besides = feasible::memory_besides(baseline, planned(base)?, base);
+    feasible::memory(&settings.budget, &packed, besides, base)?;
+    Ok(Some((packed, besides)))
+}
+
+/// The draft that encodings are chosen for: the model, padded if that may be.
+fn base_draft<'p>(settings: &Settings, prepared: &'p Prepared) -> Result<Draft<'p>> {
+    let model = &prepared.model;
+    let mut draft = Draft::new(&model.graph, model);
+    let may_pad = settings.may_pad.then_some((model.arch, &model.config));
+    let mut context = Context { may_pad, ..Context::default() };
+    PASSES.iter().try_for_each(|pass| pass.apply(&mut draft, &mut context))?;
+    Ok(draft)
+}
