@@ -89,6 +89,9 @@ pub struct Args {
     /// Tokens of a document at most.
     #[arg(long, value_name = "N")]
     calib_seqlen: Option<usize>,
+    /// Held-out documents at most: what the proof rests on.
+    #[arg(long, value_name = "N")]
+    eval_samples: Option<usize>,
     /// Seed of everything random.
     #[arg(long)]
     seed: Option<u64>,
@@ -250,6 +253,7 @@ fn settings(args: &Args) -> anyhow::Result<Settings> {
     settings.resume = args.resume;
     apply_level(&mut settings, args.level);
     settings.text.n_calibration = args.calib_samples.unwrap_or(settings.text.n_calibration);
+    settings.text.n_evaluation = args.eval_samples.unwrap_or(settings.text.n_evaluation);
     settings.text.max_tokens = args.calib_seqlen.unwrap_or(settings.text.max_tokens);
     settings.identity = identity();
     Ok(settings)

@@ -283,7 +283,8 @@ impl Details {
         proof: &Proof,
     ) -> Self {
         let (model, draft) = (&prepared.model, &building.draft);
-        let notes = prepared.texts.notes.iter().chain(draft.notes()).chain(&model.warnings);
+        let notes = prepared.texts.notes.iter().chain(draft.notes());
+        let notes = notes.chain(&proof.notes).chain(&model.warnings);
         let fixed = building.bytes.saturating_sub(found.best().takes.bytes);
         Self {
             model: ModelFacts {
