@@ -11,6 +11,9 @@ use sterna_measure::Unit;
 use sterna_measure::figure::short;
 use sterna_model::plan;
 
+/// Tokens of the prompt of a capped time to the first token, where as many fit.
+pub const TTFT_PROMPT: usize = 128;
+
 /// The caps, and what may be used to keep them.
 #[derive(Debug, Clone)]
 pub struct Budget {
@@ -26,6 +29,8 @@ pub struct Budget {
     pub max_itl_ms: Option<f64>,
     /// 95th percentile of it, milliseconds.
     pub max_itl_p95_ms: Option<f64>,
+    /// Median time to the first token after a prompt of [`TTFT_PROMPT`] tokens, milliseconds.
+    pub max_ttft_ms: Option<f64>,
     /// What is to be least within the caps; `None` is the divergence where size or time is capped,
     /// else the bytes.
     pub least: Option<Least>,
@@ -46,6 +51,7 @@ impl Default for Budget {
             max_memory: None,
             max_itl_ms: None,
             max_itl_p95_ms: None,
+            max_ttft_ms: None,
             least: None,
             allow: ENCODINGS.iter().copied().filter(|e| e.can_encode()).collect(),
             time: None,
@@ -72,11 +78,11 @@ impl Budget {
         if self.max_drop_percent.is_some_and(|drop| !(drop > 0.0 && drop <= 1000.0)) {
             return bad("--max-drop is a share of the perplexity above 0%, such as 1%");
         }
-        let times = [self.max_itl_ms, self.max_itl_p95_ms];
+        let times = [self.max_itl_ms, self.max_itl_p95_ms, self.max_ttft_ms];
         if times.into_iter().flatten().any(|ms| !(ms > 0.0 && ms <= 1e9)) {
             return bad(
-                "--itl, --latency-p95 and --tokens-per-s are numbers above 0, such as 5ms, \
-                 8ms and 50",
+                "--itl, --latency-p95, --ttft and --tokens-per-s are numbers above 0, such as 5ms, \
+                 8ms, 200ms and 50",
             );
         }
         if self.least.is_some() && self.max_drop_percent.is_none() {
@@ -94,7 +100,8 @@ impl Budget {
 
     /// Whether plans must be compared in time.
     pub fn is_about_time(&self) -> bool {
-        self.token_nanos(1.0).is_some() || self.least == Some(Least::Time)
+        let is_capped = self.token_nanos(1.0).is_some() || self.max_ttft_ms.is_some();
+        is_capped || self.least == Some(Least::Time)
     }
 
     /// What is capped: the metric that shows whether it is kept, and the most it may be.
@@ -107,6 +114,7 @@ impl Budget {
             ("artifact_pss_bytes", bytes(self.max_memory), Unit::Bytes),
             ("artifact_itl_ms", self.max_itl_ms, Unit::Milliseconds),
             ("artifact_itl_p95_ms", self.max_itl_p95_ms, Unit::Milliseconds),
+            ("artifact_ttft_ms", self.max_ttft_ms, Unit::Milliseconds),
         ];
         all.into_iter().filter_map(|(name, cap, unit)| Some((name, cap?, unit))).collect()
     }
@@ -120,6 +128,7 @@ impl Budget {
             max_memory: self.max_memory,
             max_itl_ms: self.max_itl_ms,
             max_itl_p95_ms: self.max_itl_p95_ms,
+            max_ttft_ms: self.max_ttft_ms,
         }
     }
 
@@ -132,6 +141,7 @@ impl Budget {
             max_memory: plan.max_memory,
             max_itl_ms: plan.max_itl_ms,
             max_itl_p95_ms: plan.max_itl_p95_ms,
+            max_ttft_ms: plan.max_ttft_ms,
             ..Self::default()
         }
     }
@@ -161,6 +171,9 @@ impl Budget {
         }
         if let Some(ms) = self.max_itl_p95_ms {
             parts.push(format!("95% of tokens in at most {} ms", short(ms)));
+        }
+        if let Some(ms) = self.max_ttft_ms {
+            parts.push(format!("the first token in at most {} ms", short(ms)));
         }
         if let Some(least) = self.least {
             parts.push(format!("then the {}", least.words()));

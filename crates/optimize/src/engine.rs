@@ -71,12 +71,21 @@ pub trait Loaded: LanguageModel {
         let _ = (prompt, n);
         Ok(None)
     }
+    /// A prompt as a fresh sequence up to its first token, timed step by step; `None` where the engine
+    /// has no steps.
+    ///
+    /// # Errors
+    /// Whatever the runner reports, as a sentence.
+    fn profile_prompt(&mut self, prompt: &[u32]) -> std::result::Result<Option<Timed>, String> {
+        let _ = prompt;
+        Ok(None)
+    }
 }
 
-/// How long generated tokens took.
+/// How long generated tokens took, or prompts up to their first token.
 #[derive(Debug, Clone, Default)]
 pub struct Timed {
-    /// Each token, its choice included.
+    /// Each, its choice included.
     pub tokens: Vec<Duration>,
     /// All of them, by the name of the node that a step belongs to.
     pub steps: Vec<(String, Duration)>,

@@ -4,6 +4,7 @@ use crate::engine::{Engine, Loaded, See, Timed};
 use crate::error::{OptimizeError, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use sterna_measure::clock::RealClock;
 use sterna_measure::quality::logits::argmax;
 use sterna_measure::{Clock, LanguageModel};
@@ -246,10 +247,30 @@ impl Loaded for Running {
                 next = argmax(runner.forward(&[chunk])?) as u32;
                 timed.tokens.push(clock.now() - start);
             }
-            let profile = runner.end_profile();
-            timed.steps = profile.steps.into_iter().map(|step| (step.name, step.time)).collect();
+            timed.steps = steps_of(runner);
             Ok(())
         })?;
         Ok(Some(timed))
     }
+
+    fn profile_prompt(&mut self, prompt: &[u32]) -> std::result::Result<Option<Timed>, String> {
+        let (clock, steps) = (RealClock::new(), RealClock::new());
+        let mut timed = Timed::default();
+        self.with_sequence(|runner, sequence| {
+            runner.start_profile(Box::new(move || steps.now()), Detail::Sums);
+            let start = clock.now();
+            let chunk = Chunk { sequence, tokens: prompt, logits: Logits::Last };
+            let outcome = runner.forward(&[chunk]).map(|logits| argmax(logits));
+            timed.tokens.push(clock.now() - start);
+            timed.steps = steps_of(runner);
+            outcome.map(|_| ())
+        })?;
+        Ok(Some(timed))
+    }
+}
+
+/// Ends a profile: times by the name of the node that a step belongs to.
+fn steps_of(runner: &mut Runner) -> Vec<(String, Duration)> {
+    let steps = runner.end_profile().steps.into_iter();
+    steps.map(|step| (step.name, step.time)).collect()
 }

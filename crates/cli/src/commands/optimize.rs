@@ -69,6 +69,9 @@ pub struct Args {
     /// 95% of tokens of one sequence may take this long at most, e.g. 8ms.
     #[arg(long, visible_alias = "itl-p95", value_name = "TIME")]
     latency_p95: Option<String>,
+    /// The first token after a prompt of 128 may take this long on this machine, e.g. 200ms.
+    #[arg(long, value_name = "TIME")]
+    ttft: Option<String>,
     /// What to save within the caps, where quality is one of them: memory takes the fewest bytes,
     /// latency the least time per token on this machine [default: memory, and the least divergence
     /// where a size or a time is capped].
@@ -225,6 +228,7 @@ fn settings(args: &Args) -> anyhow::Result<Settings> {
         max_memory: args.max_memory.as_deref().map(parse_bytes).transpose()?,
         max_itl_ms: itl_ms(args)?,
         max_itl_p95_ms: args.latency_p95.as_deref().map(parse_ms).transpose()?,
+        max_ttft_ms: args.ttft.as_deref().map(parse_ms).transpose()?,
         least: args.goal.map(|goal| match goal {
             Goal::Memory => Least::Bytes,
             Goal::Latency => Least::Time,

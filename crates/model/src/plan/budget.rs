@@ -21,6 +21,9 @@ pub struct Budget {
     /// 95th percentile of it, milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_itl_p95_ms: Option<f64>,
+    /// Median time to the first token, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_ttft_ms: Option<f64>,
     /// Average bits per weight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_bpw: Option<f64>,
@@ -28,12 +31,13 @@ pub struct Budget {
 
 impl Budget {
     /// The caps that are no whole numbers, by their keys.
-    pub fn numbers(&self) -> [(&'static str, Option<f64>); 4] {
+    pub fn numbers(&self) -> [(&'static str, Option<f64>); 5] {
         [
             ("max_drop", self.max_drop),
             ("target_bpw", self.target_bpw),
             ("max_itl_ms", self.max_itl_ms),
             ("max_itl_p95_ms", self.max_itl_p95_ms),
+            ("max_ttft_ms", self.max_ttft_ms),
         ]
     }
 }

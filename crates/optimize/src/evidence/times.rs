@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::fit;
 use crate::report::{Ablation, Race, Series};
 use crate::search::Costs;
+use crate::search::costs::Table;
 use serde::{Deserialize, Serialize};
 use sterna_measure::ablation::Effect;
 use sterna_measure::compare::{self, Comparison};
@@ -93,12 +94,11 @@ impl Matrix {
 }
 
 impl Prediction {
-    /// Milliseconds of a token; `None` where the table lacks a matrix.
-    fn itl_ms(&self) -> Option<f64> {
-        let nanos =
-            |matrix: &Matrix| self.costs.of_kind(&matrix.role, matrix.shape, &matrix.encoding);
+    /// Milliseconds of a table's work; `None` where it lacks a matrix.
+    fn ms(&self, table: &Table) -> Option<f64> {
+        let nanos = |matrix: &Matrix| table.of_kind(&matrix.role, matrix.shape, &matrix.encoding);
         let sum = self.matrices.iter().map(nanos).sum::<Option<f64>>()?;
-        Some((self.costs.rest + sum) / 1e6)
+        Some((table.rest + sum) / 1e6)
     }
 }
 
@@ -156,6 +156,8 @@ impl Speed {
 /// The kinds of runs.
 pub const RUNS: [&str; 2] = ["prefill", "decode"];
 
+/// Times to the first token.
+pub const TTFT: &str = "ttft_ms";
 /// Times between tokens.
 pub const ITL: &str = "itl_ms";
 
@@ -256,17 +258,30 @@ impl Speed {
     }
 
     fn add_prediction(&mut self, prediction: &Prediction) -> std::result::Result<(), MeasureError> {
-        let Some(predicted) = prediction.itl_ms() else { return Ok(()) };
-        let method = "measured times of every matrix in its encoding, and of the rest of a token, \
-                      added up before the artifact was run";
-        let figure = Figure::computed("predicted_itl_ms", Unit::Milliseconds, method, predicted)?;
+        let costs = &prediction.costs;
+        self.add_predicted(ITL, prediction.ms(&costs.token))?;
+        let prompt = costs.prompt.as_ref();
+        self.add_predicted(TTFT, prompt.and_then(|(_, table)| prediction.ms(table)))
+    }
+
+    /// A time that was foretold, and how far off it was.
+    fn add_predicted(
+        &mut self,
+        name: &str,
+        ms: Option<f64>,
+    ) -> std::result::Result<(), MeasureError> {
+        let Some(predicted) = ms else { return Ok(()) };
+        let method = "measured times of every matrix in its encoding, and of all else, added up \
+                      before the artifact was run";
+        let (foretold, actual) = (format!("predicted_{name}"), format!("artifact_{name}"));
+        let figure = Figure::computed(&foretold, Unit::Milliseconds, method, predicted)?;
         self.figures.push(figure);
-        let measured = self.figures.iter().find(|figure| figure.name() == "artifact_itl_ms");
+        let measured = self.figures.iter().find(|figure| figure.name() == actual);
         if let Some(measured) = measured.and_then(Figure::value).filter(|ms| *ms > 0.0) {
             let error = (predicted / measured - 1.0) * 100.0;
-            let (name, method) =
-                ("itl_prediction_error_percent", "predicted_itl_ms over artifact_itl_ms, less 1");
-            self.figures.push(Figure::computed(name, Unit::Percent, method, error)?);
+            let method = format!("{foretold} over {actual}, less 1");
+            let name = format!("{}_prediction_error_percent", name.trim_end_matches("_ms"));
+            self.figures.push(Figure::computed(&name, Unit::Percent, &method, error)?);
         }
         Ok(())
     }

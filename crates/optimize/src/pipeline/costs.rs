@@ -5,12 +5,13 @@
 //! a small one. The encodings take turns, so that what slows the machine slows all of them.
 
 use super::{Prepared, Settings, write_file};
+use crate::budget::TTFT_PROMPT;
 use crate::draft::Draft;
 use crate::engine::{Engine, Loaded, Timed};
 use crate::error::{OptimizeError, Result};
 use crate::fit;
 use crate::progress::{Stage, Watch};
-use crate::search::costs::{Costs, Place, Row};
+use crate::search::costs::{Costs, Place, Row, Table};
 use crate::search::{Group, groups, screen};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -61,14 +62,23 @@ pub fn costs(
     let place = place(engine);
     let before = settings.resume.then(|| read(&path)).flatten();
     let groups = groups::of(base, &settings.budget.allow, 1);
+    let tokens = super::speed::tokens(&prepared.texts.calibration);
+    let prompt = settings.budget.max_ttft_ms.map(|_| first_prompt(tokens, engine.context_len()));
     if let Some(before) = before.as_ref().filter(|costs| costs.place == place)
-        && serve(before, &groups, base)
+        && serve(before, &groups, base, prompt.map(<[u32]>::len))
     {
         return Ok(Some(before.clone()));
     }
-    let text = &prepared.texts.calibration;
-    let costs = measure(base, &groups, super::speed::tokens(text), engine, clock, watch)?;
-    let costs = costs.map(|taken| taken.into_costs(place));
+    let taken = |work| measure(base, (&groups, tokens), work, engine, clock, watch);
+    let token = taken(Work::Tokens)?;
+    let prompt = match prompt {
+        Some(prompt) => taken(Work::Prompt(prompt))?.map(|taken| (prompt.len(), taken.table())),
+        None => None,
+    };
+    let costs = token.map(|token| {
+        let (p95_ratio, token) = (token.p95_ratio(), token.table());
+        Costs { place, p95_ratio, token, prompt }
+    });
     if let Some((before, now)) = before.zip(costs.as_ref()) {
         base.note(moved(&before, now));
     }
@@ -90,23 +100,33 @@ fn read(path: &Path) -> Option<Costs> {
     serde_json::from_str(&text).ok().filter(Costs::is_sound)
 }
 
-/// Whether a table has every encoding that a group may get.
-fn serve(costs: &Costs, groups: &[Group], base: &Draft<'_>) -> bool {
-    groups.iter().all(|group| {
+/// The prompt of a capped time to the first token.
+pub(super) fn first_prompt(tokens: &[u32], context_len: usize) -> &[u32] {
+    &tokens[..TTFT_PROMPT.min(context_len / 2).min(tokens.len()).max(1)]
+}
+
+/// Whether tables have every encoding that a group may get, and are of such a prompt.
+fn serve(costs: &Costs, groups: &[Group], base: &Draft<'_>, n_prompt: Option<usize>) -> bool {
+    let prompt = costs.prompt.as_ref();
+    let is_of_prompt = n_prompt.is_none_or(|n| prompt.is_some_and(|(of, _)| *of == n));
+    let tables: Vec<&Table> =
+        std::iter::once(&costs.token).chain(prompt.map(|(_, table)| table)).collect();
+    let serves = |group: &Group| {
         let all = group.candidates.iter().map(|candidate| candidate.encoding);
         let has = |encoding| {
             let mut decls = group.weights.iter().map(|id| base.graph().decl(*id));
-            decls.all(|decl| costs.nanos(decl, encoding).is_some())
+            decls.all(|decl| tables.iter().all(|table| table.nanos(decl, encoding).is_some()))
         };
         all.into_iter().all(has)
-    })
+    };
+    is_of_prompt && groups.iter().all(serves)
 }
 
 /// How two places differ.
 fn moved(before: &Costs, now: &Costs) -> String {
     let mut sums: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
-    for row in &now.rows {
-        if let Some(old) = before.of_kind(&row.role, row.shape, &row.encoding) {
+    for row in &now.token.rows {
+        if let Some(old) = before.token.of_kind(&row.role, row.shape, &row.encoding) {
             let sum = sums.entry(&row.encoding).or_default();
             *sum = (sum.0 + old, sum.1 + row.nanos);
         }
@@ -167,10 +187,19 @@ struct Taken {
     spread: Vec<f64>,
 }
 
+/// What is timed.
+#[derive(Clone, Copy)]
+enum Work<'t> {
+    /// Generated tokens.
+    Tokens,
+    /// This prompt and its first token.
+    Prompt(&'t [u32]),
+}
+
 fn measure(
     base: &Draft<'_>,
-    groups: &[Group],
-    tokens: &[u32],
+    (groups, tokens): (&[Group], &[u32]),
+    work: Work<'_>,
     engine: &dyn Engine,
     clock: &dyn Clock,
     watch: Watch<'_>,
@@ -194,12 +223,19 @@ fn measure(
         for (n, blank) in drafts.iter().enumerate() {
             let done = turn * drafts.len() + n;
             let name = n.checked_sub(1).map_or("given", |n| encodings[n].name());
-            let note = format!("timing tokens of the model as {name}");
+            let what = if matches!(work, Work::Tokens) { "tokens" } else { "a prompt" };
+            let note = format!("timing {what} of the model as {name}");
             watch.step(Stage::Costs, done, N_TURNS * drafts.len(), &note)?;
             let mut loaded = engine.load(blank.0.graph(), blank)?;
             let room = loaded.context_len().saturating_sub(prompt.len() + 1);
             // The first run warms caches and threads.
-            let run = |loaded: &mut dyn Loaded| profile(loaded, prompt, room.min(N_TOKENS));
+            let run = |loaded: &mut dyn Loaded| {
+                let timed = match work {
+                    Work::Tokens => loaded.profile(prompt, room.clamp(1, N_TOKENS)),
+                    Work::Prompt(prompt) => loaded.profile_prompt(prompt),
+                };
+                timed.map_err(|why| MeasureError::Failed { what: format!("timing {what}"), why })
+            };
             if run(&mut *loaded)?.is_none() {
                 return Ok(None);
             }
@@ -217,12 +253,6 @@ fn measure(
     }
     watch.step(Stage::Costs, 1, 1, "done")?;
     Ok(Some(taken))
-}
-
-fn profile(loaded: &mut dyn Loaded, prompt: &[u32], n: usize) -> Result<Option<Timed>> {
-    loaded.profile(prompt, n.max(1)).map_err(|why| {
-        OptimizeError::Measure(MeasureError::Failed { what: "timing tokens".into(), why })
-    })
 }
 
 /// Matrices by the name of the node that reads them.
@@ -280,15 +310,20 @@ impl Taken {
         Ok(())
     }
 
-    fn into_costs(self, place: Place) -> Costs {
+    /// The 95th percentile of times over their runs' medians.
+    fn p95_ratio(&self) -> f64 {
+        let mut spread = self.spread.clone();
+        spread.sort_by(f64::total_cmp);
+        percentile_of_sorted(&spread, 95.0)
+    }
+
+    fn table(self) -> Table {
         let medians: BTreeMap<Kind, f64> =
             self.matrices.iter().map(|(kind, all)| (*kind, median(all))).collect();
         let rest = |(token, kinds): &(f64, Vec<Kind>)| {
             token - kinds.iter().map(|kind| medians[kind]).sum::<f64>()
         };
         let rest: Vec<f64> = self.tokens.iter().map(rest).collect();
-        let mut spread = self.spread;
-        spread.sort_by(f64::total_cmp);
         let row = |(&(role, shape, encoding), all): (&Kind, &Vec<f64>)| Row {
             role: role.into(),
             shape,
@@ -296,12 +331,7 @@ impl Taken {
             nanos: median(all),
             n: all.len(),
         };
-        Costs {
-            place,
-            rest: median(&rest).max(0.0),
-            p95_ratio: percentile_of_sorted(&spread, 95.0),
-            rows: self.matrices.iter().map(row).collect(),
-        }
+        Table { rest: median(&rest).max(0.0), rows: self.matrices.iter().map(row).collect() }
     }
 }
 
@@ -332,8 +362,14 @@ mod tests {
         let draft = Draft::new(&tiny.graph, &tiny);
         let groups = groups::of(&draft, &Budget::default().allow, 1);
         let tokens: Vec<u32> = (0..20).collect();
-        let taken = measure(&draft, &groups, &tokens, &engine, &clock, watch).unwrap();
-        (taken.unwrap().into_costs(place(&engine)), groups)
+        let taken = |work| {
+            let asked = (&groups[..], &tokens[..]);
+            measure(&draft, asked, work, &engine, &clock, watch).unwrap().unwrap()
+        };
+        let token = taken(Work::Tokens);
+        let prompt = Some((20, taken(Work::Prompt(&tokens)).table()));
+        let (place, p95_ratio) = (place(&engine), token.p95_ratio());
+        (Costs { place, p95_ratio, token: token.table(), prompt }, groups)
     }
 
     #[test]
@@ -342,8 +378,13 @@ mod tests {
         let draft = Draft::new(&tiny.graph, &tiny);
         for fuse in [true, false] {
             let (costs, groups) = measured(fuse);
-            assert!(costs.is_sound() && serve(&costs, &groups, &draft), "{costs:?}");
-            assert!(costs.rows.iter().all(|row| row.nanos > 0.0 && row.n >= *RUNS.start()));
+            assert!(costs.is_sound() && serve(&costs, &groups, &draft, Some(20)), "{costs:?}");
+            assert!(!serve(&costs, &groups, &draft, Some(21)), "of another prompt");
+            let (_, prompt) = costs.prompt.unwrap();
+            let mut rows = costs.token.rows.iter().chain(&prompt.rows);
+            assert!(rows.all(|row| row.nanos > 0.0 && row.n >= *RUNS.start()));
+            let sum = |table: &Table| table.rows.iter().map(|row| row.nanos).sum::<f64>();
+            assert!(sum(&prompt) > sum(&costs.token), "20 tokens take longer than one");
         }
         assert_ne!(place(&engine(true)), place(&engine(false)));
     }
@@ -365,11 +406,11 @@ mod tests {
             change(&mut wrong);
             read_back(&wrong)
         };
-        assert_eq!(wrong(&|costs| costs.rows[0].nanos = -1.0), None);
-        assert_eq!(wrong(&|costs| costs.rows[0].nanos = 1e300), None);
+        assert_eq!(wrong(&|costs| costs.token.rows[0].nanos = -1.0), None);
+        assert_eq!(wrong(&|costs| costs.token.rows[0].nanos = 1e300), None);
         assert_eq!(wrong(&|costs| costs.p95_ratio = 0.0), None);
-        let fewer = wrong(&|costs| costs.rows.truncate(1)).unwrap();
-        assert!(!serve(&fewer, &groups, &draft), "rows are missing");
+        let fewer = wrong(&|costs| costs.token.rows.truncate(1)).unwrap();
+        assert!(!serve(&fewer, &groups, &draft, None), "rows are missing");
         std::fs::write(&path, "{").unwrap();
         assert_eq!(read(&path), None);
         assert!(moved(&costs, &fewer).contains("costs were measured anew"));

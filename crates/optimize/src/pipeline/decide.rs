@@ -229,20 +229,27 @@ impl<'p> Desk<'p, '_> {
         let by_size = budget.max_size.map(|max| max.saturating_sub(fixed));
         let by_bits = budget.tensor_bytes(prepared.model.graph.n_parameters());
         let by_bits = by_bits.map(|max| max.saturating_sub(feasible::vector_bytes(base)));
+        let max_prompt_nanos = self.costs.as_ref().and_then(|costs| {
+            let (_, table) = costs.prompt.as_ref()?;
+            Some((budget.max_ttft_ms? * 1e6 * TIME_AIM - table.rest).max(0.0))
+        });
         let max_resident = budget.max_memory.map(|max| max.saturating_sub(besides));
         let max_bytes = [by_size, by_bits].into_iter().flatten().min();
         let max_nanos = self.costs.as_ref().and_then(|costs| {
             let token = budget.token_nanos(costs.p95_ratio)?;
-            Some((token * TIME_AIM - costs.rest).max(0.0))
+            Some((token * TIME_AIM - costs.token.rest).max(0.0))
         });
-        let is_capped = max_bytes.is_some() || max_nanos.is_some() || max_resident.is_some();
+        let is_capped = max_bytes.is_some()
+            || max_nanos.is_some()
+            || max_prompt_nanos.is_some()
+            || max_resident.is_some();
         let least = budget.least.unwrap_or(match is_capped {
             true => Least::Divergence,
             false => Least::Bytes,
         });
         let max_drop = budget.max_drop_percent.map(|drop| drop * AIM);
         let max_drop_percent = max_drop.filter(|_| least != Least::Divergence);
-        Ok(Goal { max_bytes, max_nanos, max_resident, max_drop_percent, least })
+        Ok(Goal { max_bytes, max_nanos, max_prompt_nanos, max_resident, max_drop_percent, least })
     }
 }
 

@@ -9,7 +9,7 @@ use crate::budget::Budget;
 use crate::draft::Draft;
 use crate::error::{OptimizeError, Result};
 use crate::footprint::Taken;
-use crate::search::{Costs, Group, Packed, groups};
+use crate::search::{Costs, Group, Load, Packed, groups};
 use sterna_formats::{EncodingRef, Metadata};
 use sterna_measure::figure::short;
 use sterna_model::WeightSource;
@@ -105,28 +105,49 @@ pub fn over_memory(settings: &Settings, prepared: &Prepared, draft: &Draft<'_>) 
 /// # Errors
 /// Then.
 pub fn time(budget: &Budget, costs: &Costs, base: &Draft<'_>) -> Result<()> {
-    let Some(cap) = budget.token_nanos(costs.p95_ratio) else { return Ok(()) };
     let mut groups = groups::of(base, &budget.allow, 1);
     groups::time(&mut groups, base.graph(), costs);
-    let fastest = |group: &Group| {
-        group.candidates.iter().map(|candidate| candidate.takes.nanos).fold(f64::INFINITY, f64::min)
+    let least = |of: fn(&Load) -> f64, rest: f64| {
+        let fastest = |group: &Group| {
+            group.candidates.iter().map(|one| of(&one.takes)).fold(f64::INFINITY, f64::min)
+        };
+        // A little more than the least, which is what the search aims below.
+        (groups.iter().map(fastest).sum::<f64>() + rest) / TIME_AIM
     };
-    // A little more than the least, which is what the search aims below.
-    let least = (groups.iter().map(fastest).sum::<f64>() + costs.rest) / TIME_AIM;
-    if least <= cap {
+    let takes = |ms: f64, rest: f64| {
+        format!(
+            "with every matrix in the encoding that is fastest here it takes {} ms, {} of them for \
+             what is no matrix",
+            short(ms),
+            short(rest / 1e6)
+        )
+    };
+    let (rest, ratio) = (costs.token.rest, costs.p95_ratio);
+    let ms = least(|takes| takes.nanos, rest) / 1e6;
+    if let Some(cap) = budget.token_nanos(ratio).filter(|cap| ms * 1e6 > *cap) {
+        return Err(OptimizeError::Input(format!(
+            "a median token in {} ms cannot be had: {}; ask for --itl {}ms (--tokens-per-s {}) or \
+             --latency-p95 {}ms, or allow faster encodings with --allow",
+            short(cap / 1e6),
+            takes(ms, rest),
+            short(ms * 1.01),
+            short(0.99e3 / ms),
+            short(ms * 1.01 * ratio),
+        )));
+    }
+    let Some((cap, (n, table))) = budget.max_ttft_ms.zip(costs.prompt.as_ref()) else {
+        return Ok(());
+    };
+    let ms = least(|takes| takes.prompt_nanos, table.rest) / 1e6;
+    if ms <= cap {
         return Ok(());
     }
-    let (ms, rest) = (least / 1e6, costs.rest / 1e6);
     Err(OptimizeError::Input(format!(
-        "a median token in {} ms cannot be had: with every matrix in the encoding that is fastest \
-         here it takes {} ms, {} of them for what is no matrix; ask for --itl {}ms \
-         (--tokens-per-s {}) or --latency-p95 {}ms, or allow faster encodings with --allow",
-        short(cap / 1e6),
-        short(ms),
-        short(rest),
+        "the first token after a prompt of {n} in {} ms cannot be had: {}; ask for --ttft {}ms, or \
+         allow faster encodings with --allow",
+        short(cap),
+        takes(ms, table.rest),
         short(ms * 1.01),
-        short(0.99e3 / ms),
-        short(ms * 1.01 * costs.p95_ratio),
     )))
 }
 

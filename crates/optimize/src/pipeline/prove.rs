@@ -1,7 +1,7 @@
 //! The proof: the file as it lies on disk, reopened, against its baseline on text that nothing has
 //! seen.
 
-use super::{Building, Identity, MAX_LOGITS_BYTES, Prepared, Settings, speed};
+use super::{Building, Effort, Identity, MAX_LOGITS_BYTES, Prepared, Settings, speed};
 use crate::draft::Draft;
 use crate::engine::{Engine, Loaded};
 use crate::error::{OptimizeError, Result};
@@ -88,7 +88,10 @@ pub fn prove(
     let tasks = answers(&prepared.tasks, &mut *baseline, &mut *loaded, watch)?;
     let text = prepared.texts.heldout.clone();
     let tokens = speed::tokens(&text);
-    let effort = settings.effort;
+    // The first token is timed after the prompt that was foretold, where one was.
+    let n_first = costs.and_then(|costs| Some(costs.prompt.as_ref()?.0));
+    let n_first = n_first.unwrap_or(settings.effort.n_first);
+    let effort = Effort { n_first, ..settings.effort };
     let mut times = speed::measure(&mut *baseline, &mut *loaded, tokens, effort, clock, watch)?;
     let predicted = |costs: &Costs| Prediction {
         costs: costs.clone(),

@@ -2,7 +2,7 @@
 
 use crate::engine::Loaded;
 use crate::error::Result;
-use crate::evidence::times::{ITL, RUNS, Runs, Times, Tokens};
+use crate::evidence::times::{ITL, RUNS, Runs, TTFT, Times, Tokens};
 use crate::progress::{Stage, Watch};
 use std::time::Duration;
 use sterna_measure::compare::{self, timed};
@@ -16,6 +16,8 @@ pub struct Effort {
     pub max_rounds: usize,
     /// Prompt tokens of a prefill run.
     pub n_prompt: usize,
+    /// Tokens of the prompt of a timed first token.
+    pub n_first: usize,
     /// Tokens of a decode run.
     pub n_generate: usize,
     /// Requests whose tokens are timed one by one, per model; 0 leaves that out.
@@ -32,6 +34,7 @@ impl Default for Effort {
         Self {
             max_rounds: 30,
             n_prompt: 128,
+            n_first: 32,
             n_generate: 32,
             n_requests: 24,
             max_time: Duration::MAX,
@@ -102,7 +105,8 @@ pub fn measure(
     if effort.n_requests == 0 {
         return Ok(times);
     }
-    let prompt = &tokens[..n_prompt.min(32)];
+    let n_first = effort.n_first.min(room / 2).min(tokens.len()).max(1);
+    let prompt = &tokens[..n_first];
     times.tokens = time_tokens([baseline, artifact], prompt, n_generate, effort, clock, watch)?;
     Ok(times)
 }
@@ -168,7 +172,7 @@ fn time_tokens(
         artifact,
     };
     let first = format!("first token after {} of prompt", prompt.len());
-    Ok(vec![tokens("ttft_ms", first, firsts), tokens(ITL, "time between tokens".into(), gaps)])
+    Ok(vec![tokens(TTFT, first, firsts), tokens(ITL, "time between tokens".into(), gaps)])
 }
 
 #[cfg(test)]

@@ -16,10 +16,20 @@ use sterna_model::WeightDecl;
 pub struct Costs {
     /// Where it was measured.
     pub place: Place,
-    /// Nanoseconds of a token besides matrices: attention, norms, sampling.
-    pub rest: f64,
     /// The 95th percentile of a token's time over its median.
     pub p95_ratio: f64,
+    /// Of a generated token.
+    pub token: Table,
+    /// Of a prompt of so many tokens and its first token, where that was asked for.
+    pub prompt: Option<(usize, Table)>,
+}
+
+/// What some work takes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Table {
+    /// Nanoseconds besides matrices: attention, norms, sampling.
+    pub rest: f64,
     /// One row per kind of matrix and encoding.
     pub rows: Vec<Row>,
 }
@@ -50,25 +60,31 @@ pub struct Row {
     pub shape: (usize, usize),
     /// The encoding's name.
     pub encoding: String,
-    /// Nanoseconds that one such matrix takes of a token: the median of runs.
+    /// Nanoseconds that one such matrix takes: the median of runs.
     pub nanos: f64,
     /// Times taken.
     pub n: usize,
 }
 
-/// No matrix of one token takes longer: a quarter of an hour.
+/// No matrix takes longer: a quarter of an hour.
 const MAX_NANOS: f64 = 1e12;
 
 impl Costs {
     /// Whether every number is a time, or a ratio of times.
     pub fn is_sound(&self) -> bool {
+        (1.0..=1e6).contains(&self.p95_ratio)
+            && self.token.is_sound()
+            && self.prompt.as_ref().is_none_or(|(n, table)| *n > 0 && table.is_sound())
+    }
+}
+
+impl Table {
+    fn is_sound(&self) -> bool {
         let is_time = |nanos: f64| (0.0..=MAX_NANOS).contains(&nanos);
-        is_time(self.rest)
-            && (1.0..=1e6).contains(&self.p95_ratio)
-            && self.rows.iter().all(|row| is_time(row.nanos))
+        is_time(self.rest) && self.rows.iter().all(|row| is_time(row.nanos))
     }
 
-    /// Nanoseconds that a matrix in an encoding takes of a token; `None` where it was not measured.
+    /// Nanoseconds that a matrix in an encoding takes; `None` where it was not measured.
     pub fn nanos(&self, decl: &WeightDecl, encoding: EncodingRef) -> Option<f64> {
         self.of_kind(fit::role_name(decl.role), decl.matrix(), encoding.name())
     }

@@ -34,7 +34,9 @@ pub struct Goal {
     pub max_bytes: Option<u64>,
     /// Nanoseconds that grouped tensors may take of a generated token, by measured costs.
     pub max_nanos: Option<f64>,
-    /// Bytes of memory that grouped tensors may take.
+    /// Nanoseconds that they may take of a prompt.
+    pub max_prompt_nanos: Option<f64>,
+    /// Bytes of memory that they may take.
     pub max_resident: Option<u64>,
     /// Upper end of the drop's interval at most, percent.
     pub max_drop_percent: Option<f64>,
@@ -47,6 +49,7 @@ impl Goal {
     pub fn has_room(&self, takes: Load) -> bool {
         self.max_bytes.is_none_or(|max| takes.bytes <= max)
             && self.max_nanos.is_none_or(|max| takes.nanos <= max)
+            && self.max_prompt_nanos.is_none_or(|max| takes.prompt_nanos <= max)
             && self.max_resident.is_none_or(|max| takes.resident <= max)
     }
 
@@ -71,6 +74,7 @@ impl Goal {
             |value: f64, max: Option<f64>| max.map_or(0.0, |max| (value / max - 1.0).max(0.0));
         over(trial.takes.bytes as f64, self.max_bytes.map(|max| max as f64))
             + over(trial.takes.nanos, self.max_nanos)
+            + over(trial.takes.prompt_nanos, self.max_prompt_nanos)
             + over(trial.takes.resident as f64, self.max_resident.map(|max| max as f64))
             + over(trial.loss.drop_percent_high, self.max_drop_percent)
     }
@@ -81,83 +85,88 @@ impl Goal {
     }
 
     /// The axes along which to look for plans, where the unchanged one takes so much: one, unless
-    /// several of bytes, time and memory matter. Then it is mixtures of each two and of all (the
+    /// several of bytes, times and memory matter. Then it is mixtures of each two, and of all (the
     /// surrogate relaxation of a knapsack with several limits, Glover 1968).
     pub fn axes(&self, unchanged: Load) -> Vec<Axis> {
-        let is_timed = self.max_nanos.is_some() || self.least == Least::Time;
-        let is_resident = self.max_resident.is_some();
-        let is_sized = self.max_bytes.is_some() || self.least == Least::Bytes;
-        let Load { bytes, nanos, resident } = unchanged;
-        let of_bytes = PARTS / self.max_bytes.unwrap_or(bytes).max(1) as f64;
-        let of_nanos = PARTS / self.max_nanos.unwrap_or(nanos).max(1.0);
-        let of_resident = PARTS / self.max_resident.unwrap_or(resident).max(1) as f64;
-        let alone = Axis { per_byte: 0.0, per_nano: 0.0, per_resident: 0.0 };
-        let mixture = |[bytes, nanos, resident]: [f64; 3]| Axis {
-            per_byte: of_bytes * bytes,
-            per_nano: of_nanos * nanos,
-            per_resident: of_resident * resident,
+        let cap = |max: Option<u64>, matters: bool, all: u64| {
+            (max.is_some() || matters).then(|| max.unwrap_or(all).max(1) as f64)
         };
-        // In steps of which both ends are one of the two alone.
-        let two = |mix: fn(f64) -> [f64; 3]| [0.0, 0.25, 0.5, 0.75, 1.0].map(mix).map(mixture);
-        match (is_sized, is_timed, is_resident) {
-            (_, false, false) => vec![Axis { per_byte: 1.0, ..alone }],
-            (false, true, false) => vec![Axis { per_nano: 1.0, ..alone }],
-            (false, false, true) => vec![Axis { per_resident: 1.0, ..alone }],
-            (true, true, false) => two(|share| [share, 1.0 - share, 0.0]).to_vec(),
-            (true, false, true) => two(|share| [share, 0.0, 1.0 - share]).to_vec(),
-            (false, true, true) => two(|share| [0.0, share, 1.0 - share]).to_vec(),
-            (true, true, true) => THREE.map(mixture).to_vec(),
+        let time = |max: Option<f64>, matters: bool, all: f64| {
+            (max.is_some() || matters).then(|| max.unwrap_or(all).max(1.0))
+        };
+        let caps = [
+            cap(self.max_bytes, self.least == Least::Bytes, unchanged.bytes),
+            time(self.max_nanos, self.least == Least::Time, unchanged.nanos),
+            time(self.max_prompt_nanos, false, unchanged.prompt_nanos),
+            cap(self.max_resident, false, unchanged.resident),
+        ];
+        let binding: Vec<usize> = (0..caps.len()).filter(|&r| caps[r].is_some()).collect();
+        let mixture = |shares: &[(usize, f64)]| {
+            let mut per = [0.0; 4];
+            for &(resource, share) in shares {
+                per[resource] = share * PARTS / caps[resource].expect("it binds");
+            }
+            Axis { per, alone: None }
+        };
+        let alone = |resource: usize| {
+            let mut per = [0.0; 4];
+            per[resource] = 1.0;
+            Axis { per, alone: Some(resource) }
+        };
+        let between = |a: usize, b: usize, share: f64| mixture(&[(a, share), (b, 1.0 - share)]);
+        match binding[..] {
+            [] => vec![alone(BYTES)],
+            [one] => vec![alone(one)],
+            [a, b] => [0.0, 0.25, 0.5, 0.75, 1.0].map(|share| between(a, b, share)).to_vec(),
+            _ => {
+                let ends = binding.iter().map(|&one| mixture(&[(one, 1.0)]));
+                let each: Vec<(usize, f64)> = binding.iter().map(|&one| (one, 0.5)).collect();
+                let pairs = binding.iter().enumerate().flat_map(|(index, &a)| {
+                    binding[index + 1..].iter().map(move |&b| between(a, b, 0.5))
+                });
+                // The middle one is all of them: reports compare strategies along it.
+                let mut axes: Vec<Axis> = ends.chain(pairs).collect();
+                axes.insert(axes.len() / 2, mixture(&each));
+                axes
+            }
         }
     }
 }
 
-/// Mixtures of three: each alone, each two, and all in the middle.
-const THREE: [[f64; 3]; 7] = [
-    [1.0, 0.0, 0.0],
-    [0.0, 1.0, 0.0],
-    [0.5, 0.5, 0.0],
-    [0.33, 0.33, 0.34],
-    [0.5, 0.0, 0.5],
-    [0.0, 0.5, 0.5],
-    [0.0, 0.0, 1.0],
-];
-
-/// Parts of a cap that mixtures of bytes and time are counted in.
+/// Parts of a cap that mixtures are counted in.
 const PARTS: f64 = 1e9;
+/// The place of bytes among what plans take.
+const BYTES: usize = 0;
 
-/// What combinations are laid out along: bytes, nanoseconds, or a mixture.
+/// What combinations are laid out along: bytes, a time, memory, or a mixture.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Axis {
-    per_byte: f64,
-    per_nano: f64,
-    per_resident: f64,
+    /// Of a byte, a nanosecond of a token, one of a prompt, a byte of memory.
+    per: [f64; 4],
+    /// Which of them, where it is one.
+    alone: Option<usize>,
 }
 
 impl Axis {
     /// How much of it a candidate takes.
     pub fn size(&self, candidate: &Candidate) -> u64 {
-        let Load { bytes, nanos, resident } = candidate.takes;
-        let size = bytes as f64 * self.per_byte + nanos * self.per_nano;
-        (size + resident as f64 * self.per_resident).round() as u64
+        let Load { bytes, nanos, prompt_nanos, resident } = candidate.takes;
+        let takes = [bytes as f64, nanos, prompt_nanos, resident as f64];
+        takes.iter().zip(&self.per).map(|(takes, per)| takes * per).sum::<f64>().round() as u64
     }
 
     /// What it is counted in.
     pub fn unit(&self) -> &'static str {
-        match (self.per_byte, self.per_nano, self.per_resident) {
-            (1.0, 0.0, 0.0) => "bytes",
-            (0.0, 1.0, 0.0) => "nanoseconds",
-            (0.0, 0.0, 1.0) => "bytes of memory",
-            _ => "billionths of the caps",
-        }
+        const UNITS: [&str; 4] =
+            ["bytes", "nanoseconds", "nanoseconds of a prompt", "bytes of memory"];
+        self.alone.map_or("billionths of the caps", |alone| UNITS[alone])
     }
 
     /// The goal's cap on it, where it is that of one cap alone.
     pub fn limit(&self, goal: &Goal) -> Option<u64> {
-        match self.unit() {
-            "bytes" => goal.max_bytes,
-            "nanoseconds" => goal.max_nanos.map(|max| max as u64),
-            "bytes of memory" => goal.max_resident,
-            _ => None,
-        }
+        let time = |max: Option<f64>| max.map(|max| max as u64);
+        let caps =
+            [goal.max_bytes, time(goal.max_nanos), time(goal.max_prompt_nanos), goal.max_resident];
+        caps[self.alone?]
     }
 }

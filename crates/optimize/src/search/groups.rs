@@ -2,7 +2,7 @@
 //!
 //! In: a draft and what is allowed. Out: per role and band of layers a [`Group`].
 
-use super::costs::Costs;
+use super::costs::{Costs, Table};
 use super::packed::Packed;
 use crate::draft::Draft;
 use crate::fit;
@@ -30,6 +30,8 @@ pub struct Load {
     pub bytes: u64,
     /// Nanoseconds of a generated token; 0 where nobody asked for times.
     pub nanos: f64,
+    /// Nanoseconds of a prompt; 0 where nobody asked for its time.
+    pub prompt_nanos: f64,
     /// Bytes of memory, packed for the kernels; 0 where nobody asked for memory.
     pub resident: u64,
 }
@@ -37,7 +39,10 @@ pub struct Load {
 impl Load {
     /// Whether none of it is more than another's.
     pub fn is_within(self, other: Self) -> bool {
-        self.bytes <= other.bytes && self.nanos <= other.nanos && self.resident <= other.resident
+        self.bytes <= other.bytes
+            && self.nanos <= other.nanos
+            && self.prompt_nanos <= other.prompt_nanos
+            && self.resident <= other.resident
     }
 }
 
@@ -46,6 +51,7 @@ impl std::iter::Sum for Load {
         all.fold(Self::default(), |sum, one| Self {
             bytes: sum.bytes + one.bytes,
             nanos: sum.nanos + one.nanos,
+            prompt_nanos: sum.prompt_nanos + one.prompt_nanos,
             resident: sum.resident + one.resident,
         })
     }
@@ -139,14 +145,20 @@ pub fn takes(groups: &[Group], choices: &[usize]) -> Load {
 /// Puts measured times to the candidates; those whose time was not measured are left out, but for
 /// what a group has, which always is.
 pub fn time(groups: &mut [Group], graph: &Graph, costs: &Costs) {
+    let prompt = costs.prompt.as_ref().map(|(_, table)| table);
     for group in groups {
-        let nanos = |encoding: EncodingRef| {
+        let takes = |table: &Table, encoding: EncodingRef| {
             let decls = group.weights.iter().map(|id| graph.decl(*id));
-            decls.map(|decl| costs.nanos(decl, encoding)).sum::<Option<f64>>()
+            decls.map(|decl| table.nanos(decl, encoding)).sum::<Option<f64>>()
         };
-        let times: Vec<Option<f64>> = group.candidates.iter().map(|c| nanos(c.encoding)).collect();
-        for (candidate, time) in group.candidates.iter_mut().zip(&times) {
-            candidate.takes.nanos = time.unwrap_or(0.0);
+        let times = |encoding: EncodingRef| {
+            let prompt = prompt.map_or(Some(0.0), |table| takes(table, encoding));
+            takes(&costs.token, encoding).zip(prompt)
+        };
+        let times: Vec<_> = group.candidates.iter().map(|c| times(c.encoding)).collect();
+        for (candidate, times) in group.candidates.iter_mut().zip(&times) {
+            let takes = &mut candidate.takes;
+            (takes.nanos, takes.prompt_nanos) = times.unwrap_or_default();
         }
         let mut index = 0;
         group.candidates.retain(|_| {

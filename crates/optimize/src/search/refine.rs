@@ -162,6 +162,7 @@ impl Refine<'_> {
         };
         let bytes = least(&|c| c.takes.bytes as f64);
         let nanos = least(&|c| c.takes.nanos);
+        let prompt_nanos = least(&|c| c.takes.prompt_nanos);
         let resident = least(&|c| c.takes.resident as f64);
         let mut words = Vec::new();
         if let Some(limit) = self.goal.max_bytes {
@@ -174,12 +175,19 @@ impl Refine<'_> {
                  them"
             ));
         }
+        if let Some(limit) = self.goal.max_prompt_nanos {
+            let (nanos, limit) = (prompt_nanos / 1e6, limit / 1e6);
+            words.push(format!(
+                "at least {nanos:.3} ms of a prompt here, and the budget leaves {limit:.3} ms for \
+                 them"
+            ));
+        }
         if let Some(limit) = self.goal.max_resident {
             words.push(format!(
                 "at least {resident} bytes of memory, and the budget leaves {limit} for them"
             ));
         }
-        let takes = Load { bytes: bytes as u64, nanos, resident: resident as u64 };
+        let takes = Load { bytes: bytes as u64, nanos, prompt_nanos, resident: resident as u64 };
         let together = match (self.goal.has_room(takes), words.len()) {
             (true, 2) => ", each by another plan: no plan keeps both caps",
             (true, _) => ", each by another plan: no plan keeps all caps",
@@ -295,6 +303,7 @@ impl Refine<'_> {
             let (more, less) = (candidates[candidate].takes, candidates[now].takes);
             takes.bytes = takes.bytes + more.bytes - less.bytes;
             takes.nanos += more.nanos - less.nanos;
+            takes.prompt_nanos += more.prompt_nanos - less.prompt_nanos;
             takes.resident = takes.resident + more.resident - less.resident;
             rise += self.predicted(group, candidate) - self.predicted(group, now);
         }

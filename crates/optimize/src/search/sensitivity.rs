@@ -84,7 +84,7 @@ fn order(groups: &[Group], goal: Goal) -> Vec<(usize, usize)> {
     // For a size the lowest first, for a time the fastest.
     let ranked = |of: &Group| {
         let mut ranked: Vec<usize> = (1..of.candidates.len()).rev().collect();
-        if goal.max_nanos.is_some() {
+        if goal.max_nanos.is_some() || goal.max_prompt_nanos.is_some() {
             ranked.sort_by(|&a, &b| {
                 let nanos = |c: usize| of.candidates[c].takes.nanos;
                 nanos(a).total_cmp(&nanos(b))

@@ -54,6 +54,7 @@ impl Goal {
         Self {
             max_bytes: Some(limit),
             max_nanos: None,
+            max_prompt_nanos: None,
             max_resident: None,
             max_drop_percent: None,
             least,
@@ -66,6 +67,7 @@ impl Goal {
         Self {
             max_bytes: None,
             max_nanos: None,
+            max_prompt_nanos: None,
             max_resident: None,
             max_drop_percent: Some(limit),
             least,
@@ -308,7 +310,7 @@ fn machine(tiny: &Tiny, speeds: &[(&str, f64)]) -> Costs {
         threads: 1,
         choices: "test".into(),
     };
-    Costs { place, rest: 100.0, p95_ratio: 1.0, rows }
+    Costs { place, p95_ratio: 1.0, token: costs::Table { rest: 100.0, rows }, prompt: None }
 }
 
 /// Kernels of two machines: on the second, four bits take longer than eight.
