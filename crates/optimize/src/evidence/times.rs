@@ -62,6 +62,8 @@ pub struct Prediction {
     pub costs: Costs,
     /// The artifact's matrices.
     pub matrices: Vec<Matrix>,
+    /// The baseline's: what the table says of them shows how fast the machine was then.
+    pub given: Vec<Matrix>,
 }
 
 /// A matrix of the artifact.
@@ -94,10 +96,14 @@ impl Matrix {
 }
 
 impl Prediction {
+    fn prompt(&self) -> Option<&Table> {
+        self.costs.prompt.as_ref().map(|(_, table)| table)
+    }
+
     /// Milliseconds of a table's work; `None` where it lacks a matrix.
-    fn ms(&self, table: &Table) -> Option<f64> {
+    fn ms(matrices: &[Matrix], table: &Table) -> Option<f64> {
         let nanos = |matrix: &Matrix| table.of_kind(&matrix.role, matrix.shape, &matrix.encoding);
-        let sum = self.matrices.iter().map(nanos).sum::<Option<f64>>()?;
+        let sum = matrices.iter().map(nanos).sum::<Option<f64>>()?;
         Some((table.rest + sum) / 1e6)
     }
 }
@@ -258,31 +264,54 @@ impl Speed {
     }
 
     fn add_prediction(&mut self, prediction: &Prediction) -> std::result::Result<(), MeasureError> {
-        let costs = &prediction.costs;
-        self.add_predicted(ITL, prediction.ms(&costs.token))?;
-        let prompt = costs.prompt.as_ref();
-        self.add_predicted(TTFT, prompt.and_then(|(_, table)| prediction.ms(table)))
+        let tables = [(ITL, Some(&prediction.costs.token)), (TTFT, prediction.prompt())];
+        tables.into_iter().try_for_each(|(name, table)| match table {
+            Some(table) => self.add_predicted(name, prediction, table),
+            None => Ok(()),
+        })
     }
 
-    /// A time that was foretold, and how far off it was.
+    /// A time that was foretold, how far off it was, and how much of that the machine did, which
+    /// may have become slower or faster: it shows in the baseline.
     fn add_predicted(
         &mut self,
         name: &str,
-        ms: Option<f64>,
+        prediction: &Prediction,
+        table: &Table,
     ) -> std::result::Result<(), MeasureError> {
-        let Some(predicted) = ms else { return Ok(()) };
+        let ms = Prediction::ms;
+        let Some(foretold) = ms(&prediction.matrices, table) else { return Ok(()) };
         let method = "measured times of every matrix in its encoding, and of all else, added up \
                       before the artifact was run";
-        let (foretold, actual) = (format!("predicted_{name}"), format!("artifact_{name}"));
-        let figure = Figure::computed(&foretold, Unit::Milliseconds, method, predicted)?;
+        let [predicted, actual, baseline] =
+            ["predicted", "artifact", "baseline"].map(|who| format!("{who}_{name}"));
+        let figure = Figure::computed(&predicted, Unit::Milliseconds, method, foretold)?;
         self.figures.push(figure);
-        let measured = self.figures.iter().find(|figure| figure.name() == actual);
-        if let Some(measured) = measured.and_then(Figure::value).filter(|ms| *ms > 0.0) {
-            let error = (predicted / measured - 1.0) * 100.0;
-            let method = format!("{foretold} over {actual}, less 1");
-            let name = format!("{}_prediction_error_percent", name.trim_end_matches("_ms"));
-            self.figures.push(Figure::computed(&name, Unit::Percent, &method, error)?);
-        }
+        let Some(measured) = self.measured(&actual) else { return Ok(()) };
+        let stem = name.trim_end_matches("_ms");
+        let method = format!("{predicted} over {actual}, less 1");
+        let error = (foretold / measured - 1.0) * 100.0;
+        let figure = format!("{stem}_prediction_error_percent");
+        self.figures.push(Figure::computed(&figure, Unit::Percent, &method, error)?);
+        let given = ms(&prediction.given, table).filter(|ms| *ms > 0.0);
+        let Some((then, now)) = given.zip(self.measured(&baseline)) else { return Ok(()) };
+        let drift = now / then;
+        let figure = format!("{stem}_machine_drift_ratio");
+        let method = format!(
+            "{baseline} over what was measured of the baseline before the search: above 1 the \
+             machine became slower"
+        );
+        self.figures.push(Figure::computed(&figure, Unit::Ratio, &method, drift)?);
+        let figure = format!("{stem}_prediction_error_without_drift_percent");
+        let method = format!("{predicted} times {stem}_machine_drift_ratio over {actual}, less 1");
+        let error = (foretold * drift / measured - 1.0) * 100.0;
+        self.figures.push(Figure::computed(&figure, Unit::Percent, &method, error)?);
         Ok(())
+    }
+
+    /// A time that was measured.
+    fn measured(&self, name: &str) -> Option<f64> {
+        let figure = self.figures.iter().find(|figure| figure.name() == name);
+        figure.and_then(Figure::value).filter(|value| *value > 0.0)
     }
 }

@@ -203,7 +203,9 @@ fn contents(folder: &Path, bundle: &Bundle, found: &mut Verification) {
 /// Whether a prediction is of the artifact's own matrices.
 fn predicted(prediction: &Prediction, model: &Model) -> std::result::Result<String, String> {
     let actual = Matrix::all(&model.graph, model);
-    match prediction.matrices == actual {
+    let kind = |matrix: &Matrix| (matrix.name.clone(), matrix.role.clone(), matrix.shape);
+    let kinds = |matrices: &[Matrix]| matrices.iter().map(kind).collect::<Vec<_>>();
+    match prediction.matrices == actual && kinds(&prediction.given) == kinds(&actual) {
         true if prediction.costs.is_sound() => {
             Ok(format!("of {} matrices as the artifact has them", actual.len()))
         }

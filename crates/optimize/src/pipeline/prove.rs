@@ -96,6 +96,7 @@ pub fn prove(
     let predicted = |costs: &Costs| Prediction {
         costs: costs.clone(),
         matrices: Matrix::all(building.draft.graph(), &building.draft),
+        given: prepared.timed(building),
     };
     times.prediction = costs.map(predicted);
     times.switched = building.switched.clone();
@@ -231,6 +232,13 @@ fn memory(
 }
 
 impl Prepared {
+    /// The baseline's matrices as costs were measured of them: with the artifact's shapes.
+    fn timed(&self, building: &Building<'_>) -> Vec<Matrix> {
+        let mut unchanged = building.draft.clone();
+        unchanged.clear_encodings();
+        Matrix::all(unchanged.graph(), &unchanged)
+    }
+
     /// Bytes of the model as a GGUF file, as it is.
     pub fn source_bytes(&self) -> u64 {
         size::file_bytes(&self.model.metadata, &self.model.graph, &self.model)
