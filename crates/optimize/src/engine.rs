@@ -71,8 +71,8 @@ pub trait Loaded: LanguageModel {
         let _ = (prompt, n);
         Ok(None)
     }
-    /// A prompt as a fresh sequence up to its first token, timed step by step; `None` where the engine
-    /// has no steps.
+    /// A prompt as a fresh sequence up to its first token, timed step by step; `None` where the
+    /// engine has no steps.
     ///
     /// # Errors
     /// Whatever the runner reports, as a sentence.

@@ -10,6 +10,7 @@ mod html;
 pub mod page;
 mod plots;
 mod text;
+pub mod views;
 mod waterfall;
 
 use crate::error::{OptimizeError, Result};

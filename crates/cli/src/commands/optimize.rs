@@ -42,7 +42,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     eval: Option<PathBuf>,
     /// Ask both models questions with known answers: JSON lines of {query, choices, gold},
-    /// {context_options, continuation, gold} or {context, continuation}, as lm-eval's kin have them.
+    /// {context_options, continuation, gold} or {context, continuation}, as lm-eval's kin have.
     #[arg(long, value_name = "FILE", value_delimiter = ',')]
     tasks: Vec<PathBuf>,
     /// Questions of each task at most [default: 200].
@@ -106,7 +106,7 @@ pub struct Args {
     /// ones (GPTQ); or auto, which measures each and takes the best.
     #[arg(long, value_enum, default_value = "auto", value_name = "HOW")]
     rounding: Rounding,
-    /// What the model is for. It decides, with the model's size, which plan the search measures first
+    /// What the model is for. It decides, with the model's size, which plan the search measures
     /// besides its own: int8 below 50 MB, about 6 bits to 200 MB, int4 above; realtime is int4 and
     /// accuracy int8, whatever the size.
     #[arg(long, value_enum, default_value = "general", value_name = "WHAT")]

@@ -171,8 +171,8 @@ pub fn read(folder: &Path, manifest: &Manifest) -> Result<Evidence> {
     })
 }
 
-/// The artifact first, then itself rounded plainly and uniform encodings, each once: nothing else is
-/// known how to run again.
+/// The artifact first, then itself rounded plainly and uniform encodings, each once: nothing else
+/// is known how to run again.
 fn check_candidates(folder: &Path, manifest: &Manifest) -> Result<()> {
     let bad = |why: String| OptimizeError::Input(format!("{}: {why}", manifest::NAME));
     let length = std::fs::metadata(folder.join(&manifest.artifact));

@@ -1,8 +1,8 @@
 //! From caps to a draft that keeps them, as far as calibration text shows, and to its file.
 //!
 //! In: a model and text. Out: [`Decided`]. Encodings are searched for; then rounding may make up
-//! for errors, and what that gains is spent: the search is asked once more, for a plan that loses as
-//! much more. What turns out larger than it was thought to be is searched for again.
+//! for errors, and what that gains is spent: the search is asked once more, for a plan that loses
+//! as much more. What turns out larger than it was thought to be is searched for again.
 
 use super::{Building, Prepared, STATE_NAME, Settings, ablate, build, costs, feasible, rounding};
 use super::{EVIDENCE_BYTES, MAX_LOGITS_BYTES};
@@ -163,8 +163,8 @@ impl<'p> Desk<'p, '_> {
         let is_kept = second.loss.drop_percent_high <= limit;
         let price = |made: &Made<'_>| goal.price(made.found.best());
         let words = format!(
-            "rounding gains {gain:.2} of the loss, so a plan that loses {more:.2} times as much was \
-             looked for: it loses {:.3}% as rounded, of {limit:.3}%",
+            "as rounded the plan loses {gain:.2} times less, so one that loses {more:.2} times as \
+             much before was looked for: it loses {:.3}% as rounded, of {limit:.3}%",
             second.loss.drop_percent_high
         );
         let is_taken = is_kept && price(&second) < price(&made);
@@ -219,8 +219,8 @@ impl<'p> Desk<'p, '_> {
         Ok((draft, found))
     }
 
-    /// What the search is to reach: the least divergence in a size or a time if one is capped, else the
-    /// fewest bytes within a drop; or what the user wants least within all caps.
+    /// What the search is to reach: the least divergence in a size or a time if one is capped, else
+    /// the fewest bytes within a drop; or what the user wants least within all caps.
     fn goal(&self, excess: &Excess) -> Result<Goal> {
         let (budget, prepared, base) = (&self.settings.budget, self.prepared, &self.base);
         let besides = self.memory.as_ref().map_or(0, |(_, besides)| *besides) + excess.memory;

@@ -81,7 +81,7 @@ pub fn memory(budget: &Budget, packed: &Packed, besides: u64, base: &Draft<'_>) 
     let least = matrices + besides;
     let Some(cap) = budget.max_memory.filter(|&cap| cap < least) else { return Ok(()) };
     Err(OptimizeError::Input(format!(
-        "--max-memory {cap} cannot be kept: in the fewest bytes that the kernels here can work with \
+        "--max-memory {cap} cannot be kept: in the fewest bytes that the kernels here work with, \
          the loaded model takes {least}, {matrices} of them for matrices; ask for --max-memory \
          {least}, or allow encodings of fewer bits with --allow"
     )))

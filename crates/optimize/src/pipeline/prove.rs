@@ -29,7 +29,7 @@ use sterna_model::{Artifact, Model, Plan};
 /// Encodings whose uniform use is what the artifact is compared with.
 const UNIFORM: &[&str] = &["Q8_0", "Q4_0"];
 
-/// Whoever is compared with the artifact is left out where a run over the held-out text takes longer.
+/// Whoever is compared with the artifact is left out where a run over the held-out text is longer.
 const MAX_READING: Duration = Duration::from_secs(60);
 
 /// Everything measured of the artifact.

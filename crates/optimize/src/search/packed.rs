@@ -1,5 +1,5 @@
-//! What matrices take of memory once they are packed for the kernels: not always what they take in a
-//! file, for an encoding without a packed layout of its own is unpacked to a byte a weight.
+//! What matrices take of memory once they are packed for the kernels: not always what they take in
+//! a file, for an encoding without a packed layout of its own is unpacked to a byte a weight.
 //!
 //! In: a draft and what the runtime plans for drafts. Out: a table, by kind of matrix and encoding.
 
@@ -26,8 +26,8 @@ struct Row {
 }
 
 impl Packed {
-    /// The table for a draft's matrices in everything they may get: what `planned` rises by when one
-    /// of a kind changes.
+    /// The table for a draft's matrices in everything they may get: what `planned` rises by when
+    /// one of a kind changes.
     ///
     /// # Errors
     /// When a draft cannot be planned.
