@@ -80,11 +80,10 @@ pub struct ComputeArgs {
     /// Tokens computed at once while reading a prompt [default: 512, or what the level says].
     #[arg(short = 'b', long, value_name = "N")]
     batch_size: Option<usize>,
-    /// How the KV cache stores numbers. q8_0 halves the memory of f16 and rounds keys, values and
+    /// How the KV cache stores numbers [default: as an artifact's Plan says, else f16]. q8_0 halves the memory of f16 and rounds keys, values and
     /// queries to int8: `sterna eval --baseline-kv f16` shows what that changes.
-    #[arg(long = "kv-cache-dtype", visible_alias = "kv", default_value = "f16",
-          value_parser = kv_encodings())]
-    kv: KvEncoding,
+    #[arg(long = "kv-cache-dtype", visible_alias = "kv", value_parser = kv_encodings())]
+    pub kv: Option<KvEncoding>,
     /// Multiply BF16 weights by activations rounded to bf16, where the CPU has instructions for it:
     /// reading prompts gets faster, and logits differ by about a thousandth.
     #[arg(long)]
@@ -161,7 +160,7 @@ impl ComputeArgs {
         let settings = Settings {
             threads: explicit.threads.or(settings.threads.map(|n| n.min(explicit.n_workers()))),
             max_batch_rows,
-            kv: self.kv,
+            kv: self.kv.unwrap_or_default(),
             bf16_dot: self.bf16_dot,
             hidden: self.hidden,
             logits_rows: self.logits_rows.unwrap_or(1).min(max_batch_rows),
@@ -182,13 +181,13 @@ impl ComputeArgs {
     /// The same choices with another KV cache.
     #[must_use]
     pub fn with_kv(&self, kv: KvEncoding) -> Self {
-        Self { kv, ..self.clone() }
+        Self { kv: Some(kv), ..self.clone() }
     }
 
-    /// The same choices with the context left to others.
+    /// The same choices with the context and the KV cache's encoding left to others.
     #[must_use]
     pub fn with_any_context(&self) -> Self {
-        Self { context: None, ..self.clone() }
+        Self { context: None, kv: None, ..self.clone() }
     }
 
     /// The same choices with one optimization switched.
@@ -214,12 +213,12 @@ impl ComputeArgs {
     /// The same choices as flags, for a process that this one starts.
     pub fn as_flags(&self) -> Vec<OsString> {
         let mut flags = self.level.as_flags();
-        flags.extend(["--kv-cache-dtype".into(), self.kv.name().into()]);
         flags.extend(self.optimize.as_flags().into_iter().map(OsString::from));
         let mut add = |flag: &str, value: Option<OsString>| {
             flags.extend(value.into_iter().flat_map(|value| [flag.into(), value]));
         };
         let number = |n: usize| OsString::from(n.to_string());
+        add("--kv-cache-dtype", self.kv.map(|kv| kv.name().into()));
         add("--ctx-size", self.context.map(number));
         add("--batch-size", self.batch_size.map(number));
         add("--tokenizer", self.tokenizer.as_ref().map(OsString::from));

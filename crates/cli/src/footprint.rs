@@ -8,6 +8,7 @@ use std::sync::Arc;
 use sterna_model::{Graph, WeightSource};
 use sterna_optimize::OptimizeError;
 use sterna_optimize::footprint::Footprint;
+use sterna_optimize::runner::kv_encoding;
 use sterna_runtime::{Program, Settings};
 
 /// Tokens of the prompt that fills the KV cache, where the context is no shorter.
@@ -19,7 +20,8 @@ struct OwnProcess {
     settings: Settings,
 }
 
-/// Measures with these settings, which `flags` say to a process, its context left out.
+/// Measures with these settings, which `flags` say to a process, its context and the encoding of
+/// keys and values left out.
 pub fn own_process(mut flags: Vec<OsString>, settings: &Settings) -> Arc<dyn Footprint> {
     let context_len = settings.context_len.min(MAX_PROMPT);
     flags.extend(["--ctx-size".into(), context_len.to_string().into()]);
@@ -32,15 +34,22 @@ impl Footprint for OwnProcess {
         format!("reads a prompt of {} tokens, its whole context", self.settings.context_len)
     }
 
-    fn planned(&self, graph: &Graph, weights: &dyn WeightSource) -> Result<u64, OptimizeError> {
-        let planned = Program::memory_of(graph, weights, &self.settings);
+    fn planned(
+        &self,
+        graph: &Graph,
+        weights: &dyn WeightSource,
+        kv: &str,
+    ) -> Result<u64, OptimizeError> {
+        let settings = Settings { kv: kv_encoding(kv)?, ..self.settings.clone() };
+        let planned = Program::memory_of(graph, weights, &settings);
         let planned = planned.map_err(|e| OptimizeError::failed("planning the memory", e))?;
         Ok(planned.total() as u64)
     }
 
-    fn measured(&self, model: &Path) -> Result<u64, String> {
-        let mut process =
-            Process::start(model, &self.flags).map_err(|error| format!("{error:#}"))?;
+    fn measured(&self, model: &Path, kv: &str) -> Result<u64, String> {
+        let mut flags = self.flags.clone();
+        flags.extend(["--kv-cache-dtype".into(), kv.to_lowercase().into()]);
+        let mut process = Process::start(model, &flags).map_err(|error| format!("{error:#}"))?;
         let before = process.pss()?;
         process.ask::<serde_json::Value>(&Request::Load)?;
         let n_prompt = self.settings.context_len;

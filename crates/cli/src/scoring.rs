@@ -14,11 +14,13 @@ use sterna_measure::clock::{Clock, RealClock};
 use sterna_measure::machine::Roof;
 use sterna_model::artifact::PLAN_KEY;
 use sterna_model::{Model, Plan, Tokenizer};
-use sterna_optimize::runner::Running;
+use sterna_optimize::runner::{Running, kv_encoding};
 use sterna_runtime::cache::Cache;
 use sterna_runtime::profile::{Detail, Profile};
 use sterna_runtime::settings::PAGE_LEN;
-use sterna_runtime::{Chunk, FLAGS, Logits, Means, Memory, Program, Runner, SequenceId, Settings};
+use sterna_runtime::{
+    Chunk, FLAGS, KvEncoding, Logits, Means, Memory, Program, Runner, SequenceId, Settings,
+};
 
 /// A model with a runner of its own.
 pub struct Scorer {
@@ -109,6 +111,12 @@ fn as_planned(
     let Some(text) = model.metadata.str(PLAN_KEY) else { return Ok(compute) };
     // A damaged Plan is for the gate to refuse; it says nothing about how to run.
     let Ok(plan) = Plan::parse(model.path(), text) else { return Ok(compute) };
+    let kv = kv_encoding(&plan.kv)?;
+    if compute.kv.is_none() && kv != KvEncoding::default() {
+        let kv_name = kv.name();
+        say(&format!("keys and values are kept in {kv_name}, as its Plan says (--kv-cache-dtype)"));
+        compute = compute.with_kv(kv);
+    }
     for name in &plan.off {
         let Some(flag) = FLAGS.iter().find(|flag| flag.name == *name) else {
             say(&format!("its Plan switches off {name:?}, which this Sterna does not have"));

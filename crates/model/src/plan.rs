@@ -34,7 +34,7 @@ pub struct Plan {
     /// Seed of every random choice.
     #[serde(with = "seed_as_i64", default)]
     pub seed: u64,
-    /// How the runtime keeps keys and values: `F16` or `F32`.
+    /// How the runtime keeps keys and values: `F16`, `F32` or `Q8_0`.
     pub kv: String,
     /// Graph rewrites in order, by their names in `REWRITES`.
     #[serde(default)]

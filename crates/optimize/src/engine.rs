@@ -40,6 +40,13 @@ pub trait Engine: Sync {
     /// # Errors
     /// When there is no such optimization.
     fn without(&self, names: &[String]) -> Result<Box<dyn Engine>>;
+    /// How keys and values are kept, as Plans name it: `F16`, `F32`, `Q8_0`.
+    fn kv(&self) -> String;
+    /// The same engine that keeps them otherwise.
+    ///
+    /// # Errors
+    /// When there is no such encoding.
+    fn with_kv(&self, kv: &str) -> Result<Box<dyn Engine>>;
     /// Tokens that a sequence may have.
     fn context_len(&self) -> usize;
     /// Threads in use.

@@ -14,16 +14,16 @@ use sterna_model::{Graph, WeightSource};
 pub trait Footprint: Send + Sync {
     /// What a model does while it is measured, for people.
     fn workload(&self) -> String;
-    /// Bytes that the runtime plans for a model that does it.
+    /// Bytes that the runtime plans for a model that does it, with keys and values kept as `kv`.
     ///
     /// # Errors
     /// When it cannot be run here.
-    fn planned(&self, graph: &Graph, weights: &dyn WeightSource) -> Result<u64>;
+    fn planned(&self, graph: &Graph, weights: &dyn WeightSource, kv: &str) -> Result<u64>;
     /// Bytes of PSS by which a fresh process grows when it loads a model's file and does it.
     ///
     /// # Errors
     /// Why that could not be measured, as a sentence.
-    fn measured(&self, model: &Path) -> std::result::Result<u64, String>;
+    fn measured(&self, model: &Path, kv: &str) -> std::result::Result<u64, String>;
 }
 
 /// Bytes that a model takes.

@@ -31,8 +31,10 @@ impl Judge for ModelJudge<'_> {
         yardstick.read(&mut *candidate)?.loss()
     }
 
-    fn judge_draft(&mut self, draft: &Draft<'_>) -> Result<Loss> {
-        let mut candidate = self.engine.load(draft.graph(), draft)?;
+    fn judge_draft(&mut self, draft: &Draft<'_>, kv: Option<&str>) -> Result<Loss> {
+        let other = kv.map(|kv| self.engine.with_kv(kv)).transpose()?;
+        let engine = other.as_deref().unwrap_or(self.engine);
+        let mut candidate = engine.load(draft.graph(), draft)?;
         self.full.read(&mut *candidate)?.loss()
     }
 }

@@ -70,6 +70,8 @@ pub struct Settings {
     pub resume: bool,
     /// How long to compare speeds.
     pub effort: Effort,
+    /// Whether the search may keep keys and values in fewer bits where memory is capped.
+    pub may_choose_kv: bool,
     /// Who measures memory; where nobody does, figures say so.
     pub footprint: Option<Arc<dyn Footprint>>,
     /// What the report says of this run.
@@ -95,6 +97,7 @@ impl Settings {
             n_bands: None,
             resume: false,
             effort: Effort::default(),
+            may_choose_kv: true,
             footprint: None,
             identity: Identity::default(),
         }
@@ -170,7 +173,7 @@ fn run(
     let artifact = build::finish(settings, &prepared, &building, &report)?;
     let report = Report { run: prove::with_artifact(report.run, &artifact)?, ..report };
     let (report_json, report_html) = report.write(&settings.output)?;
-    let evidence = bundle(settings, &prepared, &building, &proof, &report)?;
+    let evidence = bundle(settings, &prepared, &building, &proof, (&report, engine))?;
     watch.step(Stage::Report, 1, 1, "done")?;
     let plan = settings.output.join("plan.toml");
     Ok(Outcome { artifact, plan, report_json, report_html, evidence, report })
@@ -182,7 +185,7 @@ fn bundle(
     prepared: &Prepared,
     building: &Building<'_>,
     proof: &Proof,
-    report: &Report,
+    (report, engine): (&Report, &dyn Engine),
 ) -> Result<PathBuf> {
     let (run, identity) = (&report.run, &settings.identity);
     let path = |path: &Path| path.display().to_string();
@@ -198,6 +201,7 @@ fn bundle(
             seed: run.seed,
             threads: run.machine.threads,
             isa: run.machine.isa.clone(),
+            kv: engine.kv(),
             ..Circumstances::here(&Machine::detect())
         },
         source: SourceFile {

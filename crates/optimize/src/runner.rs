@@ -11,7 +11,9 @@ use sterna_measure::{Clock, LanguageModel};
 use sterna_model::{Graph, WeightSource};
 use sterna_runtime::flags::{FLAGS, Flags};
 use sterna_runtime::profile::Detail;
-use sterna_runtime::{Chunk, Logits, Program, Runner, RuntimeError, SequenceId, Settings};
+use sterna_runtime::{
+    Chunk, KvEncoding, Logits, Program, Runner, RuntimeError, SequenceId, Settings,
+};
 
 /// Logits that one call hands over at most: 64 MiB of floats.
 const MAX_LOGITS: usize = 16 << 20;
@@ -110,6 +112,15 @@ impl Engine for RuntimeEngine {
 
     fn without(&self, names: &[String]) -> Result<Box<dyn Engine>> {
         Ok(Box::new(self.less(names)?))
+    }
+
+    fn kv(&self) -> String {
+        self.settings.kv.name().to_uppercase()
+    }
+
+    fn with_kv(&self, kv: &str) -> Result<Box<dyn Engine>> {
+        let settings = Settings { kv: kv_encoding(kv)?, ..self.settings.clone() };
+        Ok(Box::new(Self { settings, ..*self }))
     }
 
     fn context_len(&self) -> usize {
@@ -267,6 +278,15 @@ impl Loaded for Running {
         })?;
         Ok(Some(timed))
     }
+}
+
+/// An encoding of keys and values by a Plan's name for it.
+///
+/// # Errors
+/// When there is none.
+pub fn kv_encoding(name: &str) -> Result<KvEncoding> {
+    let known = KvEncoding::by_name(&name.to_lowercase());
+    known.ok_or_else(|| OptimizeError::Input(format!("{name} is no encoding of keys and values")))
 }
 
 /// Ends a profile: times by the name of the node that a step belongs to.

@@ -3,7 +3,7 @@
 use crate::engine::{Engine, Loaded, See};
 use crate::error::{OptimizeError, Result};
 use crate::footprint::Footprint;
-use crate::runner::RuntimeEngine;
+use crate::runner::{RuntimeEngine, kv_encoding};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::borrow::Cow;
 use std::path::Path;
@@ -126,6 +126,14 @@ impl Engine for Sleepy {
         Ok(Box::new(Sleepy { engine, is_on: self.is_on && mine.is_empty() }))
     }
 
+    fn kv(&self) -> String {
+        self.engine.kv()
+    }
+
+    fn with_kv(&self, kv: &str) -> Result<Box<dyn Engine>> {
+        self.engine.with_kv(kv)
+    }
+
     fn context_len(&self) -> usize {
         self.engine.context_len()
     }
@@ -185,14 +193,15 @@ impl Footprint for Ideal {
         "is planned".into()
     }
 
-    fn planned(&self, graph: &Graph, weights: &dyn WeightSource) -> Result<u64> {
-        let memory = Program::memory_of(graph, weights, &self.0);
+    fn planned(&self, graph: &Graph, weights: &dyn WeightSource, kv: &str) -> Result<u64> {
+        let settings = Settings { kv: kv_encoding(kv)?, ..self.0.clone() };
+        let memory = Program::memory_of(graph, weights, &settings);
         Ok(memory.map_err(|error| OptimizeError::Input(error.to_string()))?.total() as u64)
     }
 
-    fn measured(&self, model: &Path) -> std::result::Result<u64, String> {
+    fn measured(&self, model: &Path, kv: &str) -> std::result::Result<u64, String> {
         let model = Model::open(model).map_err(|error| error.to_string())?;
-        let planned = self.planned(&model.graph, &model).map_err(|error| error.to_string())?;
+        let planned = self.planned(&model.graph, &model, kv).map_err(|error| error.to_string())?;
         Ok(planned + Self::MORE)
     }
 }

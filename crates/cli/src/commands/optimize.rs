@@ -254,6 +254,7 @@ fn settings(args: &Args) -> anyhow::Result<Settings> {
         For::Realtime => UseCase::Realtime,
         For::Accuracy => UseCase::Accuracy,
     };
+    settings.may_choose_kv = args.compute.kv.is_none();
     settings.resume = args.resume;
     apply_level(&mut settings, args.level);
     settings.text.n_calibration = args.calib_samples.unwrap_or(settings.text.n_calibration);

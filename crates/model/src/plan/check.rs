@@ -12,7 +12,7 @@ use sterna_formats::encodings::{ENCODINGS, by_name};
 const MAX_LEN: usize = 16 << 20;
 
 /// What the runtime can keep keys and values in.
-const KV_ENCODINGS: &[&str] = &["F16", "F32"];
+const KV_ENCODINGS: &[&str] = &["F16", "F32", "Q8_0"];
 
 pub fn parse(path: &Path, text: &str) -> Result<Plan, FormatError> {
     let error = |problem: String, fix: String| FormatError::new(path, problem, fix);

@@ -67,6 +67,8 @@ pub struct Circumstances {
     pub threads: usize,
     /// The kernels in use.
     pub isa: String,
+    /// How the baseline kept keys and values; of the artifact its Plan says it.
+    pub kv: String,
     /// The CPU's own name.
     pub cpu: String,
     /// What it can do, as far as Sterna cares.

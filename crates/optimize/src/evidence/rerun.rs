@@ -38,7 +38,10 @@ pub struct Again<'a> {
 /// # Errors
 /// When the baseline cannot be opened, a model not run, or the user stops it.
 pub fn rerun(bundle: &Bundle, again: &Again<'_>, found: &mut Verification) -> Result<()> {
-    again.watch.outcome(run(bundle, again, found))
+    // Both ran as the bundle says, whatever this program was told.
+    let engine = again.engine.with_kv(&bundle.manifest.made.kv)?;
+    let again = Again { baseline: again.baseline.clone(), engine: &*engine, ..*again };
+    again.watch.outcome(run(bundle, &again, found))
 }
 
 fn run(bundle: &Bundle, again: &Again<'_>, found: &mut Verification) -> Result<()> {
@@ -110,8 +113,8 @@ fn sizes(bundle: &Bundle, model: &Model) -> std::result::Result<String, String> 
 fn same_bits(is_same: bool, n: usize) -> std::result::Result<String, String> {
     match is_same {
         true => Ok(format!("{n} come out the same, bit for bit")),
-        false => Err("come out otherwise than recorded; results depend on --kv-cache-dtype, \
-                      --bf16-dot and --level, which must be as in the manifest's command"
+        false => Err("come out otherwise than recorded; results depend on --bf16-dot and \
+                      --flags, which must be as in the manifest's command"
             .into()),
     }
 }
@@ -126,9 +129,14 @@ fn read(
     let Artifact { model: artifact, plan, .. } = &bundle.artifact;
     let draft = match &facts.encoding {
         None if facts.kind != PLAIN => {
+            let engine = prove::as_planned(engine, plan)?;
             return yardstick.read(&mut *engine.load(&artifact.graph, artifact)?).map(Some);
         }
-        None => prove::plain_draft(model, plan)?,
+        None => {
+            let Some(draft) = prove::plain_draft(model, plan)? else { return Ok(None) };
+            let engine = engine.with_kv(&plan.kv)?;
+            return yardstick.read(&mut *engine.load(draft.graph(), &draft)?).map(Some);
+        }
         Some(name) => prove::uniform_draft(model, name)?,
     };
     let Some(draft) = draft else { return Ok(None) };
@@ -144,7 +152,8 @@ fn tasks(
 ) -> Result<()> {
     let mut baseline = again.engine.load(&model.graph, model)?;
     let artifact = &bundle.artifact.model;
-    let mut artifact = again.engine.load(&artifact.graph, artifact)?;
+    let engine = prove::as_planned(again.engine, &bundle.artifact.plan)?;
+    let mut artifact = engine.load(&artifact.graph, artifact)?;
     let stated = &bundle.evidence.tasks;
     let asked: Vec<Questions> = stated
         .iter()
@@ -162,7 +171,7 @@ fn tasks(
 fn time(bundle: &Bundle, model: &Model, again: &Again<'_>, found: &mut Verification) -> Result<()> {
     let mut baseline = again.engine.load(&model.graph, model)?;
     let artifact = &bundle.artifact.model;
-    let engine = again.engine.without(&bundle.artifact.plan.off)?;
+    let engine = prove::as_planned(again.engine, &bundle.artifact.plan)?;
     let mut artifact = engine.load(&artifact.graph, artifact)?;
     let tokens = speed::tokens(&bundle.evidence.text);
     let stated = &bundle.evidence.times;

@@ -57,7 +57,7 @@ pub fn fixed_bytes(metadata: &Metadata, base: &Draft<'_>) -> u64 {
 pub fn build<'p>(
     settings: &Settings,
     prepared: &Prepared,
-    mut draft: Draft<'p>,
+    (mut draft, kv): (Draft<'p>, String),
     switched: Vec<Switched>,
     watch: Watch<'_>,
 ) -> Result<Building<'p>> {
@@ -69,7 +69,7 @@ pub fn build<'p>(
             off.push(effect.name);
         }
     }
-    let plan = plan(settings, prepared, &draft, off);
+    let plan = Plan { off, kv, ..plan(settings, prepared, &draft) };
     let path = artifact_path(settings, prepared).with_extension("building");
     let model = model_as_edited(settings, prepared, &draft)?;
     let evidence = padded("{}", EVIDENCE_BYTES);
@@ -119,7 +119,7 @@ fn model_as_edited(settings: &Settings, prepared: &Prepared, draft: &Draft<'_>) 
     Ok(model)
 }
 
-fn plan(settings: &Settings, prepared: &Prepared, draft: &Draft<'_>, off: Vec<String>) -> Plan {
+fn plan(settings: &Settings, prepared: &Prepared, draft: &Draft<'_>) -> Plan {
     let budget = &settings.budget;
     let text = |passages: &Passages| {
         let workload = passages.workload();
@@ -132,7 +132,6 @@ fn plan(settings: &Settings, prepared: &Prepared, draft: &Draft<'_>, off: Vec<St
     Plan {
         seed: budget.seed,
         rewrites: rewrites.collect(),
-        off,
         rounding: draft.rounding(),
         mlp_width: draft.config().map(|config| config.ffn_dim as u64),
         budget: budget.in_plan(),

@@ -13,7 +13,7 @@ use crate::judge::ModelJudge;
 use crate::passes::{Context, PASSES};
 use crate::progress::{Stage, Watch};
 use crate::search::memory::Remembered;
-use crate::search::{Costs, Found, Goal, Least, Loss, Packed, Search, preset};
+use crate::search::{Costs, Found, Goal, Judge, Least, Loss, Packed, Search, preset};
 use crate::yardstick::Yardstick;
 use std::time::Duration;
 use sterna_measure::Clock;
@@ -54,17 +54,32 @@ struct Desk<'p, 'r> {
     /// The draft that encodings are chosen for.
     base: Draft<'p>,
     costs: Option<Costs>,
-    /// Where memory is capped, what matrices take of it, and what all else takes.
-    memory: Option<(Packed, u64)>,
+    /// Where memory is capped, what it is taken by.
+    memory: Option<Resident>,
     /// When the search has to end.
     deadline: Option<Duration>,
 }
+
+/// What takes memory.
+struct Resident {
+    /// Matrices.
+    packed: Packed,
+    /// All else.
+    besides: u64,
+    /// How much less that is with keys and values in [`SMALL_KV`]; `None` where that may not be.
+    saved: Option<u64>,
+}
+
+/// Keys and values in half the memory.
+const SMALL_KV: &str = "Q8_0";
 
 /// A plan made: its draft as rounded, and what that loses.
 struct Made<'p> {
     draft: Draft<'p>,
     found: Found,
     loss: Loss,
+    /// How keys and values are kept.
+    kv: String,
 }
 
 /// Bytes by which plans turned out larger than was thought.
@@ -86,7 +101,7 @@ pub fn decide<'p>(
     let mut base = base_draft(settings, prepared)?;
     feasible::size(&settings.budget, &prepared.model.metadata, &base)?;
     feasible::bits(&settings.budget, prepared.model.graph.n_parameters(), &base)?;
-    let memory = memory(settings, prepared, &base)?;
+    let memory = memory(settings, prepared, &base, engine)?;
     let costs = costs::costs(settings, prepared, &mut base, engine, clock, watch)?;
     if let Some(costs) = &costs {
         feasible::time(&settings.budget, costs, &base)?;
@@ -130,15 +145,16 @@ impl<'p> Desk<'p, '_> {
         let (settings, prepared) = (self.settings, self.prepared);
         let mut excess = Excess::default();
         loop {
-            let Made { draft, found, .. } = self.best(self.goal(&excess)?, judge)?;
-            let over = feasible::over_memory(settings, prepared, &draft)?;
+            let Made { draft, found, kv, .. } = self.best_kv(self.goal(&excess)?, judge)?;
+            let over = feasible::over_memory(settings, prepared, (&draft, &kv))?;
             if over > 0 {
                 excess.memory += over;
                 continue;
             }
-            let (text, means) = (&prepared.texts.heldout, (self.engine, self.clock));
+            let engine = self.engine.with_kv(&kv)?;
+            let (text, means) = (&prepared.texts.heldout, (&*engine, self.clock));
             let switched = ablate::ablate(&draft, text, settings.effort, means, self.watch)?;
-            let building = build::build(settings, prepared, draft, switched, self.watch)?;
+            let building = build::build(settings, prepared, (draft, kv), switched, self.watch)?;
             let over = building.bytes.saturating_sub(settings.budget.max_size.unwrap_or(u64::MAX));
             if over == 0 {
                 return Ok((building, found));
@@ -146,6 +162,45 @@ impl<'p> Desk<'p, '_> {
             // The Plan's text was longer than thought; at most a few hundred bytes, so this ends.
             excess.size += over;
         }
+    }
+
+    /// The best plan; where memory is capped, also one that keeps keys and values in fewer bits and
+    /// has the memory for its weights.
+    fn best_kv(&self, goal: Goal, judge: &mut Remembered<'_>) -> Result<Made<'p>> {
+        let first = self.best(goal, judge);
+        let saved = self.memory.as_ref().and_then(|resident| resident.saved);
+        let Some(saved) = saved.filter(|_| first.is_err() || !self.is_late()) else { return first };
+        if matches!(first, Err(OptimizeError::Cancelled)) {
+            return first;
+        }
+        let max_resident = goal.max_resident.map(|max| max + saved);
+        let second = self.best(Goal { max_resident, ..goal }, judge)?;
+        let loss = judge.judge_draft(&second.draft, Some(SMALL_KV))?;
+        let mut second = Made { loss, kv: SMALL_KV.into(), ..second };
+        let Ok(mut first) = first else {
+            second.draft.note(format!(
+                "kv: keys and values are kept in {SMALL_KV}: with {} no plan keeps the memory",
+                self.engine.kv()
+            ));
+            return Ok(second);
+        };
+        let is_better = match goal.drop_limit() {
+            None => second.loss.kl < first.loss.kl,
+            Some(limit) => {
+                let price = |made: &Made<'_>| goal.price(made.found.best());
+                second.loss.drop_percent_high <= limit && price(&second) < price(&first)
+            }
+        };
+        let words = format!(
+            "the plan with keys and values in {}: KL {:.5}, with them in {SMALL_KV} and {saved} bytes \
+             more for weights: {:.5}",
+            self.engine.kv(),
+            first.loss.kl,
+            second.loss.kl
+        );
+        let made = if is_better { &mut second } else { &mut first };
+        made.draft.note(format!("kv: {words}; they are kept in {}", made.kv));
+        Ok(if is_better { second } else { first })
     }
 
     /// The best plan as rounded. Where rounding gains, plans that lose as much more are looked at.
@@ -185,7 +240,7 @@ impl<'p> Desk<'p, '_> {
         let (choice, prepared) = (self.settings.rounding, self.prepared);
         let (draft, loss) =
             rounding::compensate(choice, prepared, self.engine, raw, judge, self.watch)?;
-        Ok(Made { draft, found, loss })
+        Ok(Made { draft, found, loss, kv: self.engine.kv() })
     }
 
     fn is_late(&self) -> bool {
@@ -208,7 +263,7 @@ impl<'p> Desk<'p, '_> {
             seed: settings.budget.seed,
             costs: self.costs.clone(),
             preset: Some(preset),
-            packed: self.memory.as_ref().map(|(packed, _)| packed.clone()),
+            packed: self.memory.as_ref().map(|resident| resident.packed.clone()),
         };
         let mut search = Search { settings: search_settings, judge, clock, watch };
         let rewrites: Vec<&str> = REWRITES.iter().map(|rewrite| rewrite.name()).collect();
@@ -223,7 +278,8 @@ impl<'p> Desk<'p, '_> {
     /// the fewest bytes within a drop; or what the user wants least within all caps.
     fn goal(&self, excess: &Excess) -> Result<Goal> {
         let (budget, prepared, base) = (&self.settings.budget, self.prepared, &self.base);
-        let besides = self.memory.as_ref().map_or(0, |(_, besides)| *besides) + excess.memory;
+        let besides = self.memory.as_ref().map_or(0, |resident| resident.besides);
+        let besides = besides + excess.memory;
         let fixed = build::fixed_bytes(&prepared.model.metadata, base) + EVIDENCE_BYTES as u64;
         let fixed = fixed + excess.size;
         let by_size = budget.max_size.map(|max| max.saturating_sub(fixed));
@@ -253,12 +309,13 @@ impl<'p> Desk<'p, '_> {
     }
 }
 
-/// Where memory is capped, what matrices take of it, and what all else takes.
+/// Where memory is capped, what it is taken by.
 fn memory(
     settings: &Settings,
     prepared: &Prepared,
     base: &Draft<'_>,
-) -> Result<Option<(Packed, u64)>> {
+    engine: &dyn Engine,
+) -> Result<Option<Resident>> {
     if settings.budget.max_memory.is_none() {
         return Ok(None);
     }
@@ -266,11 +323,18 @@ fn memory(
     let (footprint, baseline) = pair.ok_or_else(|| {
         OptimizeError::Input("--max-memory needs somebody who plans memory".into())
     })?;
-    let planned = |draft: &Draft<'_>| footprint.planned(draft.graph(), draft);
+    let kv = engine.kv();
+    let planned = |draft: &Draft<'_>| footprint.planned(draft.graph(), draft, &kv);
     let packed = Packed::of(base, &settings.budget.allow, &planned)?;
-    let besides = feasible::memory_besides(baseline, planned(base)?, base);
-    feasible::memory(&settings.budget, &packed, besides, base)?;
-    Ok(Some((packed, besides)))
+    let before = planned(base)?;
+    let besides = feasible::memory_besides(baseline, before, base);
+    // Heads of some sizes cannot be kept so; then nobody plans for it.
+    let small = || footprint.planned(base.graph(), base, SMALL_KV).ok();
+    let small = settings.may_choose_kv.then(small).flatten();
+    let saved = small.map(|small| before.saturating_sub(small)).filter(|saved| *saved > 0);
+    let least = besides.saturating_sub(saved.unwrap_or(0));
+    feasible::memory(&settings.budget, &packed, least, base)?;
+    Ok(Some(Resident { packed, besides, saved }))
 }
 
 /// The draft that encodings are chosen for: the model, padded if that may be.

@@ -91,12 +91,16 @@ pub fn memory(budget: &Budget, packed: &Packed, besides: u64, base: &Draft<'_>) 
 ///
 /// # Errors
 /// When it cannot be planned.
-pub fn over_memory(settings: &Settings, prepared: &Prepared, draft: &Draft<'_>) -> Result<u64> {
+pub fn over_memory(
+    settings: &Settings,
+    prepared: &Prepared,
+    (draft, kv): (&Draft<'_>, &str),
+) -> Result<u64> {
     let measured = settings.footprint.as_deref().zip(prepared.memory.as_ref());
     let Some((max, (footprint, baseline))) = settings.budget.max_memory.zip(measured) else {
         return Ok(0);
     };
-    let predicted = baseline.predict(footprint.planned(draft.graph(), draft)?);
+    let predicted = baseline.predict(footprint.planned(draft.graph(), draft, kv)?);
     Ok(predicted.unwrap_or(0).saturating_sub(max))
 }
 

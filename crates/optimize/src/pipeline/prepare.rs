@@ -58,8 +58,9 @@ pub fn prepare(settings: &Settings, engine: &dyn Engine, watch: Watch<'_>) -> Re
     watch.step(Stage::Prepare, 3, 4, "running the baseline in a process of its own")?;
     let footprint = settings.footprint.as_deref();
     let taken = |footprint: &dyn Footprint| -> Result<Taken> {
-        let planned = footprint.planned(&model.graph, &model)?;
-        Ok(Taken { planned, measured: footprint.measured(&settings.source) })
+        let kv = engine.kv();
+        let planned = footprint.planned(&model.graph, &model, &kv)?;
+        Ok(Taken { planned, measured: footprint.measured(&settings.source, &kv) })
     };
     let memory = footprint.map(taken).transpose()?;
     watch.step(Stage::Prepare, 4, 4, "done")?;

@@ -67,7 +67,7 @@ pub fn prove(
     watch.step(Stage::Verify, 1, 5, "reopening the artifact and running it on held-out text")?;
     let artifact = Artifact::open(&building.path)?;
     artifact.verify_content()?;
-    let switched = engine.without(&building.plan.off)?;
+    let switched = as_planned(engine, &building.plan)?;
     let mut loaded = switched.load(&artifact.model.graph, &artifact.model)?;
     let start = clock.now();
     let reading = yardstick.read(&mut *loaded)?;
@@ -120,6 +120,11 @@ pub fn prove(
     Ok(Proof { figures, memory, points, reliability, speed, evidence, notes })
 }
 
+/// The engine as a Plan has its artifact run.
+pub fn as_planned(engine: &dyn Engine, plan: &Plan) -> Result<Box<dyn Engine>> {
+    engine.with_kv(&plan.kv)?.without(&plan.off)
+}
+
 /// Both models on all questions.
 pub fn answers(
     asked: &[Questions],
@@ -161,6 +166,7 @@ fn compared(
     let mut candidates = Vec::new();
     if let Some(draft) = plain_draft(model, &building.plan)? {
         watch.step(Stage::Verify, 1, 5, "running its encodings, rounded plainly")?;
+        let engine = engine.with_kv(&building.plan.kv)?;
         let reading = yardstick.read(&mut *engine.load(draft.graph(), &draft)?)?;
         let said = reading.divergence.compared().to_vec();
         candidates.push(Candidate { facts: Facts::plain(building.bytes), said });
@@ -226,8 +232,9 @@ fn memory(
 ) -> Result<Option<Memory>> {
     let pair = settings.footprint.as_deref().zip(prepared.memory.clone());
     let Some((footprint, baseline)) = pair else { return Ok(None) };
-    let planned = footprint.planned(building.draft.graph(), &building.draft)?;
-    let artifact = Taken { planned, measured: footprint.measured(&building.path) };
+    let kv = &building.plan.kv;
+    let planned = footprint.planned(building.draft.graph(), &building.draft, kv)?;
+    let artifact = Taken { planned, measured: footprint.measured(&building.path, kv) };
     Ok(Some(Memory { workload: footprint.workload(), baseline, artifact }))
 }
 

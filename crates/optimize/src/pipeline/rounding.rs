@@ -129,7 +129,7 @@ pub fn compensate<'p>(
     let calibrated = Calibrated { engine, graph, weights, passages, n_documents, watch };
     let mut context = Context { calibrated: Some(calibrated), ..Context::default() };
     Gptq.apply(&mut compensated, &mut context)?;
-    let made_up = judge.judge_draft(&compensated)?;
+    let made_up = judge.judge_draft(&compensated, None)?;
     let compensated_kl = made_up.kl;
     let measured = format!(
         "the plan as found: KL {:.5}, {compensated_kl:.5} with errors made up for by later columns",

@@ -108,8 +108,8 @@ fn read(
 }
 
 impl Judge for Remembered<'_> {
-    fn judge_draft(&mut self, draft: &Draft<'_>) -> Result<Loss> {
-        self.judge.judge_draft(draft)
+    fn judge_draft(&mut self, draft: &Draft<'_>, kv: Option<&str>) -> Result<Loss> {
+        self.judge.judge_draft(draft, kv)
     }
 
     fn judge(&mut self, plan: &[(WeightId, EncodingRef)], depth: Depth) -> Result<Loss> {

@@ -67,11 +67,12 @@ pub trait Judge {
     /// # Errors
     /// When the model cannot be run.
     fn judge(&mut self, plan: &[(WeightId, EncodingRef)], depth: Depth) -> Result<Loss>;
-    /// The loss of a draft as it is, on all text.
+    /// The loss of a draft as it is, on all text, with keys and values kept otherwise if `kv` says
+    /// how.
     ///
     /// # Errors
     /// When the model cannot be run.
-    fn judge_draft(&mut self, draft: &Draft<'_>) -> Result<Loss>;
+    fn judge_draft(&mut self, draft: &Draft<'_>, kv: Option<&str>) -> Result<Loss>;
 }
 
 /// How to search.

@@ -25,7 +25,7 @@ impl Planted {
 }
 
 impl Judge for Planted {
-    fn judge_draft(&mut self, _draft: &Draft<'_>) -> Result<Loss> {
+    fn judge_draft(&mut self, _draft: &Draft<'_>, _kv: Option<&str>) -> Result<Loss> {
         unreachable!("the search judges plans")
     }
 
@@ -193,7 +193,7 @@ fn a_stop_takes_effect_at_the_next_step() {
 struct Slow<'a>(Planted, &'a SimulatedClock);
 
 impl Judge for Slow<'_> {
-    fn judge_draft(&mut self, _draft: &Draft<'_>) -> Result<Loss> {
+    fn judge_draft(&mut self, _draft: &Draft<'_>, _kv: Option<&str>) -> Result<Loss> {
         unreachable!("the search judges plans")
     }
 
@@ -224,7 +224,7 @@ fn a_time_budget_coarsens_the_groups_and_is_kept() {
 struct ByEncoding(&'static [(&'static str, f64)], usize);
 
 impl Judge for ByEncoding {
-    fn judge_draft(&mut self, _draft: &Draft<'_>) -> Result<Loss> {
+    fn judge_draft(&mut self, _draft: &Draft<'_>, _kv: Option<&str>) -> Result<Loss> {
         unreachable!("the search judges plans")
     }
 
