@@ -7,8 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 use sterna_model::{Graph, WeightSource};
 use sterna_optimize::OptimizeError;
-use sterna_optimize::footprint::Footprint;
+use sterna_optimize::footprint::{Footprint, RunAs};
 use sterna_optimize::runner::kv_encoding;
+use sterna_runtime::flags::Flags;
 use sterna_runtime::{Program, Settings};
 
 /// Tokens of the prompt that fills the KV cache, where the context is no shorter.
@@ -20,8 +21,8 @@ struct OwnProcess {
     settings: Settings,
 }
 
-/// Measures with these settings, which `flags` say to a process, its context and the encoding of
-/// keys and values left out.
+/// Measures with these settings, which `flags` say to a process, its context and what a [`RunAs`]
+/// has left out.
 pub fn own_process(mut flags: Vec<OsString>, settings: &Settings) -> Arc<dyn Footprint> {
     let context_len = settings.context_len.min(MAX_PROMPT);
     flags.extend(["--ctx-size".into(), context_len.to_string().into()]);
@@ -38,23 +39,28 @@ impl Footprint for OwnProcess {
         &self,
         graph: &Graph,
         weights: &dyn WeightSource,
-        kv: &str,
+        how: &RunAs,
     ) -> Result<u64, OptimizeError> {
-        let settings = Settings { kv: kv_encoding(kv)?, ..self.settings.clone() };
+        let settings = Flags::without(&self.settings, how.off.iter().map(String::as_str));
+        let settings = settings.map_err(OptimizeError::Input)?;
+        let settings = Settings { kv: kv_encoding(&how.kv)?, ..settings };
         let planned = Program::memory_of(graph, weights, &settings);
         let planned = planned.map_err(|e| OptimizeError::failed("planning the memory", e))?;
         Ok(planned.total() as u64)
     }
 
-    fn measured(&self, model: &Path, kv: &str) -> Result<u64, String> {
+    fn measured(&self, model: &Path, how: &RunAs) -> Result<u64, String> {
         let mut flags = self.flags.clone();
-        flags.extend(["--kv-cache-dtype".into(), kv.to_lowercase().into()]);
+        flags.extend(["--kv-cache-dtype".into(), how.kv.to_lowercase().into()]);
+        for name in &how.off {
+            flags.extend(["--flags".into(), format!("{name}=off").into()]);
+        }
         let mut process = Process::start(model, &flags).map_err(|error| format!("{error:#}"))?;
-        let before = process.pss()?;
+        let before = process.own()?;
         process.ask::<serde_json::Value>(&Request::Load)?;
         let n_prompt = self.settings.context_len;
         let work = Work { batch: 1, n_prompt, n_generate: 0 };
         process.ask::<f64>(&Request::Run(work))?;
-        Ok((process.pss()? - before).max(0.0) as u64)
+        Ok((process.own()? - before).max(0.0) as u64)
     }
 }

@@ -14,8 +14,9 @@ use sterna_measure::clock::{Clock, RealClock};
 use sterna_measure::machine::Roof;
 use sterna_model::artifact::PLAN_KEY;
 use sterna_model::{Model, Plan, Tokenizer};
-use sterna_optimize::runner::{Running, kv_encoding};
+use sterna_optimize::runner::{MEASURED, Running, kv_encoding};
 use sterna_runtime::cache::Cache;
+use sterna_runtime::flags::Flag;
 use sterna_runtime::profile::{Detail, Profile};
 use sterna_runtime::settings::PAGE_LEN;
 use sterna_runtime::{
@@ -118,8 +119,9 @@ fn as_planned(
         compute = compute.with_kv(kv);
     }
     for name in &plan.off {
-        let Some(flag) = FLAGS.iter().find(|flag| flag.name == *name) else {
-            say(&format!("its Plan switches off {name:?}, which this Sterna does not have"));
+        let is_it = |flag: &&Flag| flag.name == *name && MEASURED.contains(&flag.name);
+        let Some(flag) = FLAGS.iter().find(is_it) else {
+            say(&format!("its Plan switches off {name:?}, which no Plan can: it stays as it is"));
             continue;
         };
         if compute.optimizations()?.named.contains(&flag.name) {

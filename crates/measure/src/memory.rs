@@ -23,6 +23,14 @@ pub fn pss(process: Process) -> Result<Figure, MeasureError> {
     from_proc("pss_bytes", process, "smaps_rollup", "Pss:")
 }
 
+/// Memory of no file now, by its share: what the process asked for, without its code.
+///
+/// # Errors
+/// As [`pss`].
+pub fn own(process: Process) -> Result<Figure, MeasureError> {
+    from_proc("own_bytes", process, "smaps_rollup", "Pss_Anon:")
+}
+
 /// Resident set size now.
 ///
 /// # Errors
@@ -103,7 +111,8 @@ mod tests {
         drop(touched);
         let peak = value(peak_rss(Process::Pid(std::process::id())));
         assert!(peak > after - slack, "peak {peak}, was {after}");
-        assert!(value(pss(Process::Own)) > 0.0);
+        assert!(value(pss(Process::Own)) >= value(own(Process::Own)));
+        assert!(value(own(Process::Own)) > 0.0);
     }
 
     #[test]

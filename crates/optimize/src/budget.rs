@@ -23,7 +23,7 @@ pub struct Budget {
     pub max_size: Option<u64>,
     /// Bits of all tensors, over the parameters of the model as given.
     pub target_bpw: Option<f64>,
-    /// Proportional set size of the loaded model, with its KV cache.
+    /// Bytes of its own that a process takes for the loaded model, with its KV cache.
     pub max_memory: Option<u64>,
     /// Median time between tokens of one sequence, milliseconds.
     pub max_itl_ms: Option<f64>,
@@ -111,7 +111,7 @@ impl Budget {
             ("perplexity_drop_percent_high", self.max_drop_percent, Unit::Percent),
             ("file_bytes", bytes(self.max_size), Unit::Bytes),
             ("artifact_bits_per_weight", self.target_bpw, Unit::BitsPerWeight),
-            ("artifact_pss_bytes", bytes(self.max_memory), Unit::Bytes),
+            ("artifact_memory_bytes", bytes(self.max_memory), Unit::Bytes),
             ("artifact_itl_ms", self.max_itl_ms, Unit::Milliseconds),
             ("artifact_itl_p95_ms", self.max_itl_p95_ms, Unit::Milliseconds),
             ("artifact_ttft_ms", self.max_ttft_ms, Unit::Milliseconds),
@@ -173,7 +173,10 @@ impl Budget {
             parts.push(format!("95% of tokens in at most {} ms", short(ms)));
         }
         if let Some(ms) = self.max_ttft_ms {
-            parts.push(format!("the first token in at most {} ms", short(ms)));
+            let ms = short(ms);
+            parts.push(format!(
+                "the first token after a prompt of {TTFT_PROMPT} in at most {ms} ms"
+            ));
         }
         if let Some(least) = self.least {
             parts.push(format!("then the {}", least.words()));

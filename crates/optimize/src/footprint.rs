@@ -4,26 +4,49 @@
 //! In: a [`Footprint`], which knows how to plan and to measure. Out: [`Memory`], which every figure
 //! about memory follows from.
 
+use crate::engine::Engine;
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use sterna_measure::{Figure, MeasureError, Unit};
-use sterna_model::{Graph, WeightSource};
+use sterna_model::{Graph, Plan, WeightSource};
 
 /// Plans and measures memory.
 pub trait Footprint: Send + Sync {
     /// What a model does while it is measured, for people.
     fn workload(&self) -> String;
-    /// Bytes that the runtime plans for a model that does it, with keys and values kept as `kv`.
+    /// Bytes that the runtime plans for a model that does it.
     ///
     /// # Errors
     /// When it cannot be run here.
-    fn planned(&self, graph: &Graph, weights: &dyn WeightSource, kv: &str) -> Result<u64>;
-    /// Bytes of PSS by which a fresh process grows when it loads a model's file and does it.
+    fn planned(&self, graph: &Graph, weights: &dyn WeightSource, how: &RunAs) -> Result<u64>;
+    /// Bytes of its own, no file's, by which a fresh process grows when it loads a model's file and
+    /// does it.
     ///
     /// # Errors
     /// Why that could not be measured, as a sentence.
-    fn measured(&self, model: &Path, kv: &str) -> std::result::Result<u64, String>;
+    fn measured(&self, model: &Path, how: &RunAs) -> std::result::Result<u64, String>;
+}
+
+/// How a model is run, where a Plan decides it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RunAs {
+    /// How keys and values are kept, as Plans name it.
+    pub kv: String,
+    /// Optimizations of the runtime that are off.
+    pub off: Vec<String>,
+}
+
+impl RunAs {
+    /// As an engine runs models.
+    pub fn by(engine: &dyn Engine) -> Self {
+        Self { kv: engine.kv(), off: Vec::new() }
+    }
+
+    /// As a Plan has its artifact run.
+    pub fn of(plan: &Plan) -> Self {
+        Self { kv: plan.kv.clone(), off: plan.off.clone() }
+    }
 }
 
 /// Bytes that a model takes.
@@ -52,8 +75,8 @@ impl Taken {
     /// Bytes besides what the runtime plans: vocabulary, metadata, what the allocator keeps.
     /// Negative where not all that is planned is touched.
     pub fn unplanned(&self) -> Option<i64> {
-        let measured = *self.measured.as_ref().ok()?;
-        Some(measured as i64 - self.planned as i64)
+        let measured = i64::try_from(*self.measured.as_ref().ok()?).ok()?;
+        measured.checked_sub_unsigned(self.planned)
     }
 
     /// What a model takes that is planned with so many bytes, by what this one takes.
@@ -64,10 +87,10 @@ impl Taken {
 
 /// The names of the figures about memory.
 pub const METRICS: [&str; 4] = [
-    "artifact_pss_bytes",
-    "baseline_pss_bytes",
-    "predicted_pss_bytes",
-    "pss_prediction_error_percent",
+    "artifact_memory_bytes",
+    "baseline_memory_bytes",
+    "predicted_memory_bytes",
+    "memory_prediction_error_percent",
 ];
 
 /// Why there are no figures.
@@ -80,7 +103,8 @@ const NOBODY: &str = "nobody was asked to measure memory";
 pub fn figures(memory: Option<&Memory>) -> std::result::Result<Vec<Figure>, MeasureError> {
     let [artifact, baseline, predicted, error] = METRICS;
     let method = format!(
-        "growth of a fresh process's PSS when it loads the model and {}",
+        "growth of a fresh process's own memory (Pss_Anon: pages of no file, so that the program's \
+         code is left out) when it loads the model and {}",
         memory.map_or("runs it", |memory| &memory.workload)
     );
     let read = |name, taken: fn(&Memory) -> &Taken| match memory.map(taken).map(|t| &t.measured) {
@@ -117,6 +141,8 @@ mod tests {
         let values: Vec<Option<f64>> = figures.iter().map(Figure::value).collect();
         assert_eq!(values[..3], [Some(680.0), Some(1300.0), Some(700.0)]);
         assert!((values[3].unwrap() - 20.0 / 6.8).abs() < 1e-9);
+        let absurd = Taken { planned: 1, measured: Ok(u64::MAX) };
+        assert_eq!(absurd.predict(400), None);
         let untouched = Taken { planned: 1000, measured: Ok(700) };
         assert_eq!((untouched.predict(400), untouched.predict(200)), (Some(100), Some(0)));
     }

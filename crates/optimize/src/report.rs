@@ -87,10 +87,14 @@ impl Report {
             let text = short.to_value().expect("names were unique before").to_string();
             let targets = short.run.targets.iter().map(|target| target.name());
             let wanted: Vec<String> = targets.chain(damage::METRICS).map(str::to_owned).collect();
-            let is_wanted = |name: &str| {
-                name.ends_with(damage::FLIPS) || wanted.iter().any(|wanted| wanted == name)
+            let is_wanted = |name: &str| wanted.iter().any(|wanted| wanted == name);
+            let is_flips = |name: &str| name.ends_with(damage::FLIPS);
+            let last = |is_spare: &dyn Fn(&str) -> bool| {
+                short.run.metrics.iter().rposition(|metric| is_spare(metric.name()))
             };
-            let spare = short.run.metrics.iter().rposition(|m| !is_wanted(m.name()));
+            // What tasks show stays as long as there is room for it.
+            let spare = last(&|name| !is_wanted(name) && !is_flips(name));
+            let spare = spare.or_else(|| last(&|name| !is_wanted(name)));
             match spare {
                 Some(index) if text.len() > max_bytes => {
                     short.run.metrics.remove(index);

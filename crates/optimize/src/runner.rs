@@ -23,9 +23,9 @@ const MAX_ROWS: usize = 512;
 /// have longer steps, on which a team is as good, and it needs the memory once.
 const MAX_SCORERS_BYTES: usize = 256 << 20;
 
-/// Optimizations that one sequence of a model in memory shows: not those of several sequences, of
-/// weights still on the disk, or of numbers.
-const MEASURED: [&str; 3] = ["ultra_fusion", "memory_pooling", "kernel_optimization"];
+/// Optimizations that one sequence of a model in memory shows, and that Plans may switch off: not
+/// those of several sequences, of weights still on the disk, of numbers, or of what was tuned.
+pub const MEASURED: [&str; 2] = ["ultra_fusion", "memory_pooling"];
 
 /// Rows whose values are all kept at once while they are looked at.
 const OBSERVED_ROWS: usize = 128;
@@ -56,11 +56,25 @@ impl RuntimeEngine {
         Self { stop: Some(stop), ..self }
     }
 
+    /// The same with keys and values kept otherwise.
+    ///
+    /// # Errors
+    /// When there is no such encoding.
+    pub fn keeping(&self, kv: &str) -> Result<Self> {
+        let settings = Settings { kv: kv_encoding(kv)?, ..self.settings.clone() };
+        Ok(Self { settings, ..*self })
+    }
+
     /// The same with some optimizations off.
     ///
     /// # Errors
     /// When there is no such optimization.
     pub fn less(&self, names: &[String]) -> Result<Self> {
+        if let Some(name) = names.iter().find(|name| !MEASURED.contains(&name.as_str())) {
+            let known = MEASURED.join(", ");
+            let why = format!("{name:?} is no optimization that a Plan switches off; {known} are");
+            return Err(OptimizeError::Input(why));
+        }
         let settings = Flags::without(&self.settings, names.iter().map(String::as_str));
         Ok(Self { settings: settings.map_err(OptimizeError::Input)?, ..*self })
     }
@@ -119,8 +133,7 @@ impl Engine for RuntimeEngine {
     }
 
     fn with_kv(&self, kv: &str) -> Result<Box<dyn Engine>> {
-        let settings = Settings { kv: kv_encoding(kv)?, ..self.settings.clone() };
-        Ok(Box::new(Self { settings, ..*self }))
+        Ok(Box::new(self.keeping(kv)?))
     }
 
     fn context_len(&self) -> usize {
@@ -192,11 +205,12 @@ impl LanguageModel for Running {
     ) -> std::result::Result<(), String> {
         let vocab_len = self.vocab_len;
         let n_rows = (MAX_LOGITS / vocab_len).clamp(1, MAX_ROWS);
-        if self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
-            return Err("stopped".into());
-        }
+        let stop = self.stop;
         self.with_sequence(|runner, sequence| {
             for (piece, tokens) in tokens.chunks(n_rows).enumerate() {
+                if is_set(stop) {
+                    return Err(RuntimeError::Stopped);
+                }
                 let chunk = Chunk { sequence, tokens, logits: Logits::All };
                 let logits = runner.forward(&[chunk])?;
                 for (row, logits) in logits.chunks_exact(vocab_len).enumerate() {
@@ -233,9 +247,13 @@ impl Loaded for Running {
         n: usize,
         on_token: &mut dyn FnMut(),
     ) -> std::result::Result<(), String> {
+        let stop = self.stop;
         self.with_sequence(|runner, sequence| {
             let mut next = Vec::new();
             for _ in 0..n {
+                if is_set(stop) {
+                    return Err(RuntimeError::Stopped);
+                }
                 let tokens = if next.is_empty() { prompt } else { &next };
                 let chunk = Chunk { sequence, tokens, logits: Logits::Last };
                 next = vec![argmax(runner.forward(&[chunk])?) as u32];
@@ -289,8 +307,38 @@ pub fn kv_encoding(name: &str) -> Result<KvEncoding> {
     known.ok_or_else(|| OptimizeError::Input(format!("{name} is no encoding of keys and values")))
 }
 
+/// Whether somebody wants models to stop.
+fn is_set(stop: Option<&AtomicBool>) -> bool {
+    stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
+}
+
 /// Ends a profile: times by the name of the node that a step belongs to.
 fn steps_of(runner: &mut Runner) -> Vec<(String, Duration)> {
     let steps = runner.end_profile().steps.into_iter();
     steps.map(|step| (step.name, step.time)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::tiny_model;
+
+    #[test]
+    fn a_model_stops_within_a_text_and_between_tokens() {
+        static STOP: AtomicBool = AtomicBool::new(false);
+        let settings = Settings { threads: Some(1), context_len: 64, ..Settings::default() };
+        let engine = RuntimeEngine::new(settings).unwrap().stopped_by(&STOP);
+        let tiny = tiny_model(3);
+        let mut model = engine.load(&tiny.graph, &tiny).unwrap();
+        let mut n_tokens = 0;
+        let outcome = model.generate(&[1, 2], 20, &mut || {
+            n_tokens += 1;
+            STOP.store(n_tokens == 3, Ordering::Relaxed);
+        });
+        assert!(outcome.is_err() && n_tokens == 3, "{outcome:?} after {n_tokens}");
+        let mut n_rows = 0;
+        assert!(model.score(&[1, 2, 3], &mut |_, _| n_rows += 1).is_err() && n_rows == 0);
+        STOP.store(false, Ordering::Relaxed);
+        assert!(model.score(&[1, 2, 3], &mut |_, _| n_rows += 1).is_ok() && n_rows == 3);
+    }
 }

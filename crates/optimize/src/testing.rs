@@ -2,7 +2,7 @@
 
 use crate::engine::{Engine, Loaded, See};
 use crate::error::{OptimizeError, Result};
-use crate::footprint::Footprint;
+use crate::footprint::{Footprint, RunAs};
 use crate::runner::{RuntimeEngine, kv_encoding};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::borrow::Cow;
@@ -131,7 +131,7 @@ impl Engine for Sleepy {
     }
 
     fn with_kv(&self, kv: &str) -> Result<Box<dyn Engine>> {
-        self.engine.with_kv(kv)
+        Ok(Box::new(Sleepy { engine: self.engine.keeping(kv)?, ..*self }))
     }
 
     fn context_len(&self) -> usize {
@@ -193,15 +193,15 @@ impl Footprint for Ideal {
         "is planned".into()
     }
 
-    fn planned(&self, graph: &Graph, weights: &dyn WeightSource, kv: &str) -> Result<u64> {
-        let settings = Settings { kv: kv_encoding(kv)?, ..self.0.clone() };
+    fn planned(&self, graph: &Graph, weights: &dyn WeightSource, how: &RunAs) -> Result<u64> {
+        let settings = Settings { kv: kv_encoding(&how.kv)?, ..self.0.clone() };
         let memory = Program::memory_of(graph, weights, &settings);
         Ok(memory.map_err(|error| OptimizeError::Input(error.to_string()))?.total() as u64)
     }
 
-    fn measured(&self, model: &Path, kv: &str) -> std::result::Result<u64, String> {
+    fn measured(&self, model: &Path, how: &RunAs) -> std::result::Result<u64, String> {
         let model = Model::open(model).map_err(|error| error.to_string())?;
-        let planned = self.planned(&model.graph, &model, kv).map_err(|error| error.to_string())?;
+        let planned = self.planned(&model.graph, &model, how).map_err(|error| error.to_string())?;
         Ok(planned + Self::MORE)
     }
 }

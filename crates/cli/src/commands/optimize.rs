@@ -12,7 +12,9 @@ use sterna_measure::Level;
 use sterna_measure::clock::{RealClock, timestamp_utc};
 use sterna_measure::report::Artefact;
 use sterna_model::Model;
-use sterna_optimize::budget::{parse_allow, parse_bytes, parse_duration, parse_ms, parse_percent};
+use sterna_optimize::budget::{
+    TTFT_PROMPT, parse_allow, parse_bytes, parse_duration, parse_ms, parse_percent,
+};
 use sterna_optimize::pipeline::rounding::Choice;
 use sterna_optimize::pipeline::{self, Effort, Identity, Settings};
 use sterna_optimize::progress::Watch;
@@ -192,7 +194,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut run_settings = args.compute.settings(model_context)?;
     let flags = args.compute.with_any_context().as_flags();
     settings.footprint = Some(own_process(flags, &run_settings));
-    run_settings.context_len = settings.text.context_len(run_settings.context_len);
+    let wanted = match settings.budget.max_ttft_ms {
+        // The prompt and what is generated after it.
+        Some(_) => run_settings.context_len.min(2 * TTFT_PROMPT),
+        None => 0,
+    };
+    let by_text = settings.text.context_len(run_settings.context_len);
+    run_settings.context_len = by_text.max(wanted);
     let engine = RuntimeEngine::new(run_settings)?.stopped_by(&interrupt::STOP);
     let bars = Bars::new();
     let watch = Watch { progress: &bars, stop: &interrupt::STOP };

@@ -50,7 +50,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let folder = folder(&args.bundle)?;
     let (mut found, bundle) = verify(folder)?;
     named(&args.bundle, bundle.as_ref())?;
-    if let (true, Some(bundle)) = (args.rerun, &bundle) {
+    // What does not follow from its own samples is not worth running.
+    if let (true, true, Some(bundle)) = (args.rerun, found.holds(), &bundle) {
         again(&args, bundle, &mut found)?;
     }
     let holds = found.holds();
@@ -92,7 +93,10 @@ fn again(args: &Args, bundle: &Bundle, found: &mut Verification) -> anyhow::Resu
     interrupt::listen()?;
     let model = &bundle.artifact.model;
     let mut settings = args.compute.settings(model.config.context_len)?;
-    let longest = bundle.evidence.text.iter().map(|passage| passage.tokens.len()).max();
+    let passages = bundle.evidence.text.iter().map(|passage| passage.tokens.len());
+    let questions = bundle.evidence.tasks.iter().flat_map(|task| &task.questions);
+    let choices = questions.flat_map(|question| &question.choices);
+    let longest = passages.chain(choices.map(|choice| choice.tokens.len())).max();
     settings.context_len = settings.context_len.min(longest.unwrap_or(0) + 8);
     let engine = RuntimeEngine::new(settings)?.stopped_by(&interrupt::STOP);
     let bars = Bars::new();

@@ -76,6 +76,11 @@ impl Process {
         self.bytes(&Request::Memory)
     }
 
+    /// What of it is no file's, in bytes, or why the system does not tell.
+    pub fn own(&mut self) -> Result<f64, String> {
+        self.bytes(&Request::Own)
+    }
+
     /// Its greatest RSS so far in bytes, or why the system does not tell.
     pub fn peak_rss(&mut self) -> Result<f64, String> {
         self.bytes(&Request::Peak)

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 use sterna_formats::OpenOptions;
 use sterna_measure::clock::{Clock, RealClock};
-use sterna_measure::memory::{Process, peak_rss, pss};
+use sterna_measure::memory::{Process, own, peak_rss, pss};
 use sterna_measure::quality::{Scores, score};
 use sterna_measure::report::WorkloadSummary;
 use sterna_model::Model;
@@ -29,6 +29,8 @@ pub const MAX_BATCH: usize = 32;
 pub enum Request {
     /// The process's PSS now: a figure.
     Memory,
+    /// What of it is no file's: a figure.
+    Own,
     /// The process's greatest RSS so far: a figure.
     Peak,
     /// Opens and prepares the model: [`Ready`].
@@ -100,6 +102,9 @@ fn answer(
     if let Request::Memory = request {
         return Ok(serde_json::to_value(pss(Process::Own)?)?);
     }
+    if let Request::Own = request {
+        return Ok(serde_json::to_value(own(Process::Own)?)?);
+    }
     if let Request::Peak = request {
         return Ok(serde_json::to_value(peak_rss(Process::Own)?)?);
     }
@@ -114,7 +119,9 @@ fn answer(
             serde_json::to_value(subject.time_tokens(n_prompt, n_generate)?)?
         }
         Request::Score(text) => serde_json::to_value(subject.score(&text)?)?,
-        Request::Memory | Request::Peak | Request::Load => unreachable!("answered above"),
+        Request::Memory | Request::Own | Request::Peak | Request::Load => {
+            unreachable!("answered above")
+        }
     })
 }
 

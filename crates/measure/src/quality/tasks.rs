@@ -39,8 +39,8 @@ pub struct Question {
 pub struct Answer {
     /// Minus the log-probability of each choice after its context, nats.
     pub nll: Vec<f64>,
-    /// Whether every token of the first choice was the favourite.
-    pub is_greedy: bool,
+    /// The favourite at each token of the first choice, the tokens before it given.
+    pub favourites: Vec<u32>,
 }
 
 /// Two models on the questions of a task.
@@ -62,10 +62,10 @@ pub struct Task {
 /// # Errors
 /// When it cannot be run.
 pub fn answer(model: &mut dyn LanguageModel, question: &Question) -> Result<Answer, MeasureError> {
-    let mut answer = Answer { nll: Vec::new(), is_greedy: true };
+    let mut answer = Answer { nll: Vec::new(), favourites: Vec::new() };
     for (index, Choice { tokens, n_context, .. }) in question.choices.iter().enumerate() {
         let mut nll = 0.0;
-        let is_greedy = &mut answer.is_greedy;
+        let favourites = &mut answer.favourites;
         // The last token's logits say what comes after, which nobody asks for.
         let asked = &tokens[..tokens.len() - 1];
         let mut sink = |at: usize, row: &[f32]| {
@@ -74,7 +74,9 @@ pub fn answer(model: &mut dyn LanguageModel, question: &Question) -> Result<Answ
             }
             let target = tokens[at + 1];
             nll += logits::nll(row, target);
-            *is_greedy &= index > 0 || logits::argmax(row) == target as usize;
+            if index == 0 {
+                favourites.push(logits::argmax(row) as u32);
+            }
         };
         model
             .score(asked, &mut sink)
@@ -95,8 +97,8 @@ impl Question {
 
     /// The choice that an answer comes to; of a single one, 0 if it came and 1 if not.
     fn picked(&self, answer: &Answer, by_bytes: bool) -> usize {
-        if let [_] = &self.choices[..] {
-            return usize::from(!answer.is_greedy);
+        if let [Choice { tokens, n_context, .. }] = &self.choices[..] {
+            return usize::from(answer.favourites != tokens[*n_context..]);
         }
         let price = |index: usize| match by_bytes {
             true => answer.nll[index] / self.choices[index].n_bytes as f64,
@@ -113,13 +115,17 @@ impl Task {
         let fits = |answers: &[Answer]| {
             let of = |(answer, question): (&Answer, &Question)| {
                 let is_number = answer.nll.iter().all(|nll| nll.is_finite());
-                is_number && answer.nll.len() == question.choices.len()
+                let first = question.choices.first();
+                let n = first.map_or(0, |choice| choice.tokens.len() - choice.n_context);
+                let is_whole = answer.nll.len() == question.choices.len();
+                is_number && is_whole && answer.favourites.len() == n
             };
             answers.len() == self.questions.len() && answers.iter().zip(&self.questions).all(of)
         };
         let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
         let is_named = !self.name.is_empty() && self.name.chars().all(is_name);
         let is_sound = self.questions.iter().all(Question::is_sound);
+        // Lengths are those of sound questions.
         if is_named && is_sound && fits(&self.baseline) && fits(&self.artifact) {
             return Ok(());
         }
@@ -182,10 +188,14 @@ impl Task {
             format!("accuracy of the artifact less the baseline's, paired by question; {how}");
         let figure = format!("{name}_score_change_points");
         figures.push(Figure::estimated(&figure, Unit::Percent, &method, mean, n, interval)?);
-        let flips: Vec<f64> =
-            before.iter().zip(&after).map(|(a, b)| f64::from(u8::from(a != b))).collect();
+        let is_flipped = |index: usize| match self.questions[index].choices.len() {
+            1 => self.baseline[index].favourites != self.artifact[index].favourites,
+            _ => before[index] != after[index],
+        };
+        let flips: Vec<f64> = (0..n).map(|index| f64::from(u8::from(is_flipped(index)))).collect();
         let (flipped, interval) = share(&flips);
-        let method = "share of questions that the artifact answers otherwise than the baseline";
+        let method = "share of questions that the artifact answers otherwise than the baseline: with \
+                      another choice, or with another favourite at some token of the continuation";
         let figure = format!("{name}_answers_changed");
         figures.push(Figure::estimated(&figure, Unit::Fraction, method, flipped, n, interval)?);
         Ok(figures)
@@ -233,7 +243,7 @@ mod tests {
         let wrong = Question { gold: 1, ..right.clone() };
         let questions: Vec<Question> =
             (0..10).map(|i| if i % 2 == 0 { right.clone() } else { wrong.clone() }).collect();
-        let said = |nll: [f64; 2]| Answer { nll: nll.to_vec(), is_greedy: false };
+        let said = |nll: [f64; 2]| Answer { nll: nll.to_vec(), favourites: vec![1] };
         let task = Task {
             name: "pairs".into(),
             questions,
@@ -256,7 +266,7 @@ mod tests {
         let question = |tokens: &[u32]| Question { choices: vec![choice(tokens, 1)], gold: 0 };
         let (comes, does_not) = (question(&[0, 1, 2]), question(&[0, 1, 3]));
         let answers = [&comes, &does_not].map(|q| answer(&mut model(2.0), q).unwrap());
-        assert_eq!(answers.clone().map(|a| a.is_greedy), [true, false]);
+        assert_eq!(answers.clone().map(|a| a.favourites), [[1, 2], [1, 2]]);
         let task = Task {
             name: "words".into(),
             questions: vec![comes, does_not],
@@ -264,6 +274,11 @@ mod tests {
             artifact: answers.to_vec(),
         };
         assert_eq!(task.figures().unwrap()[0].value(), Some(0.5));
+        // Both are wrong about the second, and not in the same way.
+        let mut other = task.clone();
+        other.artifact[1].favourites = vec![1, 0];
+        let flips = |task: &Task| task.figures().unwrap().last().unwrap().value();
+        assert_eq!((flips(&task), flips(&other)), (Some(0.0), Some(0.5)));
         let empty = Question { choices: vec![choice(&[0, 1], 2)], gold: 0 };
         assert!(!empty.is_sound() && !Question { choices: Vec::new(), gold: 0 }.is_sound());
     }

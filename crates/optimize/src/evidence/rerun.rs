@@ -14,6 +14,7 @@ use crate::tasks::Questions;
 use crate::yardstick::{Reading, Yardstick};
 use std::path::PathBuf;
 use sterna_formats::OpenOptions;
+use sterna_measure::quality::tasks::{Choice, Question};
 use sterna_measure::stats::Interval;
 use sterna_measure::{Clock, Figure};
 use sterna_model::plan::Source;
@@ -150,11 +151,18 @@ fn tasks(
     again: &Again<'_>,
     found: &mut Verification,
 ) -> Result<()> {
-    let mut baseline = again.engine.load(&model.graph, model)?;
-    let artifact = &bundle.artifact.model;
-    let engine = prove::as_planned(again.engine, &bundle.artifact.plan)?;
-    let mut artifact = engine.load(&artifact.graph, artifact)?;
+    let (plan, artifact) = (&bundle.artifact.plan, &bundle.artifact.model);
+    let mut baseline = again.engine.without(&plan.off)?.load(&model.graph, model)?;
+    let mut artifact = prove::as_planned(again.engine, plan)?.load(&artifact.graph, artifact)?;
     let stated = &bundle.evidence.tasks;
+    let n_tokens = baseline.vocab_len().min(artifact.vocab_len());
+    let is_known = |choice: &Choice| choice.tokens.iter().all(|&token| (token as usize) < n_tokens);
+    let can_ask =
+        |question: &Question| question.is_sound() && question.choices.iter().all(is_known);
+    if !stated.iter().all(|task| task.questions.iter().all(can_ask)) {
+        found.add("tasks", Outcome::Fails, "a question is none, or not in this model's tokens");
+        return Ok(());
+    }
     let asked: Vec<Questions> = stated
         .iter()
         .map(|task| Questions { name: task.name.clone(), questions: task.questions.clone() })
@@ -169,7 +177,8 @@ fn tasks(
 
 /// Times both again; agreement is that the intervals meet.
 fn time(bundle: &Bundle, model: &Model, again: &Again<'_>, found: &mut Verification) -> Result<()> {
-    let mut baseline = again.engine.load(&model.graph, model)?;
+    let off = &bundle.artifact.plan.off;
+    let mut baseline = again.engine.without(off)?.load(&model.graph, model)?;
     let artifact = &bundle.artifact.model;
     let engine = prove::as_planned(again.engine, &bundle.artifact.plan)?;
     let mut artifact = engine.load(&artifact.graph, artifact)?;

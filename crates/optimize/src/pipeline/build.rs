@@ -5,11 +5,14 @@ use super::{EVIDENCE_BYTES, Prepared, Settings, artifact_path, write_file};
 use crate::draft::Draft;
 use crate::error::{OptimizeError, Result};
 use crate::evidence::times::Switched;
+use crate::footprint::RunAs;
 use crate::progress::{Stage, Watch};
 use crate::report::{Report, padded};
 use crate::size;
 use std::path::PathBuf;
 use sterna_formats::{Metadata, OpenOptions, Value};
+use sterna_measure::MeasureError;
+use sterna_measure::ablation::Effect;
 use sterna_measure::quality::Passages;
 use sterna_model::plan::Text;
 use sterna_model::{Artifact, Model, Plan, WeightSource};
@@ -53,21 +56,23 @@ pub fn fixed_bytes(metadata: &Metadata, base: &Draft<'_>) -> u64 {
     whole - matrices as u64 + (plan + REST_BYTES) as u64
 }
 
+/// The optimizations that cost more than they bring.
+pub fn switched_off(switched: &[Switched]) -> Result<Vec<Effect>> {
+    let effects = switched.iter().map(Switched::effect);
+    let off = effects.filter(|effect| effect.as_ref().map_or(true, |effect| !effect.keeps()));
+    Ok(off.collect::<std::result::Result<_, MeasureError>>()?)
+}
+
 /// Writes the draft.
 pub fn build<'p>(
     settings: &Settings,
     prepared: &Prepared,
-    (mut draft, kv): (Draft<'p>, String),
+    (mut draft, RunAs { kv, off }): (Draft<'p>, RunAs),
     switched: Vec<Switched>,
     watch: Watch<'_>,
 ) -> Result<Building<'p>> {
-    let mut off = Vec::new();
-    for effect in switched.iter().map(Switched::effect) {
-        let effect = effect?;
-        if !effect.keeps() {
-            draft.note(format!("{} {}: it is off in the Plan", effect.name, effect.change()));
-            off.push(effect.name);
-        }
+    for effect in switched_off(&switched)? {
+        draft.note(format!("{} {}: it is off in the Plan", effect.name, effect.change()));
     }
     let plan = Plan { off, kv, ..plan(settings, prepared, &draft) };
     let path = artifact_path(settings, prepared).with_extension("building");
@@ -97,11 +102,12 @@ pub fn finish(
     let path = artifact_path(settings, prepared);
     let model = model_as_edited(settings, prepared, &building.draft)?;
     let evidence = report.evidence(EVIDENCE_BYTES);
+    assert_eq!(evidence.len(), EVIDENCE_BYTES, "evidence has the length foretold");
     let hash =
         Artifact::write(&path, &model, &building.draft, &building.plan, &evidence, &mut |_, _| {})?;
     assert_eq!(hash, building.content_hash, "the same draft is written twice");
     let bytes = std::fs::metadata(&path).map_err(|e| OptimizeError::failed("the artifact", e))?;
-    assert_eq!(bytes.len(), building.bytes, "evidence has the length foretold");
+    assert_eq!(bytes.len(), building.bytes, "the same draft has the same length");
     write_file(&settings.output.join("plan.toml"), building.plan.print().as_bytes())?;
     Ok(path)
 }

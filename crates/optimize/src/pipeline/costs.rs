@@ -63,7 +63,15 @@ pub fn costs(
     let before = settings.resume.then(|| read(&path)).flatten();
     let groups = groups::of(base, &settings.budget.allow, 1);
     let tokens = super::speed::tokens(&prepared.texts.calibration);
-    let prompt = settings.budget.max_ttft_ms.map(|_| first_prompt(tokens, engine.context_len()));
+    let n_prompt = TTFT_PROMPT.min(engine.context_len() / 2).max(1);
+    let prompt = settings.budget.max_ttft_ms.map(|_| super::speed::prompt(tokens, n_prompt));
+    if prompt.is_some() && n_prompt < TTFT_PROMPT {
+        base.note(format!(
+            "ttft: the context is short, so that the first token is timed after {n_prompt} of \
+             prompt, not {TTFT_PROMPT}"
+        ));
+    }
+    let prompt = prompt.as_deref();
     if let Some(before) = before.as_ref().filter(|costs| costs.place == place)
         && serve(before, &groups, base, prompt.map(<[u32]>::len))
     {
@@ -98,11 +106,6 @@ fn read(path: &Path) -> Option<Costs> {
     let length = std::fs::metadata(path).ok()?.len();
     let text = (length <= MAX_BYTES).then(|| std::fs::read_to_string(path).ok()).flatten()?;
     serde_json::from_str(&text).ok().filter(Costs::is_sound)
-}
-
-/// The prompt of a capped time to the first token.
-pub(super) fn first_prompt(tokens: &[u32], context_len: usize) -> &[u32] {
-    &tokens[..TTFT_PROMPT.min(context_len / 2).min(tokens.len()).max(1)]
 }
 
 /// Whether tables have every encoding that a group may get, and are of such a prompt.

@@ -9,6 +9,7 @@ use super::{EVIDENCE_BYTES, MAX_LOGITS_BYTES};
 use crate::draft::Draft;
 use crate::engine::Engine;
 use crate::error::{OptimizeError, Result};
+use crate::footprint::RunAs;
 use crate::judge::ModelJudge;
 use crate::passes::{Context, PASSES};
 use crate::progress::{Stage, Watch};
@@ -146,15 +147,22 @@ impl<'p> Desk<'p, '_> {
         let mut excess = Excess::default();
         loop {
             let Made { draft, found, kv, .. } = self.best_kv(self.goal(&excess)?, judge)?;
-            let over = feasible::over_memory(settings, prepared, (&draft, &kv))?;
+            let mut how = RunAs { kv, off: Vec::new() };
+            let over = feasible::over_memory(settings, prepared, (&draft, &how))?;
             if over > 0 {
                 excess.memory += over;
                 continue;
             }
-            let engine = self.engine.with_kv(&kv)?;
+            let engine = self.engine.with_kv(&how.kv)?;
             let (text, means) = (&prepared.texts.heldout, (&*engine, self.clock));
             let switched = ablate::ablate(&draft, text, settings.effort, means, self.watch)?;
-            let building = build::build(settings, prepared, (draft, kv), switched, self.watch)?;
+            how.off = build::switched_off(&switched)?.into_iter().map(|e| e.name).collect();
+            let over = feasible::over_memory(settings, prepared, (&draft, &how))?;
+            if over > 0 {
+                excess.memory += over;
+                continue;
+            }
+            let building = build::build(settings, prepared, (draft, how), switched, self.watch)?;
             let over = building.bytes.saturating_sub(settings.budget.max_size.unwrap_or(u64::MAX));
             if over == 0 {
                 return Ok((building, found));
@@ -206,20 +214,22 @@ impl<'p> Desk<'p, '_> {
     /// The best plan as rounded. Where rounding gains, plans that lose as much more are looked at.
     fn best(&self, goal: Goal, judge: &mut Remembered<'_>) -> Result<Made<'p>> {
         let mut made = self.make(goal, judge)?;
-        let raw = made.found.best().loss.drop_percent_high;
+        let (raw, rounded) =
+            (made.found.best().loss.drop_percent_high, made.loss.drop_percent_high);
         let Some(limit) = goal.drop_limit().filter(|_| raw > 0.0) else { return Ok(made) };
-        let gain = (raw / made.loss.drop_percent_high.max(raw / MAX_GAIN)).min(MAX_GAIN);
+        let gain = raw / rounded.max(raw / MAX_GAIN);
         if gain < MIN_GAIN || raw > limit || self.is_late() {
             return Ok(made);
         }
-        let more = (gain * GAIN_SHARE).max(1.0);
+        let more = gain * GAIN_SHARE;
         let wider = Goal { max_drop_percent: Some(limit * more), ..goal };
         let second = self.make(wider, judge)?;
-        let is_kept = second.loss.drop_percent_high <= limit;
+        let has_room = goal.has_room(second.found.best().takes);
+        let is_kept = has_room && second.loss.drop_percent_high <= limit;
         let price = |made: &Made<'_>| goal.price(made.found.best());
         let words = format!(
-            "as rounded the plan loses {gain:.2} times less, so one that loses {more:.2} times as \
-             much before was looked for: it loses {:.3}% as rounded, of {limit:.3}%",
+            "rounding took the upper end of the drop from {raw:.3}% to {rounded:.3}%, so a plan with \
+             {more:.2} times the drop before rounding was looked for: {:.3}% after it, of {limit:.3}%",
             second.loss.drop_percent_high
         );
         let is_taken = is_kept && price(&second) < price(&made);
@@ -251,7 +261,6 @@ impl<'p> Desk<'p, '_> {
         let (settings, source_bytes) = (self.settings, self.prepared.source_bytes());
         let mut draft = self.base.clone();
         let preset = preset(source_bytes, settings.use_case);
-        draft.note(preset.note(source_bytes));
         let (clock, watch) = (self.clock, self.watch);
         let search_settings = crate::search::Settings {
             goal,
@@ -271,6 +280,7 @@ impl<'p> Desk<'p, '_> {
             Context { chooser: Some(&mut search), rewrites: &rewrites, ..Context::default() };
         PASSES.iter().try_for_each(|pass| pass.apply(&mut draft, &mut context))?;
         let found = context.found.expect("mixed was given a chooser");
+        draft.note(preset.note(source_bytes, &found.trials));
         Ok((draft, found))
     }
 
@@ -323,13 +333,14 @@ fn memory(
     let (footprint, baseline) = pair.ok_or_else(|| {
         OptimizeError::Input("--max-memory needs somebody who plans memory".into())
     })?;
-    let kv = engine.kv();
-    let planned = |draft: &Draft<'_>| footprint.planned(draft.graph(), draft, &kv);
+    let how = RunAs::by(engine);
+    let planned = |draft: &Draft<'_>| footprint.planned(draft.graph(), draft, &how);
     let packed = Packed::of(base, &settings.budget.allow, &planned)?;
     let before = planned(base)?;
     let besides = feasible::memory_besides(baseline, before, base);
     // Heads of some sizes cannot be kept so; then nobody plans for it.
-    let small = || footprint.planned(base.graph(), base, SMALL_KV).ok();
+    let small = RunAs { kv: SMALL_KV.into(), ..how.clone() };
+    let small = || footprint.planned(base.graph(), base, &small).ok();
     let small = settings.may_choose_kv.then(small).flatten();
     let saved = small.map(|small| before.saturating_sub(small)).filter(|saved| *saved > 0);
     let least = besides.saturating_sub(saved.unwrap_or(0));

@@ -6,7 +6,7 @@ use crate::draft::Draft;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::fit;
-use crate::footprint::{Footprint, Taken};
+use crate::footprint::{Footprint, RunAs, Taken};
 use crate::progress::{Stage, Watch};
 use crate::scan;
 use crate::search::groups;
@@ -58,9 +58,9 @@ pub fn prepare(settings: &Settings, engine: &dyn Engine, watch: Watch<'_>) -> Re
     watch.step(Stage::Prepare, 3, 4, "running the baseline in a process of its own")?;
     let footprint = settings.footprint.as_deref();
     let taken = |footprint: &dyn Footprint| -> Result<Taken> {
-        let kv = engine.kv();
-        let planned = footprint.planned(&model.graph, &model, &kv)?;
-        Ok(Taken { planned, measured: footprint.measured(&settings.source, &kv) })
+        let how = RunAs::by(engine);
+        let planned = footprint.planned(&model.graph, &model, &how)?;
+        Ok(Taken { planned, measured: footprint.measured(&settings.source, &how) })
     };
     let memory = footprint.map(taken).transpose()?;
     watch.step(Stage::Prepare, 4, 4, "done")?;

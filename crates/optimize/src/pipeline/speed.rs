@@ -105,8 +105,7 @@ pub fn measure(
     if effort.n_requests == 0 {
         return Ok(times);
     }
-    let n_first = effort.n_first.min(room / 2).min(tokens.len()).max(1);
-    let prompt = &tokens[..n_first];
+    let prompt = &prompt(tokens, effort.n_first.min(room / 2).max(1));
     times.tokens = time_tokens([baseline, artifact], prompt, n_generate, effort, clock, watch)?;
     Ok(times)
 }
@@ -115,6 +114,11 @@ pub fn measure(
 pub fn tokens(text: &Passages) -> &[u32] {
     let longest = text.iter().max_by_key(|passage: &&Passage| passage.tokens.len());
     &longest.expect("a text has passages").tokens
+}
+
+/// So many tokens of a text, from its start again where it is shorter.
+pub fn prompt(tokens: &[u32], n: usize) -> Vec<u32> {
+    tokens.iter().copied().cycle().take(n).collect()
 }
 
 fn cost(

@@ -61,14 +61,14 @@ const SUTAZ: &[Field] = &[
     ("latency_metrics", "p99_ms", P99("artifact_itl_ms")),
     ("throughput_metrics", "batch_1_tokens_per_s", Is("artifact_decode_tokens_per_s")),
     ("throughput_metrics", "batch_16_tokens_per_s", Not(SERVED)),
-    ("benchmark", "memory_usage_mb", Times("artifact_pss_bytes", BYTES_TO_MB)),
+    ("benchmark", "memory_usage_mb", Times("artifact_memory_bytes", BYTES_TO_MB)),
     ("benchmark", "accuracy_score", Is("artifact_accuracy")),
     ("benchmark", "perplexity", Is("artifact_perplexity")),
     ("benchmark", "speedup_vs_baseline", Inverse("decode_time_ratio")),
     (
         "benchmark",
         "memory_reduction_vs_baseline",
-        Saved("artifact_pss_bytes", "baseline_pss_bytes"),
+        Saved("artifact_memory_bytes", "baseline_memory_bytes"),
     ),
     ("benchmark", "quality_preservation", Over("artifact_accuracy", "baseline_accuracy")),
     ("benchmark", "cpu_utilization", Not("it is not sampled while models are compared")),
@@ -77,7 +77,7 @@ const SUTAZ: &[Field] = &[
 const PIMOE: &[Field] = &[
     ("model_compiler", "average_time_ms", Is("artifact_itl_ms")),
     ("model_compiler", "throughput_tokens_per_s", Is("artifact_decode_tokens_per_s")),
-    ("model_compiler", "memory_usage_bytes", Is("artifact_pss_bytes")),
+    ("model_compiler", "memory_usage_bytes", Is("artifact_memory_bytes")),
     ("model_compiler", "fusion_time_ratio", Is("without_ultra_fusion_time_ratio")),
     ("zero_copy", "memory_pooling_time_ratio", Is("without_memory_pooling_time_ratio")),
     ("zero_copy", "cache_hit_rate", Not(PLANNED)),
@@ -88,7 +88,7 @@ const PIMOE: &[Field] = &[
 ];
 
 const BITNET: &[Field] = &[
-    ("key_metrics", "memory_reduction", Over("baseline_pss_bytes", "artifact_pss_bytes")),
+    ("key_metrics", "memory_reduction", Over("baseline_memory_bytes", "artifact_memory_bytes")),
     ("key_metrics", "model_size_mb", Times("file_bytes", BYTES_TO_MB)),
     ("key_metrics", "speedup_achieved", Inverse("decode_time_ratio")),
     ("key_metrics", "inference_time_ms", Is("artifact_itl_ms")),
@@ -97,7 +97,7 @@ const BITNET: &[Field] = &[
 
 const TRUTHGPT: &[Field] = &[
     ("performance_metrics", "inference_time_ms", Is("artifact_itl_ms")),
-    ("performance_metrics", "memory_usage_bytes", Is("artifact_pss_bytes")),
+    ("performance_metrics", "memory_usage_bytes", Is("artifact_memory_bytes")),
     ("performance_metrics", "total_flops", Not("`sterna inspect` counts the multiply-adds")),
     ("model", "model_size_mb", Times("file_bytes", BYTES_TO_MB)),
     ("cache_stats", "embedding_cache_size", Not(PLANNED)),
@@ -303,8 +303,8 @@ mod tests {
         let mut report = report(0.5, 0);
         let numbers = [
             ("decode_time_ratio", Unit::Ratio, 0.4),
-            ("baseline_pss_bytes", Unit::Bytes, 9e6),
-            ("artifact_pss_bytes", Unit::Bytes, 1e6),
+            ("baseline_memory_bytes", Unit::Bytes, 9e6),
+            ("artifact_memory_bytes", Unit::Bytes, 1e6),
             ("baseline_accuracy", Unit::Fraction, 0.4),
             ("artifact_accuracy", Unit::Fraction, 0.3),
         ];

@@ -170,7 +170,6 @@ impl Chooser for Search<'_> {
     fn choose(&mut self, draft: &Draft<'_>) -> Result<Found> {
         let start = self.clock.now();
         let (graph, mut notes) = (draft.graph(), Vec::new());
-        let allowed = self.settings.allow.clone();
         let uniforms = self.screen(draft)?;
         let n_measured = uniforms.len();
         self.settings.allow = screen::unbeaten(&self.settings.allow, &uniforms, &mut notes);
@@ -189,7 +188,7 @@ impl Chooser for Search<'_> {
         let sensitivities = sensitivity.measure(&groups, &mut notes)?;
         let preset = self.settings.preset;
         let mut refine = refine::Refine {
-            preset: preset.and_then(|preset| preset.start(&allowed, &groups, graph)),
+            preset: preset.and_then(|preset| preset.start(&self.settings.allow, &groups, graph)),
             groups: &groups,
             sensitivities: &sensitivities,
             goal: self.settings.goal,

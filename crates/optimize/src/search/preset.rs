@@ -2,7 +2,7 @@
 //! system 001 (S-9). It is a starting point only: the plan is measured like every other, and kept
 //! where nothing measures better.
 
-use super::{Group, groups};
+use super::{Group, Trial, groups};
 use sterna_formats::EncodingRef;
 use sterna_formats::encodings::by_name;
 use sterna_model::Graph;
@@ -47,6 +47,9 @@ const INT4: Preset = Preset {
     temperature: Some(5),
 };
 
+/// What the labels of its plans begin with.
+const LABEL: &str = "table: ";
+
 /// The line for a source of so many bytes.
 pub fn preset(source_bytes: u64, use_case: UseCase) -> Preset {
     const MB: u64 = 1_000_000;
@@ -74,18 +77,25 @@ impl Preset {
         graph: &Graph,
     ) -> Option<(String, Vec<usize>)> {
         let encoding = self.encoding(allow)?;
-        let label = format!("table: {} ({})", self.name, encoding.name());
-        Some((label, groups::uniform(groups, encoding, graph)))
+        let label = format!("{LABEL}{} ({})", self.name, encoding.name());
+        let choices = groups::uniform(groups, encoding, graph);
+        choices.iter().any(|choice| *choice != 0).then_some((label, choices))
     }
 
-    /// What the table says of such a model, for the report.
-    pub fn note(&self, source_bytes: u64) -> String {
+    /// What the table says of such a model, and whether it was measured, for the report.
+    pub fn note(&self, source_bytes: u64, trials: &[Trial]) -> String {
         let distilled = self.temperature.map_or(String::new(), |temperature| {
             format!(" and distillation at temperature {temperature}")
         });
+        let is_own = |trial: &&Trial| trial.label.starts_with(LABEL);
+        let measured = match trials.iter().find(is_own) {
+            Some(trial) => format!("measured like every other plan: KL {:.5}", trial.loss.kl),
+            None => {
+                "not measured: it is not allowed, breaks a cap, or was seen to be beaten".into()
+            }
+        };
         format!(
-            "start: for {:.1} MB the strategy table names {}; it was measured like every other \
-             plan. It names pruning of {}%{distilled} too, which `sterna prune` does and measures",
+            "start: for {:.1} MB the strategy table names {}, {measured}. It names pruning of {}%{distilled} too, which `sterna prune` does and measures",
             source_bytes as f64 / 1e6,
             self.name,
             self.pruned_percent

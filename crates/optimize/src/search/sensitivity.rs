@@ -2,7 +2,7 @@
 //!
 //! In: groups and a judge. Out: a loss per group and candidate, measured.
 
-use super::{Depth, Goal, Group, Judge, Loss, groups};
+use super::{Depth, Goal, Group, Judge, Load, Loss, groups};
 use crate::error::Result;
 use crate::progress::{Stage, Watch};
 use std::time::Duration;
@@ -81,14 +81,21 @@ impl Sensitivity<'_> {
 /// Pairs of group and candidate; per round one of each group.
 fn order(groups: &[Group], goal: Goal) -> Vec<(usize, usize)> {
     let rounds = groups.iter().map(|group| group.candidates.len()).max().unwrap_or(0);
-    // For a size the lowest first, for a time the fastest.
+    // For a size the lowest first, for a time the fastest, for memory the smallest there.
     let ranked = |of: &Group| {
         let mut ranked: Vec<usize> = (1..of.candidates.len()).rev().collect();
-        if goal.max_nanos.is_some() || goal.max_prompt_nanos.is_some() {
-            ranked.sort_by(|&a, &b| {
-                let nanos = |c: usize| of.candidates[c].takes.nanos;
-                nanos(a).total_cmp(&nanos(b))
-            });
+        let by: Option<fn(&Load) -> f64> = if goal.max_nanos.is_some() {
+            Some(|takes| takes.nanos)
+        } else if goal.max_prompt_nanos.is_some() {
+            Some(|takes| takes.prompt_nanos)
+        } else if goal.max_resident.is_some() && goal.max_bytes.is_none() {
+            Some(|takes| takes.resident as f64)
+        } else {
+            None
+        };
+        if let Some(by) = by {
+            let takes = |c: usize| by(&of.candidates[c].takes);
+            ranked.sort_by(|&a, &b| takes(a).total_cmp(&takes(b)));
         }
         ranked
     };
