@@ -80,8 +80,9 @@ pub struct ComputeArgs {
     /// Tokens computed at once while reading a prompt [default: 512, or what the level says].
     #[arg(short = 'b', long, value_name = "N")]
     batch_size: Option<usize>,
-    /// How the KV cache stores numbers [default: as an artifact's Plan says, else f16]. q8_0 halves the memory of f16 and rounds keys, values and
-    /// queries to int8: `sterna eval --baseline-kv f16` shows what that changes.
+    /// How the KV cache stores numbers [default: as an artifact's Plan says, else f16]. q8_0 halves
+    /// the memory of f16 and rounds keys, values and queries to int8: `sterna eval --baseline-kv
+    /// f16` shows what that changes.
     #[arg(long = "kv-cache-dtype", visible_alias = "kv", value_parser = kv_encodings())]
     pub kv: Option<KvEncoding>,
     /// Multiply BF16 weights by activations rounded to bf16, where the CPU has instructions for it:

@@ -289,7 +289,7 @@ impl Loaded for Running {
             runner.start_profile(Box::new(move || steps.now()), Detail::Sums);
             let start = clock.now();
             let chunk = Chunk { sequence, tokens: prompt, logits: Logits::Last };
-            let outcome = runner.forward(&[chunk]).map(|logits| argmax(logits));
+            let outcome = runner.forward(&[chunk]).map(argmax);
             timed.tokens.push(clock.now() - start);
             timed.steps = steps_of(runner);
             outcome.map(|_| ())

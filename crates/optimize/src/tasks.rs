@@ -136,7 +136,7 @@ fn line(text: &str) -> std::result::Result<Line, String> {
         Line::Contexts { context_options, gold, .. } => (context_options.len(), *gold),
         Line::Continuation { .. } => return Ok(line),
     };
-    if n < 2 || n > MAX_CHOICES || gold >= n {
+    if !(2..=MAX_CHOICES).contains(&n) || gold >= n {
         return Err(format!("gold {gold} of {n} choices; there are 2 to {MAX_CHOICES}, from 0 on"));
     }
     Ok(line)

@@ -53,7 +53,7 @@ pub enum Command {
     /// Show where the time goes, per op and per layer, against the roofline.
     Profile(profile::Args),
     /// Search for the best plan within a budget, build it, and prove it.
-    Optimize(optimize::Args),
+    Optimize(Box<optimize::Args>),
     /// Optimize by a profile, and grade what was measured.
     Integrate(Box<integrate::Args>),
     /// Take channels, heads or layers out of a model, and measure what that is worth.
@@ -96,7 +96,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Bench(args) => bench::run(*args),
         Command::Capacity(args) => capacity::run(&args),
         Command::Profile(args) => profile::run(args),
-        Command::Optimize(args) => optimize::run(args),
+        Command::Optimize(args) => optimize::run(*args),
         Command::Integrate(args) => integrate::run(*args),
         Command::Prune(args) => prune::run(args),
         Command::Tokenizer(args) => tokenizer::run(args),

@@ -194,8 +194,8 @@ impl Task {
         };
         let flips: Vec<f64> = (0..n).map(|index| f64::from(u8::from(is_flipped(index)))).collect();
         let (flipped, interval) = share(&flips);
-        let method = "share of questions that the artifact answers otherwise than the baseline: with \
-                      another choice, or with another favourite at some token of the continuation";
+        let method = "share of questions that the artifact answers otherwise than the baseline: \
+                      with another choice, or another favourite at some token of the continuation";
         let figure = format!("{name}_answers_changed");
         figures.push(Figure::estimated(&figure, Unit::Fraction, method, flipped, n, interval)?);
         Ok(figures)

@@ -15,10 +15,11 @@ use sterna_measure::compare::Settings;
 use sterna_measure::quality::Passages;
 use sterna_measure::{Clock, MeasureError};
 
-/// Tokens of the prompt of a run.
-const N_PROMPT: usize = 32;
-/// Tokens generated after it.
-const N_GENERATE: usize = 16;
+/// Tokens of the prompt of a run, and tokens generated after it.
+const WORK: (usize, usize) = (32, 16);
+/// The same for models whose runs would take longer than [`LONG`].
+const SHORT_WORK: (usize, usize) = (8, 4);
+const LONG: Duration = Duration::from_millis(250);
 /// Rounds of a comparison at most, or what the effort asks for if that is more.
 const N_ROUNDS: usize = 40;
 /// How long the runs of a switch may take, about.
@@ -27,7 +28,7 @@ const MAX_TIME: Duration = Duration::from_secs(10);
 /// A model with an optimization, and the same without.
 struct Pair<'a> {
     name: &'a str,
-    on: Box<dyn Loaded>,
+    on: &'a mut dyn Loaded,
     off: Box<dyn Loaded>,
     prompt: &'a [u32],
     n_generate: usize,
@@ -42,7 +43,7 @@ impl Switch for Pair<'_> {
 
     fn run(&mut self, on: bool) -> std::result::Result<f64, String> {
         self.watch.check().map_err(|error| error.to_string())?;
-        let model = if on { &mut self.on } else { &mut self.off };
+        let model = if on { &mut *self.on } else { &mut *self.off };
         let start = self.clock.now();
         model.generate(self.prompt, self.n_generate, &mut || {})?;
         Ok((self.clock.now() - start).as_secs_f64())
@@ -62,14 +63,14 @@ pub fn ablate(
     }
     let names = engine.optimizations();
     let mut switched = Vec::new();
+    watch.step(Stage::Ablate, 0, names.len(), "preparing the plan")?;
+    let load = |engine: &dyn Engine| engine.load(draft.graph(), draft);
+    let mut on = load(engine)?;
+    let (prompt, n_generate) = work(&mut *on, speed::tokens(text), clock)?;
     for (index, name) in names.iter().enumerate() {
         watch.step(Stage::Ablate, index, names.len(), &format!("with and without {name}"))?;
-        let load = |engine: &dyn Engine| engine.load(draft.graph(), draft);
-        let (on, off) = (load(engine)?, load(&*engine.without(std::slice::from_ref(name))?)?);
-        let room = on.context_len();
-        let tokens = speed::tokens(text);
-        let prompt = &tokens[..N_PROMPT.min(room / 2).min(tokens.len()).max(1)];
-        let n_generate = N_GENERATE.min(room.saturating_sub(prompt.len() + 1)).max(2);
+        let off = load(&*engine.without(std::slice::from_ref(name))?)?;
+        let (on, prompt) = (&mut *on, &prompt[..]);
         let mut pair = Pair { name, on, off, prompt, n_generate, clock, watch };
         let effect = measured(&mut pair, effort, clock);
         // A stop inside of a run comes back as its failure.
@@ -85,6 +86,27 @@ pub fn ablate(
     }
     watch.step(Stage::Ablate, names.len(), names.len(), "done")?;
     Ok(switched)
+}
+
+/// The prompt of a run, and how many tokens are generated after it.
+fn work(
+    model: &mut dyn Loaded,
+    tokens: &[u32],
+    clock: &dyn Clock,
+) -> std::result::Result<(Vec<u32>, usize), MeasureError> {
+    let room = model.context_len();
+    let fitting = |(n_prompt, n_generate): (usize, usize)| {
+        let prompt = speed::prompt(tokens, n_prompt.min(room / 2).max(1));
+        let n_generate = n_generate.min(room.saturating_sub(prompt.len() + 1)).max(2);
+        (prompt, n_generate)
+    };
+    let (prompt, n_generate) = fitting(SHORT_WORK);
+    let start = clock.now();
+    let failed = |why| MeasureError::Failed { what: "generating".into(), why };
+    model.generate(&prompt, n_generate, &mut || {}).map_err(failed)?;
+    // Four times the work takes about as many times as long.
+    let is_long = 4 * (clock.now() - start) > LONG;
+    Ok(if is_long { (prompt, n_generate) } else { fitting(WORK) })
 }
 
 /// As many rounds as the time allows, within what the effort asks for.

@@ -200,8 +200,8 @@ impl<'p> Desk<'p, '_> {
             }
         };
         let words = format!(
-            "the plan with keys and values in {}: KL {:.5}, with them in {SMALL_KV} and {saved} bytes \
-             more for weights: {:.5}",
+            "the plan with keys and values in {}: KL {:.5}, with them in {SMALL_KV} and {saved} \
+             bytes more for weights: {:.5}",
             self.engine.kv(),
             first.loss.kl,
             second.loss.kl
@@ -228,8 +228,9 @@ impl<'p> Desk<'p, '_> {
         let is_kept = has_room && second.loss.drop_percent_high <= limit;
         let price = |made: &Made<'_>| goal.price(made.found.best());
         let words = format!(
-            "rounding took the upper end of the drop from {raw:.3}% to {rounded:.3}%, so a plan with \
-             {more:.2} times the drop before rounding was looked for: {:.3}% after it, of {limit:.3}%",
+            "rounding took the upper end of the drop from {raw:.3}% to {rounded:.3}%, so a plan \
+             with {more:.2} times the drop before it was looked for: {:.3}% after it, of \
+             {limit:.3}%",
             second.loss.drop_percent_high
         );
         let is_taken = is_kept && price(&second) < price(&made);

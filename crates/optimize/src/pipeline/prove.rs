@@ -94,15 +94,10 @@ pub fn prove(
     let n_first = n_first.unwrap_or(settings.effort.n_first);
     let effort = Effort { n_first, ..settings.effort };
     let mut times = speed::measure(&mut *baseline, &mut *loaded, tokens, effort, clock, watch)?;
-    let predicted = |costs: &Costs| Prediction {
-        costs: costs.clone(),
-        matrices: Matrix::all(building.draft.graph(), &building.draft),
-        given: prepared.timed(building),
-    };
-    times.prediction = costs.filter(|_| building.plan.off.is_empty()).map(predicted);
+    times.prediction = costs.and_then(|costs| prediction(prepared, building, costs, engine));
     if costs.is_some() && times.prediction.is_none() {
-        let why = "times were foretold with every optimization on, and the Plan has some off: the \
-                   prediction is not held against what was measured";
+        let why = "times were foretold for the settings that the search ran with, and the Plan has \
+                   others: they are not held against what was measured";
         notes.push(why.into());
     }
     times.switched = building.switched.clone();
@@ -124,6 +119,21 @@ pub fn prove(
     figures.extend(speed.figures.iter().cloned());
     let (points, reliability) = (quality.points, quality.reliability);
     Ok(Proof { figures, memory, points, reliability, speed, evidence, notes })
+}
+
+/// What was foretold of the artifact, if it runs as costs were measured.
+fn prediction(
+    prepared: &Prepared,
+    building: &Building<'_>,
+    costs: &Costs,
+    engine: &dyn Engine,
+) -> Option<Prediction> {
+    let is_as_measured = RunAs::of(&building.plan) == RunAs::by(engine);
+    is_as_measured.then(|| Prediction {
+        costs: costs.clone(),
+        matrices: Matrix::all(building.draft.graph(), &building.draft),
+        given: prepared.timed(building),
+    })
 }
 
 /// The engine as a Plan has its artifact run.

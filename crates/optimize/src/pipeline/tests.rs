@@ -3,11 +3,13 @@
 use super::rounding::Choice;
 use super::*;
 use crate::budget::parse_allow;
+use crate::evidence::rerun::{Again, rerun};
 use crate::passes::rtn;
 use crate::progress::{Progress, Silent};
 use crate::recipe::Recipe;
 use crate::runner::RuntimeEngine;
 use expect_test::expect;
+use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 use sterna_formats::Metadata;
 use sterna_measure::clock::RealClock;
@@ -330,5 +332,61 @@ fn what_costs_time_is_off_in_the_plan_and_in_the_report() {
         |note: &String| note.starts_with("sleepy costs ") && note.contains("off in the Plan");
     assert!(outcome.report.details.notes.iter().any(is_said));
     let (found, _) = evidence::verify(folder.path()).unwrap();
+    assert!(found.holds(), "{found:?}");
+}
+
+/// The project's own model and some of its text.
+fn own(folder: &Path) -> (PathBuf, PathBuf) {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models");
+    let packed = std::fs::File::open(models.join("text/held_out.txt.gz")).unwrap();
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(packed).read_to_string(&mut text).unwrap();
+    let path = folder.join("text.txt");
+    std::fs::write(&path, &text[..200_000.min(text.len())]).unwrap();
+    (models.join("austen-4m.gguf"), path)
+}
+
+#[test]
+fn keys_and_values_take_less_where_no_plan_keeps_the_memory_otherwise() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, text) = own(folder.path());
+    let of = |max_memory: u64| {
+        let allow = parse_allow("Q8_0,Q4_0").unwrap();
+        let budget = Budget { max_memory: Some(max_memory), allow, ..Budget::default() };
+        let (model, output) = (model.clone(), folder.path().join("out"));
+        let mut settings = Settings::new(model, output, text.clone(), budget);
+        settings.text.n_calibration = 8;
+        settings.text.n_evaluation = 8;
+        settings.text.max_tokens = 48;
+        settings.text.quick_tokens = 200;
+        settings.max_checks = 4;
+        settings.n_bands = Some(1);
+        settings.rounding = Choice::Plain;
+        settings.effort = Effort::none();
+        let planning = sterna_runtime::Settings { context_len: 512, ..Default::default() };
+        settings.footprint = Some(Arc::new(crate::testing::Ideal(planning)));
+        settings
+    };
+    let least = |why: String| -> u64 {
+        let least = why.split("ask for --max-memory ").nth(1).unwrap();
+        least.split(',').next().unwrap().parse().unwrap()
+    };
+    let cap = least(run(&of(1000)).unwrap_err().to_string());
+    let as_asked = Settings { may_choose_kv: false, ..of(cap) };
+    let fixed = least(run(&as_asked).unwrap_err().to_string());
+    assert!(fixed > cap + 500_000, "f16 takes a megabyte more than q8_0: {fixed}, {cap}");
+    let outcome = run(&of(cap)).unwrap();
+    let artifact = Artifact::open(&outcome.artifact).unwrap();
+    assert_eq!(artifact.plan.kv, "Q8_0");
+    let is_said = |note: &String| note.starts_with("kv: ") && note.contains("no plan keeps");
+    assert!(outcome.report.details.notes.iter().any(is_said));
+    let taken = outcome.report.run.metric("artifact_memory_bytes").unwrap().value().unwrap();
+    assert!(taken <= cap as f64, "{taken} of {cap}");
+    let (mut found, bundle) = evidence::verify(&folder.path().join("out")).unwrap();
+    let stop = AtomicBool::new(false);
+    let watch = Watch { progress: &Silent, stop: &stop };
+    let (engine, clock) = (engine(1), RealClock::new());
+    let again = Again { baseline: None, speed: false, engine: &engine, clock: &clock, watch };
+    rerun(&bundle.unwrap(), &again, &mut found).unwrap();
     assert!(found.holds(), "{found:?}");
 }

@@ -95,7 +95,8 @@ impl Preset {
             }
         };
         format!(
-            "start: for {:.1} MB the strategy table names {}, {measured}. It names pruning of {}%{distilled} too, which `sterna prune` does and measures",
+            "start: for {:.1} MB the strategy table names {}, {measured}. It names \
+             pruning of {}%{distilled} too, which `sterna prune` does and measures",
             source_bytes as f64 / 1e6,
             self.name,
             self.pruned_percent
