@@ -33,7 +33,7 @@ fn the_main_job_is_whole_and_can_be_done_again() {
     assert_eq!(report["targets"][0]["status"], "met");
     let points = report["optimize"]["held_out"].as_array().expect("a list");
     let kinds: Vec<&str> = points.iter().filter_map(|point| point["kind"].as_str()).collect();
-    assert_eq!(kinds, ["baseline", "chosen", "uniform", "uniform"]);
+    assert_eq!(kinds, ["baseline", "chosen", "ablation", "uniform", "uniform"]);
     let bytes = |i: usize| points[i]["bytes"].as_u64().expect("a size");
     assert!(bytes(1) * 10 < bytes(0) * 7, "the artifact is smaller: {points:?}");
     let best = folder.path().join("best");

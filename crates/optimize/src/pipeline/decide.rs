@@ -176,7 +176,12 @@ impl<'p> Desk<'p, '_> {
     /// has the memory for its weights.
     fn best_kv(&self, goal: Goal, judge: &mut Remembered<'_>) -> Result<Made<'p>> {
         let first = self.best(goal, judge);
+        let is_bound = first.as_ref().map_or(true, |made| {
+            let unchanged = made.found.trials[0].takes.resident;
+            goal.max_resident.is_some_and(|max| unchanged > max)
+        });
         let saved = self.memory.as_ref().and_then(|resident| resident.saved);
+        let saved = saved.filter(|_| is_bound);
         let Some(saved) = saved.filter(|_| first.is_err() || !self.is_late()) else { return first };
         if matches!(first, Err(OptimizeError::Cancelled)) {
             return first;
