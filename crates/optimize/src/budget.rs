@@ -237,7 +237,9 @@ pub fn parse_ms(text: &str) -> Result<f64> {
         Some(number * scale)
     });
     parsed.filter(|ms| ms.is_finite() && *ms > 0.0).ok_or_else(|| {
-        OptimizeError::Input(format!("{text} is no time per token; write it like 5ms or 800us"))
+        OptimizeError::Input(format!(
+            "{text} is no time; write it with its unit, like 5ms or 800us"
+        ))
     })
 }
 

@@ -110,7 +110,9 @@ fn name(path: &Path) -> String {
 
 fn lines(path: &Path, limit: usize) -> Result<Vec<Line>> {
     let bad = |why: String| OptimizeError::Input(format!("{}: {why}", path.display()));
-    let length = std::fs::metadata(path).map_err(|error| bad(error.to_string()))?.len();
+    let length = std::fs::metadata(path)
+        .map_err(|error| bad(format!("{error}; a task is a file of JSON lines")))?
+        .len();
     if length > MAX_BYTES {
         return Err(bad(format!("{length} bytes are more than the {MAX_BYTES} of a task")));
     }
