@@ -5,7 +5,7 @@
 use super::times::{Runs, Times};
 use super::verify::{Bundle, Outcome, Verification};
 use super::{Facts, PLAIN};
-use crate::engine::Engine;
+use crate::engine::{Engine, Loaded};
 use crate::error::Result;
 use crate::pipeline::{Effort, MAX_LOGITS_BYTES, prove, speed};
 use crate::progress::{Stage, Watch};
@@ -133,15 +133,26 @@ fn read(
             let engine = prove::as_planned(engine, plan)?;
             return yardstick.read(&mut *engine.load(&artifact.graph, artifact)?).map(Some);
         }
-        None => {
-            let Some(draft) = prove::plain_draft(model, plan)? else { return Ok(None) };
-            let engine = engine.with_kv(&plan.kv)?;
-            return yardstick.read(&mut *engine.load(draft.graph(), &draft)?).map(Some);
-        }
+        None => prove::plain_draft(model, plan)?,
         Some(name) => prove::uniform_draft(model, name)?,
     };
     let Some(draft) = draft else { return Ok(None) };
+    // Uniform encodings are run as the baseline is, the artifact's own as its Plan says.
+    let kv = if facts.encoding.is_some() { engine.kv() } else { plan.kv.clone() };
+    let engine = engine.with_kv(&kv)?;
     yardstick.read(&mut *engine.load(draft.graph(), &draft)?).map(Some)
+}
+
+/// Both models with the same optimizations, as they are asked and timed.
+fn pair(
+    bundle: &Bundle,
+    model: &Model,
+    engine: &dyn Engine,
+) -> Result<(Box<dyn Loaded>, Box<dyn Loaded>)> {
+    let Artifact { model: artifact, plan, .. } = &bundle.artifact;
+    let baseline = engine.without(&plan.off)?.load(&model.graph, model)?;
+    let artifact = prove::as_planned(engine, plan)?.load(&artifact.graph, artifact)?;
+    Ok((baseline, artifact))
 }
 
 /// Asks both again.
@@ -151,9 +162,7 @@ fn tasks(
     again: &Again<'_>,
     found: &mut Verification,
 ) -> Result<()> {
-    let (plan, artifact) = (&bundle.artifact.plan, &bundle.artifact.model);
-    let mut baseline = again.engine.without(&plan.off)?.load(&model.graph, model)?;
-    let mut artifact = prove::as_planned(again.engine, plan)?.load(&artifact.graph, artifact)?;
+    let (mut baseline, mut artifact) = pair(bundle, model, again.engine)?;
     let stated = &bundle.evidence.tasks;
     let n_tokens = baseline.vocab_len().min(artifact.vocab_len());
     let is_known = |choice: &Choice| choice.tokens.iter().all(|&token| (token as usize) < n_tokens);
@@ -177,11 +186,7 @@ fn tasks(
 
 /// Times both again; agreement is that the intervals meet.
 fn time(bundle: &Bundle, model: &Model, again: &Again<'_>, found: &mut Verification) -> Result<()> {
-    let off = &bundle.artifact.plan.off;
-    let mut baseline = again.engine.without(off)?.load(&model.graph, model)?;
-    let artifact = &bundle.artifact.model;
-    let engine = prove::as_planned(again.engine, &bundle.artifact.plan)?;
-    let mut artifact = engine.load(&artifact.graph, artifact)?;
+    let (mut baseline, mut artifact) = pair(bundle, model, again.engine)?;
     let tokens = speed::tokens(&bundle.evidence.text);
     let stated = &bundle.evidence.times;
     let most = |of: fn(&Runs) -> usize| stated.runs.iter().map(of).max().unwrap_or(0);

@@ -11,7 +11,7 @@ use crate::evidence::times::Switched;
 use crate::progress::{Stage, Watch};
 use std::time::Duration;
 use sterna_measure::ablation::{Effect, Switch, effect};
-use sterna_measure::compare::Settings;
+use sterna_measure::compare::{Settings, timed};
 use sterna_measure::quality::Passages;
 use sterna_measure::{Clock, MeasureError};
 
@@ -42,11 +42,9 @@ impl Switch for Pair<'_> {
     }
 
     fn run(&mut self, on: bool) -> std::result::Result<f64, String> {
-        self.watch.check().map_err(|error| error.to_string())?;
         let model = if on { &mut *self.on } else { &mut *self.off };
-        let start = self.clock.now();
-        model.generate(self.prompt, self.n_generate, &mut || {})?;
-        Ok((self.clock.now() - start).as_secs_f64())
+        let (prompt, n, watch) = (self.prompt, self.n_generate, self.watch);
+        timed(self.clock, || speed::cost(model, prompt, n, watch))()
     }
 }
 
@@ -102,8 +100,7 @@ fn work(
     };
     let (prompt, n_generate) = fitting(SHORT_WORK);
     let start = clock.now();
-    let failed = |why| MeasureError::Failed { what: "generating".into(), why };
-    model.generate(&prompt, n_generate, &mut || {}).map_err(failed)?;
+    model.generate(&prompt, n_generate, &mut || {}).map_err(speed::failed)?;
     // Four times the work takes about as many times as long.
     let is_long = 4 * (clock.now() - start) > LONG;
     Ok(if is_long { (prompt, n_generate) } else { fitting(WORK) })
@@ -116,8 +113,7 @@ fn measured(
     clock: &dyn Clock,
 ) -> std::result::Result<Effect, MeasureError> {
     let start = clock.now();
-    let failed = |why| MeasureError::Failed { what: "generating".into(), why };
-    pair.run(true).and_then(|_| pair.run(false)).map_err(failed)?;
+    pair.run(true).and_then(|_| pair.run(false)).map_err(speed::failed)?;
     // Runs are short, so that there is time for many.
     let max_rounds = effort.max_rounds.max(N_ROUNDS);
     let effort = Effort { max_rounds, max_time: effort.max_time.min(MAX_TIME), ..effort };

@@ -47,8 +47,13 @@ pub fn bits(budget: &Budget, n_parameters: u64, base: &Draft<'_>) -> Result<()> 
 
 /// Bytes of what is no matrix.
 pub fn vector_bytes(base: &Draft<'_>) -> u64 {
+    base.weight_bytes() as u64 - matrix_bytes(base)
+}
+
+/// Bytes of all matrices as they are.
+fn matrix_bytes(base: &Draft<'_>) -> u64 {
     let matrices = base.matrices().map(|(id, decl)| crate::fit::bytes_of(decl, base.encoding(id)));
-    (base.weight_bytes() - matrices.sum::<usize>()) as u64
+    matrices.sum::<usize>() as u64
 }
 
 /// Bytes of all matrices in the fewest bits allowed.
@@ -61,9 +66,8 @@ fn least(allow: &[EncodingRef], base: &Draft<'_>) -> u64 {
 /// Bytes of memory besides what grouped matrices take by `packed`, as the baseline was measured, or
 /// as it is planned where nobody could measure.
 pub fn memory_besides(memory: &Taken, planned: u64, base: &Draft<'_>) -> u64 {
-    let matrices = base.matrices().map(|(id, decl)| crate::fit::bytes_of(decl, base.encoding(id)));
     let predicted = memory.predict(planned).unwrap_or(planned);
-    predicted.saturating_sub(matrices.sum::<usize>() as u64)
+    predicted.saturating_sub(matrix_bytes(base))
 }
 
 /// Refuses a cap on memory that no plan keeps, where all but grouped matrices take `besides`.

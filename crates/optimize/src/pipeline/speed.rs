@@ -121,7 +121,8 @@ pub fn prompt(tokens: &[u32], n: usize) -> Vec<u32> {
     tokens.iter().copied().cycle().take(n).collect()
 }
 
-fn cost(
+/// Runs a model once: a prompt, and what is generated after it.
+pub(super) fn cost(
     model: &mut dyn Loaded,
     prompt: &[u32],
     n: usize,
@@ -134,7 +135,8 @@ fn cost(
     }
 }
 
-fn failed(why: String) -> MeasureError {
+/// A run's failure.
+pub(super) fn failed(why: String) -> MeasureError {
     MeasureError::Failed { what: "generating".into(), why }
 }
 
