@@ -48,6 +48,10 @@ pub struct Plan {
     /// How matrices are rounded.
     #[serde(default, skip_serializing_if = "Rounding::is_plain")]
     pub rounding: Rounding,
+    /// By the name of the norm (or up matrix) that was divided: to what power of the root mean
+    /// squares of what they read on calibration text its readers' columns were multiplied.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub scaled: BTreeMap<String, f64>,
     /// What the artifact is made from.
     pub source: Source,
     /// What the user capped.
@@ -99,6 +103,7 @@ impl Plan {
             off: Vec::new(),
             mlp_width: None,
             rounding: Rounding::Plain,
+            scaled: BTreeMap::new(),
             source,
             budget: Budget::default(),
             calibration: None,

@@ -6,11 +6,13 @@
 //! only what a [`Shelf`] was given for is kept.
 
 mod reading;
+pub mod scaling;
 
 use crate::error::{OptimizeError, Result};
 use crate::fit;
 use crate::importance::Importance;
 use crate::shelf::Shelf;
+use scaling::{Place, Scaling};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use sterna_formats::EncodingRef;
@@ -38,6 +40,7 @@ pub struct Draft<'a> {
     edits: BTreeMap<WeightId, Edit>,
     notes: Vec<String>,
     importance: Option<Arc<Importance>>,
+    scaling: Scaling,
     shelf: Option<Arc<Shelf>>,
 }
 
@@ -51,6 +54,7 @@ impl<'a> Draft<'a> {
             edits: BTreeMap::new(),
             notes: Vec::new(),
             importance: None,
+            scaling: Scaling::default(),
             shelf: None,
         }
     }
@@ -134,6 +138,33 @@ impl<'a> Draft<'a> {
         self.importance = Some(importance);
         // Its bytes were rounded otherwise.
         self.shelf = None;
+    }
+
+    /// Multiplies what a place's matrices have in each column by a power of two, and divides what
+    /// they read there by it: the model computes the same, and is rounded otherwise. `strength` is
+    /// what the factors came from.
+    ///
+    /// # Panics
+    /// As [`Scaling::scale`].
+    pub fn scale(&mut self, place: &Place, factors: &[f32], strength: f64) {
+        self.scaling.scale(&self.graph, place, factors, strength);
+        // Its bytes were of other values.
+        self.shelf = None;
+    }
+
+    /// What was moved from matrices' inputs into their columns.
+    pub fn scaling(&self) -> &Scaling {
+        &self.scaling
+    }
+
+    /// How much a squared error in each column of a matrix matters; `None` where all matter alike.
+    pub fn importance(&self, id: WeightId) -> Option<Arc<[f32]>> {
+        let decl = self.graph.decl(id);
+        let weights = self.importance.as_ref()?.of(&decl.name, fit::cols_of(decl))?;
+        Some(match self.scaling.of(id) {
+            Some(factors) => factors.weigh(&weights).into(),
+            None => weights,
+        })
     }
 
     /// How its matrices are rounded.

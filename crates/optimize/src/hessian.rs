@@ -44,6 +44,16 @@ impl Hessian {
         });
     }
 
+    /// The same of inputs that were divided by `factors`.
+    pub fn divided(&self, factors: &[f32]) -> Self {
+        let mut divided = self.clone();
+        let rows = divided.sums.chunks_exact_mut(self.n).zip(factors);
+        rows.for_each(|(row, &f)| {
+            row.iter_mut().zip(factors).for_each(|(sum, &g)| *sum /= f64::from(f) * f64::from(g));
+        });
+        divided
+    }
+
     /// Factored for rows of `cols` values, of which those beyond its inputs are always zero, in
     /// blocks of `block_len`. `None` where the inputs were all zero or no numbers.
     pub fn factor(&self, cols: usize, block_len: usize) -> Option<Factor> {
@@ -233,6 +243,20 @@ mod tests {
             (0..n).map(|j| f64::from(errors[i]) * entry(i, j) * f64::from(errors[j])).sum()
         };
         (0..n).map(each).sum()
+    }
+
+    #[test]
+    fn divided_moments_are_those_of_divided_inputs() {
+        let rows = [1.0f32, -2.0, 3.0, 0.5, 4.0, -1.0];
+        let factors = [2.0f32, 0.5, 4.0];
+        let divided: Vec<f32> =
+            rows.iter().zip(factors.iter().cycle()).map(|(x, f)| x / f).collect();
+        let moments = |rows: &[f32]| {
+            let mut hessian = Hessian::new(3);
+            hessian.add(rows);
+            hessian
+        };
+        assert_eq!(moments(&rows).divided(&factors).sums, moments(&divided).sums);
     }
 
     #[test]

@@ -55,6 +55,11 @@ impl Importance {
         Ok(importance)
     }
 
+    /// The weights of a tensor, as many as were seen.
+    pub fn seen(&self, name: &str) -> Option<Arc<[f32]>> {
+        self.tensors.get(name).cloned()
+    }
+
     /// The weights of a tensor with rows of `cols` values, zeros where the row was lengthened.
     pub fn of(&self, name: &str, cols: usize) -> Option<Arc<[f32]>> {
         let weights = self.tensors.get(name)?;

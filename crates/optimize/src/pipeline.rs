@@ -58,6 +58,8 @@ pub struct Settings {
     pub may_pad: bool,
     /// Whether rounding errors are weighed by what matrices read.
     pub rounding: rounding::Choice,
+    /// Whether columns are scaled by it first.
+    pub scaling: rounding::Scaling,
     /// What proposes plans from the losses of single groups.
     pub strategy: &'static dyn Strategy,
     /// What the model is for: where the search starts from.
@@ -91,6 +93,7 @@ impl Settings {
             tasks: TaskSettings::default(),
             may_pad: true,
             rounding: rounding::Choice::default(),
+            scaling: rounding::Scaling::default(),
             strategy: STRATEGIES[0],
             use_case: UseCase::default(),
             max_checks: 80,

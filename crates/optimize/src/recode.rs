@@ -3,6 +3,7 @@
 //! In: a weight as it is stored. Out: the encoded rows. Only some rows per thread exist as floats
 //! at a time, so that memory stays near the encoded bytes whatever the tensor's size (B10).
 
+use crate::draft::scaling::Factors;
 use rayon::prelude::*;
 use sterna_formats::EncodingRef;
 use sterna_model::WeightView;
@@ -19,13 +20,15 @@ pub struct Target<'a> {
     pub rows: usize,
     /// Values per row wanted; those the source lacks are zero.
     pub cols: usize,
+    /// What the source's values are multiplied by.
+    pub factors: Option<&'a Factors>,
     /// Weight of each value's squared error within a row.
     pub importance: Option<&'a [f32]>,
 }
 
 /// The encoded rows.
 pub fn recode(source: &WeightView<'_>, target: &Target<'_>) -> Vec<u8> {
-    let Target { encoding, rows, cols, importance } = *target;
+    let Target { encoding, rows, cols, importance, .. } = *target;
     assert!(rows >= source.rows && cols >= source.cols, "rows and values are only ever added");
     let row_bytes = encoding.row_bytes(cols);
     let mut bytes = vec![0; rows * row_bytes];
@@ -35,7 +38,7 @@ pub fn recode(source: &WeightView<'_>, target: &Target<'_>) -> Vec<u8> {
         |(values, padded), (block, out)| {
             let first = block * rows_per_block;
             for (i, out) in out.chunks_exact_mut(row_bytes).enumerate() {
-                decode_row(source, first + i, cols, values, padded);
+                decode_row(source, first + i, target, values, padded);
                 encoding.encode(padded, importance, out);
             }
         },
@@ -47,7 +50,7 @@ pub fn recode(source: &WeightView<'_>, target: &Target<'_>) -> Vec<u8> {
 fn decode_row(
     source: &WeightView<'_>,
     row: usize,
-    cols: usize,
+    target: &Target<'_>,
     values: &mut Vec<f32>,
     padded: &mut Vec<f32>,
 ) {
@@ -55,9 +58,12 @@ fn decode_row(
     padded.clear();
     if row < source.rows {
         source.encoding.decode(source.row_bytes(row..row + 1), values);
+        if let Some(factors) = target.factors {
+            factors.apply(row, values);
+        }
         padded.extend_from_slice(values);
     }
-    padded.resize(cols, 0.0);
+    padded.resize(target.cols, 0.0);
 }
 
 #[cfg(test)]
@@ -79,7 +85,7 @@ mod tests {
         let f32 = by_name("F32").unwrap();
         let view = WeightView { encoding: f32, rows, cols, bytes: Cow::Borrowed(&bytes) };
         for &encoding in ENCODINGS.iter().filter(|e| e.can_encode()) {
-            let target = Target { encoding, rows, cols, importance: None };
+            let target = Target { encoding, rows, cols, factors: None, importance: None };
             let mut whole = vec![0; rows * encoding.row_bytes(cols)];
             encoding.encode(&values, None, &mut whole);
             assert_eq!(recode(&view, &target), whole, "{}", encoding.name());
@@ -91,7 +97,7 @@ mod tests {
         let (values, bytes) = source(3, 5);
         let f32 = by_name("F32").unwrap();
         let view = WeightView { encoding: f32, rows: 3, cols: 5, bytes: Cow::Borrowed(&bytes) };
-        let target = Target { encoding: f32, rows: 4, cols: 8, importance: None };
+        let target = Target { encoding: f32, rows: 4, cols: 8, factors: None, importance: None };
         let padded = WeightView {
             encoding: f32,
             rows: 4,

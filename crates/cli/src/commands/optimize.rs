@@ -15,7 +15,7 @@ use sterna_model::Model;
 use sterna_optimize::budget::{
     TTFT_PROMPT, parse_allow, parse_bytes, parse_duration, parse_ms, parse_percent,
 };
-use sterna_optimize::pipeline::rounding::Choice;
+use sterna_optimize::pipeline::rounding::{self, Choice};
 use sterna_optimize::pipeline::{self, Effort, Identity, Settings};
 use sterna_optimize::progress::Watch;
 use sterna_optimize::runner::RuntimeEngine;
@@ -108,6 +108,10 @@ pub struct Args {
     /// ones (GPTQ); or auto, which measures each and takes the best.
     #[arg(long, value_enum, default_value = "auto", value_name = "HOW")]
     rounding: Rounding,
+    /// Whether matrices' columns are multiplied by how large their inputs are, and norms divided by
+    /// it, so that rounding hurts less (AWQ, SmoothQuant): auto where that measures better.
+    #[arg(long, value_enum, default_value = "auto", value_name = "WHEN")]
+    scaling: Scaling,
     /// What the model is for. It decides, with the model's size, which plan the search measures
     /// besides its own: int8 below 50 MB, about 6 bits to 200 MB, int4 above; realtime is int4 and
     /// accuracy int8, whatever the size.
@@ -166,6 +170,24 @@ enum Rounding {
     Plain,
     Weighed,
     Compensated,
+}
+
+/// [`rounding::Scaling`] on the command line.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Scaling {
+    Auto,
+    On,
+    Off,
+}
+
+impl From<Scaling> for rounding::Scaling {
+    fn from(scaling: Scaling) -> Self {
+        match scaling {
+            Scaling::Auto => rounding::Scaling::Auto,
+            Scaling::On => rounding::Scaling::On,
+            Scaling::Off => rounding::Scaling::Off,
+        }
+    }
 }
 
 impl From<Rounding> for Choice {
@@ -256,6 +278,7 @@ fn settings(args: &Args) -> anyhow::Result<Settings> {
     settings.tasks.limit = Some(args.task_limit.unwrap_or(N_QUESTIONS));
     settings.may_pad = !args.no_pad;
     settings.rounding = args.rounding.into();
+    settings.scaling = args.scaling.into();
     settings.strategy = by_name(&args.strategy).expect("one of those that clap lets pass");
     settings.use_case = match args.use_case {
         For::General => UseCase::General,

@@ -11,7 +11,9 @@ impl Draft<'_> {
     /// Whether the source's bytes serve as they are.
     fn is_untouched(&self, id: WeightId, view: &WeightView<'_>) -> bool {
         let (rows, cols) = self.rows_cols(id);
-        self.encoding(id) == view.encoding && (rows, cols) == (view.rows, view.cols)
+        self.encoding(id) == view.encoding
+            && (rows, cols) == (view.rows, view.cols)
+            && self.scaling.of(id).is_none()
     }
 
     fn rows_cols(&self, id: WeightId) -> (usize, usize) {
@@ -33,9 +35,9 @@ impl WeightSource for Draft<'_> {
             return WeightView { encoding, rows, cols, bytes: Cow::Borrowed(bytes) };
         }
         let recode = || {
-            let name = &self.graph.decl(id).name;
-            let importance = self.importance.as_ref().and_then(|all| all.of(name, cols));
-            recode(&view, &Target { encoding, rows, cols, importance: importance.as_deref() })
+            let (importance, factors) = (self.importance(id), self.scaling.of(id));
+            let importance = importance.as_deref();
+            recode(&view, &Target { encoding, rows, cols, factors, importance })
         };
         let bytes = match &self.shelf {
             Some(shelf) => shelf.get(id, encoding, recode),

@@ -68,6 +68,9 @@ impl Pass for Gptq {
         second_moments(&calibrated, &ids, &mut |id, hessian| {
             let (_, edit) = edits.iter().find(|(edited, _)| *edited == id).expect("asked for");
             let cols = fit::cols_of(draft.graph().decl(id));
+            let factors = draft.scaling().of(id).and_then(|factors| factors.cols.as_ref());
+            let divided = factors.map(|factors| hessian.divided(factors));
+            let hessian = divided.as_ref().unwrap_or(hessian);
             if let Some(factor) = hessian.factor(cols, edit.encoding.block_len()) {
                 let bytes = round(&original(draft, id), edit.encoding, &factor).into();
                 draft.encode(id, Edit { bytes: Some(bytes), ..edit.clone() })?;

@@ -8,6 +8,7 @@ pub mod gptq;
 pub mod mixed;
 pub mod pad;
 pub mod rtn;
+pub mod scale;
 pub mod weigh;
 
 use crate::draft::Draft;
@@ -21,13 +22,15 @@ use sterna_model::config::Config;
 
 /// Every pass, in the order in which they run.
 pub const PASSES: &[&dyn Pass] =
-    &[&pad::Pad, &weigh::Weigh, &rtn::Rtn, &mixed::Mixed, &gptq::Gptq, &fuse::Fuse];
+    &[&pad::Pad, &weigh::Weigh, &scale::Scale, &rtn::Rtn, &mixed::Mixed, &gptq::Gptq, &fuse::Fuse];
 
 /// What a pass may use besides the draft. What is `None` was not asked for.
 #[derive(Default)]
 pub struct Context<'a> {
     /// How much errors matter, by column: for `weigh`.
     pub importance: Option<Arc<Importance>>,
+    /// What factors are chosen by: for `scale`.
+    pub scales: Option<scale::Scales<'a>>,
     /// Encodings chosen by name: for `rtn`.
     pub recipe: Option<&'a Recipe>,
     /// A search under a budget: for `mixed`.

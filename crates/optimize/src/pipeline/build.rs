@@ -139,6 +139,7 @@ fn plan(settings: &Settings, prepared: &Prepared, draft: &Draft<'_>) -> Plan {
         seed: budget.seed,
         rewrites: rewrites.collect(),
         rounding: draft.rounding(),
+        scaled: draft.scaling().strengths().clone(),
         mlp_width: draft.config().map(|config| config.ffn_dim as u64),
         budget: budget.in_plan(),
         calibration: Some(text(&prepared.texts.calibration)),

@@ -135,7 +135,8 @@ fn judge<'p>(
     let quick = yardstick(&prepared.texts.quick)?;
     watch.step(Stage::Baseline, 2, 2, "done")?;
     let mut judge = ModelJudge { engine, draft: base, quick, full };
-    rounding::decide(settings.rounding, prepared, &settings.budget.allow, &mut judge, watch)?;
+    let how = (settings.rounding, settings.scaling);
+    rounding::decide(how, prepared, &settings.budget.allow, &mut judge, watch)?;
     judge.draft.keep_encoded(MAX_ENCODED_BYTES);
     Ok(judge)
 }

@@ -32,12 +32,14 @@ pub struct Prepared {
 impl Prepared {
     /// What a measurement depends on.
     pub fn key(&self, base: &Draft<'_>) -> String {
+        let scaling = format!("{:?}", base.scaling().strengths());
         let parts = [
             self.source.content.as_str(),
             self.texts.calibration.workload().hash(),
             self.texts.quick.workload().hash(),
             if base.config().is_some() { "pad" } else { "no pad" },
             if base.rounding().is_plain() { "plain" } else { "weighed" },
+            &scaling,
             env!("CARGO_PKG_VERSION"),
         ];
         blake3::hash(parts.join("\n").as_bytes()).to_hex().to_string()

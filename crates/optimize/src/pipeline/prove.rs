@@ -218,9 +218,9 @@ pub fn uniform_draft<'m>(model: &'m Model, name: &str) -> Result<Option<Draft<'m
     Ok(is_changed.then_some(draft))
 }
 
-/// The model in a Plan's encodings, all errors alike; `None` where the Plan has them so.
+/// The model in a Plan's encodings, unscaled, all errors alike; `None` where the Plan has them so.
 pub fn plain_draft<'m>(model: &'m Model, plan: &Plan) -> Result<Option<Draft<'m>>> {
-    if plan.rounding.is_plain() {
+    if plan.rounding.is_plain() && plan.scaled.is_empty() {
         return Ok(None);
     }
     let mut draft = Draft::new(&model.graph, model);

@@ -1,8 +1,9 @@
-//! How matrices are rounded: plainly, or weighed by what they read on calibration text.
+//! How matrices are rounded: plainly, or weighed by what they read on calibration text; and whether
+//! columns are scaled by it first.
 //!
-//! In: a draft, and a judge of it. Out: the draft, perhaps weighed, and a note that says what was
-//! measured. Unless it is asked for by name, weighing has to show that it helps this model: the
-//! same encoding is measured both ways.
+//! In: a draft, and a judge of it. Out: the draft, perhaps weighed and scaled, and notes that say
+//! what was measured. Unless they are asked for by name, both have to show that they help this
+//! model: the same encoding is measured both ways.
 
 use super::Prepared;
 use crate::draft::Draft;
@@ -13,6 +14,7 @@ use crate::importance::Importance;
 use crate::judge::ModelJudge;
 use crate::observe::observe;
 use crate::passes::gptq::{Calibrated, Gptq};
+use crate::passes::scale::{Scale, Scales};
 use crate::passes::weigh::Weigh;
 use crate::passes::{Context, Pass};
 use crate::progress::{Stage, Watch};
@@ -20,6 +22,7 @@ use crate::search::{Depth, Judge, Loss, groups};
 use std::sync::Arc;
 use sterna_formats::EncodingRef;
 use sterna_measure::quality::Passages;
+use sterna_model::WeightId;
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,6 +36,18 @@ pub enum Choice {
     Weighed,
     /// Weighed, and later columns make up for the errors of earlier ones.
     Compensated,
+}
+
+/// Whether columns are scaled by what they read (AWQ).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scaling {
+    /// Where that measures better on calibration text, unless rounding is to be plain.
+    #[default]
+    Auto,
+    /// Wherever it makes the errors of single layers smaller.
+    On,
+    /// Nowhere.
+    Off,
 }
 
 /// Products that are summed up for second moments unless compensation is asked for by name: some
@@ -59,44 +74,89 @@ const COMPARED_BITS: f64 = 4.5;
 
 /// Decides for the judge's draft, and changes it.
 pub fn decide(
-    choice: Choice,
+    (choice, scaling): (Choice, Scaling),
     prepared: &Prepared,
     allow: &[EncodingRef],
     judge: &mut ModelJudge<'_>,
     watch: Watch<'_>,
 ) -> Result<()> {
-    if choice == Choice::Plain {
+    let is_scaled = match scaling {
+        Scaling::Auto => choice != Choice::Plain,
+        Scaling::On => true,
+        Scaling::Off => false,
+    };
+    if choice == Choice::Plain && !is_scaled {
         return Ok(());
     }
     let importance = Arc::new(importance(prepared, judge, watch)?);
-    let mut weighed = judge.draft.clone();
-    let mut context = Context { importance: Some(importance), ..Context::default() };
-    Weigh.apply(&mut weighed, &mut context)?;
-    if choice != Choice::Auto {
-        weighed.note("weigh: rounding errors are weighed by inputs, as asked for");
-        judge.draft = weighed;
-        return Ok(());
-    }
     let groups = groups::of(&judge.draft, allow, 1);
-    let Some(encoding) = compared(&groups) else { return Ok(()) };
-    let plan = groups::plan(&groups, &groups::uniform(&groups, encoding, judge.draft.graph()));
-    if plan.is_empty() {
+    let compared = compared(&groups).map(|encoding| {
+        let choices = groups::uniform(&groups, encoding, judge.draft.graph());
+        Compared { encoding, plan: groups::plan(&groups, &choices) }
+    });
+    let Some(compared) = compared.filter(|compared| !compared.plan.is_empty()) else {
         return Ok(());
+    };
+    let mut kl = None;
+    if choice != Choice::Plain {
+        let mut weighed = judge.draft.clone();
+        let mut context = Context { importance: Some(importance.clone()), ..Context::default() };
+        Weigh.apply(&mut weighed, &mut context)?;
+        if choice == Choice::Auto {
+            let words = "weigh: errors weighed by inputs";
+            kl = Some(compared.contest(judge, weighed, kl, words)?);
+        } else {
+            weighed.note("weigh: rounding errors are weighed by inputs, as asked for");
+            judge.draft = weighed;
+        }
     }
-    let plain_kl = judge.judge(&plan, Depth::Full)?.kl;
-    let mut plain = std::mem::replace(&mut judge.draft, weighed);
-    let weighed_kl = judge.judge(&plan, Depth::Full)?.kl;
-    let measured = format!(
-        "all matrices as {}: KL {plain_kl:.4} rounded plainly, {weighed_kl:.4} weighed by inputs",
-        encoding.name()
-    );
-    if weighed_kl < plain_kl {
-        judge.draft.note(format!("weigh: {measured}; errors are weighed"));
-    } else {
-        plain.note(format!("weigh: {measured}; errors are not weighed"));
-        judge.draft = plain;
+    if is_scaled {
+        let mut scaled = judge.draft.clone();
+        let scales = Scales { inputs: &importance, encoding: compared.encoding };
+        let mut context = Context { scales: Some(scales), ..Context::default() };
+        Scale.apply(&mut scaled, &mut context)?;
+        if scaling == Scaling::On {
+            judge.draft = scaled;
+        } else if !scaled.scaling().strengths().is_empty() {
+            let words = "scale: columns scaled by their inputs";
+            compared.contest(judge, scaled, kl, words)?;
+        }
     }
     Ok(())
+}
+
+/// All matrices in one encoding: what ways of rounding are compared by.
+struct Compared {
+    encoding: EncodingRef,
+    plan: Vec<(WeightId, EncodingRef)>,
+}
+
+impl Compared {
+    /// Leaves the judge with the better of its draft, whose divergence may be known, and a rival,
+    /// and returns its divergence.
+    fn contest<'a>(
+        &self,
+        judge: &mut ModelJudge<'a>,
+        rival: Draft<'a>,
+        known: Option<f64>,
+        words: &str,
+    ) -> Result<f64> {
+        let ours = match known {
+            Some(kl) => kl,
+            None => judge.judge(&self.plan, Depth::Full)?.kl,
+        };
+        let before = std::mem::replace(&mut judge.draft, rival);
+        let theirs = judge.judge(&self.plan, Depth::Full)?.kl;
+        let verdict = if theirs < ours { "taken" } else { "left" };
+        if theirs >= ours {
+            judge.draft = before;
+        }
+        let name = self.encoding.name();
+        judge.draft.note(format!(
+            "{words}: KL {ours:.4} without and {theirs:.4} with all matrices as {name}: {verdict}"
+        ));
+        Ok(ours.min(theirs))
+    }
 }
 
 /// The draft that was found, or the same rounded with feedback where that measures better; and what

@@ -1,8 +1,9 @@
 //! The whole pipeline on the trained model that lies beside the project, cut to seconds.
 
-use super::rounding::Choice;
+use super::rounding::{Choice, Scaling};
 use super::*;
 use crate::budget::parse_allow;
+use crate::draft::scaling::places;
 use crate::evidence::rerun::{Again, rerun};
 use crate::passes::rtn;
 use crate::progress::{Progress, Silent};
@@ -232,7 +233,11 @@ fn rounding_is_as_measures_best_and_the_same_by_any_number_of_threads() {
     };
     let auto = of(Choice::Auto, 1, "auto");
     let says = |words: &str| auto.report.details.notes.iter().any(|note| note.contains(words));
-    assert!(says("weighed by inputs; errors are weighed"), "{:?}", auto.report.details.notes);
+    assert!(
+        says("weigh: errors weighed by inputs: ") && says("as Q4_0: taken"),
+        "{:?}",
+        auto.report.details.notes
+    );
     assert!(says("made up for by later columns; they are"), "{:?}", auto.report.details.notes);
     let artifact = |outcome: &Outcome| Artifact::open(&outcome.artifact).unwrap();
     assert_eq!(artifact(&auto).plan.rounding, Rounding::Compensated);
@@ -244,6 +249,40 @@ fn rounding_is_as_measures_best_and_the_same_by_any_number_of_threads() {
     let (plain, weighed) = (of(Choice::Plain, 1, "plain"), of(Choice::Weighed, 1, "weighed"));
     let kls = [kl(&auto), kl(&weighed), kl(&plain)];
     assert!(kls.is_sorted(), "compensated, weighed, plain: {kls:?}");
+}
+
+#[test]
+fn a_model_of_uneven_columns_is_scaled_and_its_plan_says_so() {
+    let Some(data) = data() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let budget = Budget { max_size: Some(260_000), ..Budget::default() };
+    let even = quick(&data, &folder.path().join("even"), budget.clone());
+    let model = Model::open(&even.source).unwrap();
+    let mut uneven = Draft::new(&model.graph, &model);
+    for place in places(&model.graph) {
+        let cols = crate::fit::cols_of(model.graph.decl(place.readers[0]));
+        let factors: Vec<f32> =
+            (0..cols).map(|i| [0.125, 1.0, 4.0, 0.5, 8.0][i * 7 % 11 % 5]).collect();
+        uneven.scale(&place, &factors, 1.0);
+    }
+    let source = folder.path().join("uneven.gguf");
+    write_gguf(&source, &model, &uneven, &Metadata::default(), &mut |_, _| {}).unwrap();
+    let of = |scaling, name: &str| {
+        let output = folder.path().join(name);
+        let settings = quick(&data, &output, budget.clone());
+        let outcome = run(&Settings { source: source.clone(), scaling, ..settings }).unwrap();
+        let kl = outcome.report.run.metric("kl_mean").unwrap().value().unwrap();
+        (Artifact::open(&outcome.artifact).unwrap().plan, kl)
+    };
+    let kl = run(&even).unwrap().report.run.metric("kl_mean").unwrap().value().unwrap();
+    let (plan, scaled) = of(Scaling::Auto, "scaled");
+    assert!(plan.scaled.len() > 10 && plan.scaled.values().any(|&s| s == 1.0), "{plan:?}");
+    let (plan, unscaled) = of(Scaling::Off, "unscaled");
+    assert!(plan.scaled.is_empty());
+    assert!(scaled < unscaled / 2.0, "{scaled} scaled, {unscaled} not, {kl} with even columns");
+    assert!(scaled < kl * 1.5, "{scaled} scaled, {kl} with even columns");
+    let (found, _) = evidence::verify(&folder.path().join("scaled")).unwrap();
+    assert!(found.holds(), "{found:?}");
 }
 
 #[test]
