@@ -20,6 +20,7 @@ pub mod prune;
 pub mod ranges;
 pub mod recipe;
 pub mod recode;
+mod sample;
 pub mod scan;
 pub mod shelf;
 pub mod tasks;

@@ -10,11 +10,10 @@ use super::{Context, Pass};
 use crate::draft::Draft;
 use crate::draft::scaling::{Factors, Place, places};
 use crate::error::Result;
-use crate::fit;
 use crate::importance::Importance;
-use rayon::prelude::*;
+use crate::sample::Sample;
 use sterna_formats::EncodingRef;
-use sterna_model::{WeightId, WeightSource};
+use sterna_model::WeightSource;
 
 /// Activation-aware scaling.
 pub struct Scale;
@@ -87,9 +86,11 @@ fn best(draft: &Draft<'_>, place: &Place, scales: Scales<'_>) -> Option<Best> {
     }
     let first = draft.graph().decl(place.readers[0]);
     let squares = scales.inputs.seen(&first.name)?;
-    let samples: Vec<Sample> = place.readers.iter().map(|&id| sample(draft, id)).collect();
+    let samples: Vec<Sample> =
+        place.readers.iter().map(|&id| Sample::of(draft, id, SAMPLED_ROWS)).collect();
+    let encoding = scales.encoding;
     let error = |factors: &[f32]| -> f64 {
-        samples.iter().map(|sample| sample.error(factors, &squares, draft, scales.encoding)).sum()
+        samples.iter().map(|sample| error(sample, factors, &squares, draft, encoding)).sum()
     };
     let unscaled = error(&vec![1.0; squares.len()]);
     let tried = STRENGTHS.iter().map(|&strength| {
@@ -113,51 +114,27 @@ fn factors(squares: &[f32], strength: f64) -> Vec<f32> {
     squares.iter().map(factor).collect()
 }
 
-/// Some rows of a matrix, `[rows, cols]`.
-struct Sample {
-    cols: usize,
-    values: Vec<f32>,
-}
-
-/// Rows from all over the matrix, as wide as the draft has them.
-fn sample(draft: &Draft<'_>, id: WeightId) -> Sample {
-    let view = draft.weight(id);
-    let step = view.rows.div_ceil(SAMPLED_ROWS).max(1);
-    let mut values = vec![0.0; view.rows.div_ceil(step) * view.cols];
-    for (row, values) in values.chunks_exact_mut(view.cols).enumerate() {
-        view.encoding.decode(view.row_bytes(row * step..row * step + 1), values);
-    }
-    Sample { cols: view.cols, values }
-}
-
-impl Sample {
-    /// What rounding adds to the squares of the outputs, inputs taken as independent.
-    fn error(&self, by: &[f32], squares: &[f32], draft: &Draft<'_>, encoding: EncodingRef) -> f64 {
-        let (encoding, _) = fit::or_fallback(encoding, self.cols);
-        let of = Factors { rows: None, cols: Some(by.into()) };
-        let mut weights = squares.to_vec();
-        weights.resize(self.cols, 0.0);
-        let weights = of.weigh(&weights);
-        let importance = (!draft.rounding().is_plain()).then_some(&weights[..]);
-        let row = |row: &[f32]| -> f64 {
-            let mut values = row.to_vec();
-            of.apply(0, &mut values);
-            let mut bytes = vec![0; encoding.row_bytes(self.cols)];
-            encoding.encode(&values, importance, &mut bytes);
-            let mut rounded = vec![0.0; self.cols];
-            encoding.decode(&bytes, &mut rounded);
-            let errors = values.iter().zip(&rounded).zip(&weights);
-            errors.map(|((v, r), w)| f64::from(w * (v - r) * (v - r))).sum()
-        };
-        let errors: Vec<f64> = self.values.par_chunks_exact(self.cols).map(row).collect();
-        errors.iter().sum()
-    }
+/// What rounding a matrix adds to the squares of its outputs, once its columns are multiplied.
+fn error(
+    sample: &Sample,
+    by: &[f32],
+    squares: &[f32],
+    draft: &Draft<'_>,
+    encoding: EncodingRef,
+) -> f64 {
+    let of = Factors { rows: None, cols: Some(by.into()) };
+    let mut weights = squares.to_vec();
+    weights.resize(sample.cols(), 0.0);
+    let weights = of.weigh(&weights);
+    let importance = (!draft.rounding().is_plain()).then_some(&weights[..]);
+    sample.scaled(&of).error(encoding, importance, &weights)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::draft::Edit;
+    use crate::fit;
     use crate::testing::{tiny_model, tiny_model_of};
     use rand::{RngExt, SeedableRng, rngs::StdRng};
     use std::sync::Arc;

@@ -7,6 +7,7 @@
 //! ([`refine`]).
 
 pub mod costs;
+mod estimate;
 pub mod goal;
 pub mod groups;
 pub mod knapsack;
@@ -21,6 +22,7 @@ pub mod strategies;
 use crate::draft::Draft;
 use crate::error::Result;
 use crate::progress::Watch;
+use sensitivity::Measured;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use sterna_formats::EncodingRef;
@@ -185,12 +187,16 @@ impl Chooser for Search<'_> {
             // The other half is for measuring whole plans.
             deadline: time.map(|budget| start + budget / 2),
         };
-        let sensitivities = sensitivity.measure(&groups, &mut notes)?;
+        let Measured { losses, late } = sensitivity.measure(&groups, &mut notes)?;
+        let mut expected = estimate::measured(&losses);
+        if !late.is_empty() {
+            estimate::fill(&mut expected, &late, &groups, &uniforms, draft);
+        }
         let preset = self.settings.preset;
         let mut refine = refine::Refine {
             preset: preset.and_then(|preset| preset.start(&self.settings.allow, &groups, graph)),
             groups: &groups,
-            sensitivities: &sensitivities,
+            expected: &expected,
             goal: self.settings.goal,
             starts: screen::starts(&uniforms, &groups, graph, self.settings.goal),
             max_checks: self.settings.max_checks,
@@ -204,6 +210,7 @@ impl Chooser for Search<'_> {
         };
         let refine::Refined { chosen, is_met, strategies } = refine.run()?;
         let trials = refine.trials;
+        let sensitivities = losses;
         Ok(Found { groups, sensitivities, strategies, trials, chosen, is_met, notes })
     }
 }

@@ -5,6 +5,7 @@
 //! measured as it will be written.
 
 use super::Load;
+use super::estimate::Expected;
 use super::goal::Axis;
 use super::knapsack::{Choice, Frontier};
 use super::strategies::{self, Problem, Standing, Strategy};
@@ -22,8 +23,8 @@ const PATIENCE: usize = 16;
 pub struct Refine<'a> {
     /// The groups.
     pub groups: &'a [Group],
-    /// Per group and candidate, as measured alone.
-    pub sensitivities: &'a [Vec<Option<Loss>>],
+    /// Per group and candidate the divergence alone, measured or estimated.
+    pub expected: &'a Expected,
     /// What is wanted.
     pub goal: Goal,
     /// Plans measured before any other, as labels and choices, until one reaches the goal.
@@ -67,7 +68,7 @@ pub struct Refined {
 
 /// The knapsack if losses added up.
 struct Summed {
-    /// Per group the candidates that were measured.
+    /// Per group the candidates of which something is known.
     considered: Vec<Vec<usize>>,
     /// Sizes and losses of these.
     groups: Vec<Vec<Choice>>,
@@ -206,12 +207,12 @@ impl Refine<'_> {
         chosen.map(|(group, &choice)| axis.size(&group.candidates[choice])).sum()
     }
 
-    /// The knapsack of summed sensitivities along an axis, over the candidates that were measured.
+    /// The knapsack of summed sensitivities along an axis, over the candidates that are considered.
     fn summed(&self, axis: Axis) -> Summed {
-        let measured = |losses: &Vec<Option<Loss>>| {
+        let known = |losses: &Vec<Option<f64>>| {
             (0..losses.len()).filter(|&c| losses[c].is_some()).collect::<Vec<_>>()
         };
-        let considered: Vec<Vec<usize>> = self.sensitivities.iter().map(measured).collect();
+        let considered: Vec<Vec<usize>> = self.expected.iter().map(known).collect();
         let choice = |group: usize, candidate: usize| Choice {
             size: axis.size(&self.groups[group].candidates[candidate]),
             loss: self.predicted(group, candidate),
@@ -230,10 +231,9 @@ impl Refine<'_> {
         Some(candidates(&summed.considered, &proposal.choices))
     }
 
-    /// The divergence of a group alone; only asked of measured ones.
+    /// The divergence of a group alone; only asked of what is considered.
     fn predicted(&self, group: usize, candidate: usize) -> f64 {
-        let loss = self.sensitivities[group][candidate];
-        loss.map_or(f64::INFINITY, |loss| loss.kl.max(0.0))
+        self.expected[group][candidate].unwrap_or(f64::INFINITY)
     }
 
     /// The smallest proposal that reaches the goal, as if losses rose as sizes fall; `sizes` are of
@@ -280,7 +280,7 @@ impl Refine<'_> {
     fn steps(&self, from: &Trial, tried: &HashSet<Vec<usize>>) -> Vec<Step> {
         let singles: Vec<(usize, usize)> = (0..self.groups.len())
             .flat_map(|group| (0..self.groups[group].candidates.len()).map(move |c| (group, c)))
-            .filter(|&(g, c)| c != from.choices[g] && self.sensitivities[g][c].is_some())
+            .filter(|&(g, c)| c != from.choices[g] && self.expected[g][c].is_some())
             .collect();
         let mut steps = Vec::new();
         for (i, &first) in singles.iter().enumerate() {

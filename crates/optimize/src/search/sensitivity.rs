@@ -1,12 +1,21 @@
 //! Sensitivity: what each group costs in each encoding when it alone is encoded (S-4).
 //!
-//! In: groups and a judge. Out: a loss per group and candidate, measured.
+//! In: groups and a judge. Out: a loss per group and candidate, measured, and for which of them
+//! there was no time.
 
 use super::{Depth, Goal, Group, Judge, Load, Loss, groups};
 use crate::error::Result;
 use crate::progress::{Stage, Watch};
 use std::time::Duration;
 use sterna_measure::Clock;
+
+/// What was measured.
+pub struct Measured {
+    /// Per group and candidate.
+    pub losses: Vec<Vec<Option<Loss>>>,
+    /// Pairs that time did not allow.
+    pub late: Vec<(usize, usize)>,
+}
 
 /// The measurement.
 pub struct Sensitivity<'a> {
@@ -30,23 +39,24 @@ impl Sensitivity<'_> {
     ///
     /// # Errors
     /// When the model cannot be run, or the user stops it.
-    pub fn measure(
-        &mut self,
-        groups: &[Group],
-        notes: &mut Vec<String>,
-    ) -> Result<Vec<Vec<Option<Loss>>>> {
+    pub fn measure(&mut self, groups: &[Group], notes: &mut Vec<String>) -> Result<Measured> {
         let mut losses: Vec<Vec<Option<Loss>>> =
             groups.iter().map(|group| vec![None; group.candidates.len()]).collect();
         losses.iter_mut().for_each(|of_group| of_group[0] = Some(Loss::NONE));
         let order = order(groups, self.goal);
-        let mut n_hopeless = 0;
+        let (mut n_hopeless, mut late) = (0, Vec::new());
         for (done, &(group, candidate)) in order.iter().enumerate() {
             if self.deadline.is_some_and(|deadline| self.clock.now() > deadline) {
                 notes.push(format!(
                     "the time budget ended the sensitivity measurement after {done} of {} pairs \
-                     of tensor group and encoding; the others were not considered",
+                     of tensor group and encoding; what the others lose is estimated from the \
+                     errors of their matrices",
                     order.len()
                 ));
+                let is_open = |&(group, _): &(usize, usize)| {
+                    !losses[group].iter().flatten().any(|loss| self.is_spent(loss))
+                };
+                late = order[done..].iter().copied().filter(is_open).collect();
                 break;
             }
             if losses[group].iter().flatten().any(|loss| self.is_spent(loss)) {
@@ -68,7 +78,7 @@ impl Sensitivity<'_> {
                  alone costs more than the budget in an encoding of more bits already"
             ));
         }
-        Ok(losses)
+        Ok(Measured { losses, late })
     }
 
     /// Whether one group's loss is more than a whole plan may lose. On little text the divergence

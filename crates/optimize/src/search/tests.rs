@@ -4,6 +4,7 @@ use super::memory::Remembered;
 use super::*;
 use crate::passes::{Context, by_name as by_pass_name};
 use crate::progress::Silent;
+use crate::sample::Sample;
 use crate::testing::{Tiny, killed, tiny_model};
 use std::sync::atomic::AtomicBool;
 use sterna_formats::encodings::{ENCODINGS, by_name};
@@ -218,6 +219,52 @@ fn a_time_budget_coarsens_the_groups_and_is_kept() {
     assert!(found.notes[0].contains("2 layers are searched in 1 bands"), "{:?}", found.notes);
     assert!(clock.now() <= budget + Duration::from_secs(2), "{:?}", clock.now());
     assert!(found.is_met);
+}
+
+/// A loss per weight that is linear in what its rounding adds, and a second per call.
+struct Linear<'a>(&'a Draft<'a>, &'a SimulatedClock);
+
+impl Judge for Linear<'_> {
+    fn judge_draft(&mut self, _draft: &Draft<'_>, _kv: Option<&str>) -> Result<Loss> {
+        unreachable!("the search judges plans")
+    }
+
+    fn judge(&mut self, plan: &[(WeightId, EncodingRef)], _depth: Depth) -> Result<Loss> {
+        self.1.advance(Duration::from_secs(1));
+        let each = |&(id, encoding): &(WeightId, EncodingRef)| {
+            let sample = Sample::of(self.0, id, 16);
+            let alike = vec![1.0; sample.cols()];
+            let sensitivity = 0.1 + (id.0 * 7 % 5) as f64;
+            sensitivity * sample.error(encoding, None, &alike) / sample.power(&alike)
+        };
+        let kl: f64 = plan.iter().map(each).sum();
+        let drop_percent = kl.exp_m1() * 100.0;
+        Ok(Loss { kl, drop_percent, drop_percent_high: drop_percent * 1.05 })
+    }
+}
+
+#[test]
+fn what_time_does_not_allow_is_estimated_from_errors() {
+    let tiny = tiny_model(5);
+    let draft = Draft::new(&tiny.graph, &tiny);
+    let find = |time_budget: Option<u64>| {
+        let (stop, clock) = (AtomicBool::new(false), SimulatedClock::default());
+        let watch = Watch { progress: &Silent, stop: &stop };
+        let time_budget = time_budget.map(Duration::from_secs);
+        let goal = settings(Goal::bytes(20_000));
+        let settings = Settings { time_budget, n_bands: Some(2), max_checks: 1, ..goal };
+        let mut judge = Linear(&draft, &clock);
+        Search { settings, judge: &mut judge, clock: &clock, watch }.choose(&draft).unwrap()
+    };
+    let (whole, hurried) = (find(None), find(Some(30)));
+    let n_unknown =
+        |found: &Found| found.sensitivities.iter().flatten().filter(|loss| loss.is_none()).count();
+    assert_eq!(n_unknown(&whole), 0);
+    assert!(n_unknown(&hurried) > 10, "{}", n_unknown(&hurried));
+    let is_said = |note: &String| note.contains("is estimated from the errors of their matrices");
+    assert!(hurried.notes.iter().any(is_said), "{:?}", hurried.notes);
+    // Errors are all that this judge goes by, and every group was measured once.
+    assert_eq!(hurried.best().choices, whole.best().choices);
 }
 
 /// Per encoding a divergence of the whole model; it falls with the tensors that have it.
