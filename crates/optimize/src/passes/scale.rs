@@ -2,9 +2,9 @@
 //! SmoothQuant, Xiao et al. 2022).
 //!
 //! A block of columns shares one scale, so a column that reads large inputs is rounded as coarsely
-//! as its neighbours though its errors count for more. Multiplied by a factor, which the norm before
-//! it (or the MLP's up matrix) is divided by, it is rounded more finely, and the model computes the
-//! same. It costs nothing at run time: the factors are in the weights.
+//! as its neighbours though its errors count for more. Multiplied by a factor, which the norm
+//! before it (or the MLP's up matrix) is divided by, it is rounded more finely, and the model
+//! computes the same. It costs nothing at run time: the factors are in the weights.
 
 use super::{Context, Pass};
 use crate::draft::Draft;
@@ -52,19 +52,21 @@ impl Pass for Scale {
         let places = places(draft.graph());
         for place in &places {
             let Some(best) = best(draft, place, scales) else { continue };
-            sums = (sums.0 + best.unscaled, sums.1 + best.error);
             if best.error < best.unscaled * WORTHWHILE {
+                sums = (sums.0 + best.unscaled, sums.1 + best.error);
                 draft.scale(place, &best.factors, best.strength);
                 n += 1;
             }
         }
-        draft.note(format!(
-            "scale: factors moved at {n} of {} places; the weighed errors of their readers in {} \
-             fall by {:.0}%",
-            places.len(),
-            scales.encoding.name(),
-            (1.0 - sums.1 / f64::max(sums.0, f64::MIN_POSITIVE)) * 100.0
-        ));
+        let (n_places, name) = (places.len(), scales.encoding.name());
+        draft.note(match n {
+            0 => format!("scale: no factor at {n_places} places makes errors in {name} smaller"),
+            _ => format!(
+                "scale: factors moved at {n} of {n_places} places; the weighed errors of their \
+                 readers in {name} fall by {:.0}%",
+                (1.0 - sums.1 / f64::max(sums.0, f64::MIN_POSITIVE)) * 100.0
+            ),
+        });
         Ok(())
     }
 }

@@ -111,6 +111,7 @@ pub fn describe(settings: &Settings) -> Result<String> {
          calibration  {} documents, {} tokens; {} of them for ranking tensors\n\
          held out     {} documents, {} tokens\n\
          rounding     {}\n\
+         scaling      {}\n\
          search       {n_groups} tensor groups, {n_pairs} measurements, then at most {} whole \
          plans\n\
          writes       {}\n",
@@ -125,6 +126,7 @@ pub fn describe(settings: &Settings) -> Result<String> {
         texts.heldout.len(),
         texts.heldout.n_scored(),
         settings.rounding.words(),
+        settings.scaling.words(),
         settings.max_checks,
         settings.output.display(),
     );

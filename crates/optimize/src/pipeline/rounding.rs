@@ -50,6 +50,17 @@ pub enum Scaling {
     Off,
 }
 
+impl Scaling {
+    /// For people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Scaling::Auto => "columns by what they read, where that measures better",
+            Scaling::On => "columns by what they read",
+            Scaling::Off => "none",
+        }
+    }
+}
+
 /// Products that are summed up for second moments unless compensation is asked for by name: some
 /// minutes' work.
 const MAX_PRODUCTS: usize = 1_000_000_000_000;
@@ -120,6 +131,8 @@ pub fn decide(
         } else if !scaled.scaling().strengths().is_empty() {
             let words = "scale: columns scaled by their inputs";
             compared.contest(judge, scaled, kl, words)?;
+        } else {
+            scaled.notes().last().into_iter().for_each(|note| judge.draft.note(note.as_str()));
         }
     }
     Ok(())
