@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use sterna_formats::EncodingRef;
 use sterna_model::WeightId;
 
-/// A weight in an encoding. Rows and importance need no place here: a shelf is of one graph,
-/// rounded in one way.
+/// A weight in an encoding. Rows, importance and factors need no place here: a shelf is of one
+/// graph, rounded in one way.
 type Key = (WeightId, &'static str);
 
 /// Encoded weights of one source under one graph.

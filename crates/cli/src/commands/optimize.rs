@@ -117,7 +117,7 @@ pub struct Args {
     /// accuracy int8, whatever the size.
     #[arg(long, value_enum, default_value = "general", value_name = "WHAT")]
     use_case: For,
-    /// What proposes plans from the measured losses of single groups; whole plans are measured and
+    /// What proposes plans from the losses of single groups; whole plans are measured and
     /// mended afterwards in any case, and the report compares all of them.
     #[arg(long, default_value = "exact", value_name = "STRATEGY", value_parser = strategies())]
     strategy: String,

@@ -72,6 +72,10 @@ fn check(plan: &Plan) -> Result<(), (String, String)> {
         let problem = format!("{hash:?} is no hash");
         return Err((problem, "a hash is blake3: and 64 hexadecimal digits".into()));
     }
+    if let Some((name, _)) = plan.scaled.iter().find(|(_, power)| !(0.0..=1.0).contains(*power)) {
+        let problem = format!("the strength of {name} is no number between 0 and 1");
+        return Err((problem, "correct it".into()));
+    }
     let numbers = plan.budget.numbers();
     match numbers.iter().find(|(_, x)| x.is_some_and(|x| !x.is_finite() || x < 0.0)) {
         Some((key, _)) => Err((format!("{key} is not a positive number"), "correct it".into())),
@@ -108,7 +112,7 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 pub fn carried_out(plan: &Plan, model: &Model, source: &dyn WeightSource) -> Result<(), String> {
-    for name in plan.encodings.keys() {
+    for name in plan.encodings.keys().chain(plan.scaled.keys()) {
         if model.graph.find_weight(name).is_none() {
             let known = model.graph.weights.iter().map(|w| w.name.as_str());
             let fix = did_you_mean(name, known.clone().take(8));

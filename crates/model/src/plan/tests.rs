@@ -101,6 +101,11 @@ fn what_is_wrong_is_named_with_line_and_fix() {
         "blake3:zz",
         "in the Plan, \"blake3:zz1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262\" is no hash; a hash is blake3: and 64 hexadecimal digits",
     );
+    check(
+        "kv = \"F16\"",
+        "kv = \"F16\"\nscaled = { \"blk.0.attn_norm.weight\" = nan }",
+        "in the Plan, the strength of blk.0.attn_norm.weight is no number between 0 and 1; correct it",
+    );
     check("0.01", "nan", "in the Plan, max_drop is not a positive number; correct it");
     check(
         "seed = 7",

@@ -40,8 +40,9 @@ impl WeightSource for Draft<'_> {
             recode(&view, &Target { encoding, rows, cols, factors, importance })
         };
         let bytes = match &self.shelf {
-            Some(shelf) => shelf.get(id, encoding, recode),
-            None => recode(),
+            // What keeps its encoding is not searched for, and would take all the room.
+            Some(shelf) if encoding != view.encoding => shelf.get(id, encoding, recode),
+            _ => recode(),
         };
         WeightView { encoding, rows, cols, bytes: Cow::Owned(bytes) }
     }

@@ -28,7 +28,10 @@ impl Pass for Mixed {
             }
             let encoding = group.candidates[choice].encoding;
             let alone = found.sensitivities[index][choice];
-            let alone = alone.map_or(String::new(), |l| format!(", KL {:.1e} alone", l.kl));
+            let alone = match alone {
+                Some(loss) => format!(", KL {:.1e} alone", loss.kl),
+                None => ", alone estimated".to_owned(),
+            };
             let provenance = format!("mixed: {}{alone}", found.best().label);
             for &id in &group.weights {
                 let provenance = provenance.clone();

@@ -42,8 +42,8 @@ impl Pass for Scale {
     }
 
     fn about(&self) -> &'static str {
-        "multiplies columns by how large their inputs are, and norms by the inverse; changes no \
-         result before rounding"
+        "multiplies columns by how large their inputs are, and norms by the inverse; before \
+         rounding the model computes the same"
     }
 
     fn apply(&self, draft: &mut Draft<'_>, context: &mut Context<'_>) -> Result<()> {
@@ -80,10 +80,14 @@ struct Best {
 }
 
 /// The strength with the least error; `None` where the source's weights are no floats, whose
-/// rounding a factor would change, or the inputs were never seen.
+/// rounding a factor would change, the inputs were never seen, or the place has been scaled.
 fn best(draft: &Draft<'_>, place: &Place, scales: Scales<'_>) -> Option<Best> {
     let weights = || place.givers.iter().chain(&place.readers);
     if weights().any(|&id| draft.encoding(id).grid().is_some()) {
+        return None;
+    }
+    let giver = &draft.graph().decl(place.givers[0]).name;
+    if draft.scaling().strengths().contains_key(giver) {
         return None;
     }
     let first = draft.graph().decl(place.readers[0]);

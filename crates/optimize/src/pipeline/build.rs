@@ -51,9 +51,11 @@ pub fn fixed_bytes(metadata: &Metadata, base: &Draft<'_>) -> u64 {
         .sum();
     // Per tensor a line of the Plan: its quoted name, ` = "IQ4_NL"` and the line's end.
     let plan: usize = base.matrices().map(|(_, decl)| decl.name.len() + 16).sum();
+    // And one per place that was scaled: its quoted name, ` = 0.75` and the line's end.
+    let scaled: usize = base.scaling().strengths().keys().map(|name| name.len() + 10).sum();
     // The Plan's other lines, keys, content hash, file type.
     const REST_BYTES: usize = 1400;
-    whole - matrices as u64 + (plan + REST_BYTES) as u64
+    whole - matrices as u64 + (plan + scaled + REST_BYTES) as u64
 }
 
 /// The optimizations that cost more than they bring.

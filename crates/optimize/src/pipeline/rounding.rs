@@ -18,6 +18,7 @@ use crate::passes::scale::{Scale, Scales};
 use crate::passes::weigh::Weigh;
 use crate::passes::{Context, Pass};
 use crate::progress::{Stage, Watch};
+use crate::scan;
 use crate::search::{Depth, Judge, Loss, groups};
 use std::sync::Arc;
 use sterna_formats::EncodingRef;
@@ -106,6 +107,7 @@ pub fn decide(
         Compared { encoding, plan: groups::plan(&groups, &choices) }
     });
     let Some(compared) = compared.filter(|compared| !compared.plan.is_empty()) else {
+        judge.draft.note("rounding: no block encoding may be used, so there is nothing to decide");
         return Ok(());
     };
     let mut kl = None;
@@ -126,7 +128,9 @@ pub fn decide(
         let scales = Scales { inputs: &importance, encoding: compared.encoding };
         let mut context = Context { scales: Some(scales), ..Context::default() };
         Scale.apply(&mut scaled, &mut context)?;
-        if scaling == Scaling::On {
+        if scan::finite(scaled.graph(), &scaled).is_err() {
+            judge.draft.note("scale: left, since factors take weights beyond what F16 holds");
+        } else if scaling == Scaling::On {
             judge.draft = scaled;
         } else if !scaled.scaling().strengths().is_empty() {
             let words = "scale: columns scaled by their inputs";
@@ -160,8 +164,9 @@ impl Compared {
         };
         let before = std::mem::replace(&mut judge.draft, rival);
         let theirs = judge.judge(&self.plan, Depth::Full)?.kl;
-        let verdict = if theirs < ours { "taken" } else { "left" };
-        if theirs >= ours {
+        let is_taken = theirs < ours;
+        let verdict = if is_taken { "taken" } else { "left" };
+        if !is_taken {
             judge.draft = before;
         }
         let name = self.encoding.name();

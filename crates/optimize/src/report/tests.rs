@@ -207,7 +207,7 @@ fn what_each_technique_brings_is_drawn() {
     report.details.held_out.push(plain);
     let page = html::render(&report).unwrap();
     assert!(page.contains("sleepy (off)") && page.contains("-56.0%") && page.contains("+20.0%"));
-    assert!(page.contains("rounded by calibration text") && page.contains("off in the Plan"));
+    assert!(page.contains("fitted to calibration text") && page.contains("off in the Plan"));
     let read = Report::from_value(&report.to_value().unwrap()).unwrap();
     assert_eq!(read, report);
 }

@@ -19,8 +19,8 @@ struct Bar {
     color: RGBColor,
 }
 
-/// The divergence of the encodings rounded plainly, what rounding takes away or adds, and what is
-/// left; nothing where the artifact is rounded plainly.
+/// The divergence of the encodings rounded plainly, what rounding and scaling by calibration text
+/// take away or add, and what is left; nothing where the artifact has neither.
 pub fn quality(points: &[Point]) -> Option<String> {
     let find = |kind: &str| points.iter().find(|point| point.kind == kind);
     let (plain, chosen) = (find(PLAIN)?, find("chosen")?);
@@ -33,7 +33,7 @@ pub fn quality(points: &[Point]) -> Option<String> {
     };
     let bars = [
         bar("its encodings, rounded plainly", (0.0, plain.kl), UNIFORM),
-        bar("rounded by calibration text", (plain.kl, chosen.kl), BASELINE),
+        bar("fitted to calibration text", (plain.kl, chosen.kl), BASELINE),
         bar("the artifact", (0.0, chosen.kl), ARTIFACT),
     ];
     Some(draw(&bars, "KL divergence on held-out text, nats per token"))

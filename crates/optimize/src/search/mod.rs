@@ -86,7 +86,7 @@ pub struct Settings {
     pub allow: Vec<EncodingRef>,
     /// Whole plans measured at most, after the reference ones.
     pub max_checks: usize,
-    /// When to stop looking further; tensors not yet measured by then keep their encoding.
+    /// When to stop looking further; what was not measured by then is estimated.
     pub time_budget: Option<Duration>,
     /// Layers that are grouped into so many bands; `None` is one band per layer, unless the time
     /// budget asks for fewer.
@@ -190,7 +190,7 @@ impl Chooser for Search<'_> {
         let Measured { losses, late } = sensitivity.measure(&groups, &mut notes)?;
         let mut expected = estimate::measured(&losses);
         if !late.is_empty() {
-            estimate::fill(&mut expected, &late, &groups, &uniforms, draft);
+            estimate::fill(&mut expected, &late, &groups, &uniforms, draft, self.watch)?;
         }
         let preset = self.settings.preset;
         let mut refine = refine::Refine {
