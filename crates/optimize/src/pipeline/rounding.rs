@@ -128,15 +128,14 @@ pub fn decide(
         let scales = Scales { inputs: &importance, encoding: compared.encoding };
         let mut context = Context { scales: Some(scales), ..Context::default() };
         Scale.apply(&mut scaled, &mut context)?;
-        if scan::finite(scaled.graph(), &scaled).is_err() {
+        let is_unchanged = scaled.scaling().strengths().is_empty();
+        if !is_unchanged && scan::finite(scaled.graph(), &scaled).is_err() {
             judge.draft.note("scale: left, since factors take weights beyond what F16 holds");
-        } else if scaling == Scaling::On {
+        } else if is_unchanged || scaling == Scaling::On {
             judge.draft = scaled;
-        } else if !scaled.scaling().strengths().is_empty() {
+        } else {
             let words = "scale: columns scaled by their inputs";
             compared.contest(judge, scaled, kl, words)?;
-        } else {
-            scaled.notes().last().into_iter().for_each(|note| judge.draft.note(note.as_str()));
         }
     }
     Ok(())
