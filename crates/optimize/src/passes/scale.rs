@@ -196,7 +196,10 @@ mod tests {
         let mut context = Context { scales: Some(scales), ..Context::default() };
         Scale.apply(&mut draft, &mut context).unwrap();
         let names: Vec<&String> = draft.scaling().strengths().keys().collect();
-        assert!(names.iter().all(|name| name.starts_with("blk.1")), "{names:?}");
+        assert!(
+            !names.is_empty() && names.iter().all(|name| name.starts_with("blk.1")),
+            "{names:?}"
+        );
     }
 
     #[test]
