@@ -10,7 +10,7 @@ use crate::isa::{Isa, Kernel, Line, TILE_ROWS};
 pub const CHUNK: usize = 256;
 
 /// Which of a row's activation codes share a scale.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum ScaleOver {
     /// Those of a chunk: what block encodings ask for.
     #[default]
@@ -18,6 +18,8 @@ pub enum ScaleOver {
     /// All of them: what a layer says that sees its input as int8 codes (BitNet b1.58). Every chunk
     /// then has the row's scale, so the kernels are the same.
     Row,
+    /// Those of all rows: the absolute maximum is given, and what is beyond it is clipped.
+    All(f32),
 }
 
 /// The smallest absolute maximum that the scale of a row is made of: rows of zeros have one too.
@@ -159,10 +161,8 @@ impl Kernel for QuantizeTile<'_> {
         let by_row = I::TILES && width == TILE_ROWS;
         for row in 0..width {
             let x = &x[row * layout.cols..][..layout.cols];
-            let whole = match over {
-                ScaleOver::Chunk => None,
-                ScaleOver::Row => Some(row_scale(isa, x)),
-            };
+            let whole = over.whole(isa, x);
+            let is_clipped = matches!(over, ScaleOver::All(_));
             for (c, chunk) in x.chunks(CHUNK).enumerate() {
                 let (blocks, _) = chunk.as_chunks::<16>();
                 let (scale, inverse) = match whole {
@@ -175,7 +175,8 @@ impl Kernel for QuantizeTile<'_> {
                 let mut codes = [Line::ZERO; CHUNK / 64];
                 let bytes: &mut [[i8; 16]; CHUNK / 16] = bytemuck::cast_mut(&mut codes);
                 for (codes, block) in bytes.iter_mut().zip(blocks) {
-                    *codes = isa.to_i8(isa.mul(isa.load(block), isa.splat(inverse)));
+                    let x = isa.mul(isa.load(block), isa.splat(inverse));
+                    *codes = isa.to_i8(if is_clipped { clipped(isa, x) } else { x });
                 }
                 let found: &[i32; CHUNK / 4] = bytemuck::cast_ref(&codes);
                 if by_row {
@@ -240,9 +241,31 @@ fn row_scale<I: Isa>(isa: I, row: &[f32]) -> (f32, f32) {
     (absmax / 127.0, 127.0 / absmax)
 }
 
-/// Rounds rows to int8 codes with a scale per row and back, in place: what layers that see int8
-/// codes compute with when their weights are floats.
+impl ScaleOver {
+    /// The scale of a whole row and its inverse, where its chunks share one.
+    #[inline(always)]
+    fn whole<I: Isa>(self, isa: I, row: &[f32]) -> Option<(f32, f32)> {
+        match self {
+            ScaleOver::Chunk => None,
+            ScaleOver::Row => Some(row_scale(isa, row)),
+            ScaleOver::All(absmax) => Some((absmax / 127.0, 127.0 / absmax)),
+        }
+    }
+}
+
+/// Each lane between -127 and 127.
+#[inline(always)]
+fn clipped<I: Isa>(isa: I, x: I::F) -> I::F {
+    let (least, most) = (isa.splat(-127.0), isa.splat(127.0));
+    let x = isa.max(x, least);
+    isa.select_lt(most, x, most, x)
+}
+
+/// Rounds rows to int8 codes with a scale per row, or one for all, and back, in place: what layers
+/// that see int8 codes compute with when their weights are floats. Chunks stay as they are.
 pub struct RoundRows<'a> {
+    /// What shares a scale.
+    pub over: ScaleOver,
     /// Values per row.
     pub cols: usize,
     /// The rows, `[n, cols]`.
@@ -255,14 +278,14 @@ impl Kernel for RoundRows<'_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         for row in self.x.chunks_exact_mut(self.cols) {
-            let (scale, inverse) = row_scale(isa, row);
+            let Some((scale, inverse)) = self.over.whole(isa, row) else { return };
             let (blocks, tail) = row.as_chunks_mut::<16>();
             for block in blocks {
-                let code = isa.round(isa.mul(isa.load(block), isa.splat(inverse)));
-                isa.store(isa.mul(code, isa.splat(scale)), block);
+                let code = isa.mul(isa.load(block), isa.splat(inverse));
+                isa.store(isa.mul(isa.round(clipped(isa, code)), isa.splat(scale)), block);
             }
             for x in tail {
-                *x = (*x * inverse).round_ties_even() * scale;
+                *x = (*x * inverse).clamp(-127.0, 127.0).round_ties_even() * scale;
             }
         }
     }

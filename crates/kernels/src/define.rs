@@ -19,7 +19,7 @@ pub fn linear(encoding: EncodingRef, row: &[u8], x: &[f32], over: ScaleOver) -> 
     let Some(grid) = encoding.grid() else {
         let mut w = vec![0.0; x.len()];
         encoding.decode(row, &mut w);
-        let x = if over == ScaleOver::Row { round_row(x) } else { x.to_vec() };
+        let x = round_row(x, over);
         return w.iter().zip(x).fold(0.0, |acc, (&w, x)| w.mul_add(x, acc));
     };
     let n_groups = x.len() / grid.group_len;
@@ -31,6 +31,7 @@ pub fn linear(encoding: EncodingRef, row: &[u8], x: &[f32], over: ScaleOver) -> 
         let (act_scale, acts) = match over {
             ScaleOver::Chunk => quantize(chunk, absmax(chunk)),
             ScaleOver::Row => quantize(chunk, absmax(x).max(LEAST_ROW_MAX)),
+            ScaleOver::All(absmax) => quantize(chunk, absmax),
         };
         let mut s = 0f32;
         for (g, acts) in acts.chunks(grid.group_len).enumerate() {
@@ -57,7 +58,7 @@ pub fn linear(encoding: EncodingRef, row: &[u8], x: &[f32], over: ScaleOver) -> 
 /// and results count as zeros. It is what `vdpbf16ps` and `tdpbf16ps` compute, which fuse the
 /// product with the sum, round to nearest and flush.
 pub fn linear_bf16(row: &[u8], x: &[f32], over: ScaleOver) -> f32 {
-    let x = if over == ScaleOver::Row { round_row(x) } else { x.to_vec() };
+    let x = round_row(x, over);
     let flush = |x: f32| if x.is_subnormal() { 0f32.copysign(x) } else { x };
     let weights = row.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32());
     let pairs: Vec<(f32, f32)> =
@@ -73,21 +74,27 @@ pub fn linear_bf16(row: &[u8], x: &[f32], over: ScaleOver) -> f32 {
     acc
 }
 
-/// Activations as int8: `(absmax / 127, codes rounded to nearest, ties to even)`.
+/// Activations as int8: `(absmax / 127, codes rounded to nearest, ties to even)`; what is beyond
+/// `absmax` is clipped.
 pub fn quantize(chunk: &[f32], absmax: f32) -> (f32, Vec<i8>) {
     if absmax == 0.0 {
         return (0.0, vec![0; chunk.len()]);
     }
     let inverse = 127.0 / absmax;
-    let codes = chunk.iter().map(|x| (x * inverse).round_ties_even() as i8).collect();
+    let code = |x: &f32| (x * inverse).clamp(-127.0, 127.0).round_ties_even() as i8;
+    let codes = chunk.iter().map(code).collect();
     (absmax / 127.0, codes)
 }
 
-/// A row as int8 codes with one scale, in floats again.
-pub fn round_row(x: &[f32]) -> Vec<f32> {
-    let absmax = absmax(x).max(LEAST_ROW_MAX);
+/// A row as int8 codes with one scale, in floats again; as it is where only chunks share one.
+pub fn round_row(x: &[f32], over: ScaleOver) -> Vec<f32> {
+    let absmax = match over {
+        ScaleOver::Chunk => return x.to_vec(),
+        ScaleOver::Row => absmax(x).max(LEAST_ROW_MAX),
+        ScaleOver::All(absmax) => absmax,
+    };
     let (scale, inverse) = (absmax / 127.0, 127.0 / absmax);
-    x.iter().map(|x| (x * inverse).round_ties_even() * scale).collect()
+    x.iter().map(|x| (x * inverse).clamp(-127.0, 127.0).round_ties_even() * scale).collect()
 }
 
 fn absmax(x: &[f32]) -> f32 {

@@ -36,9 +36,7 @@ impl Prepared {
             }
         } else {
             let mut x = x.to_vec();
-            if over == ScaleOver::Row {
-                level.run(RoundRows { cols, x: &mut x });
-            }
+            level.run(RoundRows { over, cols, x: &mut x });
             if form == ActsForm::Bf16 {
                 ints.resize(n_rows * bf16_words(cols), 0);
                 level.run(RoundToBf16 { cols, n_rows, x: &x, words: &mut ints });

@@ -9,7 +9,9 @@ mod bind;
 mod tests;
 
 use crate::archs::{self, Arch};
+use crate::artifact::PLAN_KEY;
 use crate::config::{Config, GgufKeys, JsonKeys};
+use crate::plan::{self, Plan};
 use crate::{Graph, Tokenizer, WeightId, WeightSource, WeightView};
 use bind::Binding;
 use std::path::{Path, PathBuf};
@@ -82,6 +84,7 @@ impl Model {
         let graph = arch.graph(&config).map_err(error)?;
         let bindings = bind::all(&checkpoint, arch, &config, &graph)?;
         let mut warnings = bind::unused(&checkpoint, arch, &graph, &bindings);
+        let graph = as_planned(&checkpoint, graph)?;
         let name = name_of(&checkpoint);
         let mut metadata = match &checkpoint.config {
             None => std::mem::take(&mut checkpoint.metadata),
@@ -144,6 +147,18 @@ impl WeightSource for Model {
             self.checkpoint.drop_pages(tensor);
         }
     }
+}
+
+/// The graph with inputs as the Plan in an artifact says. A damaged Plan says nothing; whoever asks
+/// for it is told.
+fn as_planned(checkpoint: &Checkpoint, graph: Graph) -> Result<Graph, FormatError> {
+    let text = checkpoint.metadata.str(PLAN_KEY);
+    let plan = text.and_then(|text| Plan::parse(&checkpoint.path, text).ok());
+    let Some(plan) = plan.filter(|plan| !plan.int8_inputs.is_empty()) else { return Ok(graph) };
+    plan::inputs::apply(&graph, &plan.int8_inputs).map_err(|problem| {
+        let problem = format!("its Plan is of another model: {problem}");
+        FormatError::new(&checkpoint.path, problem, "the file is damaged, copy it again")
+    })
 }
 
 type Understood = (&'static dyn Arch, Config);

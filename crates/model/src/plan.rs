@@ -7,7 +7,9 @@
 mod budget;
 mod check;
 mod content;
+pub mod inputs;
 mod rounding;
+mod seed;
 #[cfg(test)]
 mod tests;
 
@@ -32,7 +34,7 @@ pub struct Plan {
     /// [`PLAN_VERSION`].
     pub version: u32,
     /// Seed of every random choice.
-    #[serde(with = "seed_as_i64", default)]
+    #[serde(with = "seed", default)]
     pub seed: u64,
     /// How the runtime keeps keys and values: `F16`, `F32` or `Q8_0`.
     pub kv: String,
@@ -52,6 +54,9 @@ pub struct Plan {
     /// squares of what they read on calibration text its readers' columns were multiplied.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub scaled: BTreeMap<String, f64>,
+    /// By the name of a matrix that sees its inputs as int8 codes: see [`inputs`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub int8_inputs: BTreeMap<String, f64>,
     /// What the artifact is made from.
     pub source: Source,
     /// What the user capped.
@@ -104,6 +109,7 @@ impl Plan {
             mlp_width: None,
             rounding: Rounding::Plain,
             scaled: BTreeMap::new(),
+            int8_inputs: BTreeMap::new(),
             source,
             budget: Budget::default(),
             calibration: None,
@@ -164,17 +170,4 @@ impl Text {
 /// `blake3:` and 64 hexadecimal digits.
 pub fn hash_text(bytes: &[u8]) -> String {
     format!("blake3:{}", blake3::hash(bytes).to_hex())
-}
-
-/// TOML's integers are signed; seeds use all 64 bits.
-mod seed_as_i64 {
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub fn serialize<S: Serializer>(seed: &u64, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_i64(*seed as i64)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
-        i64::deserialize(from).map(|seed| seed as u64)
-    }
 }

@@ -4,6 +4,8 @@
 mod common;
 
 use common::*;
+use std::sync::Arc;
+use sterna_model::ops::linear::Range;
 use sterna_model::ops::{Activations, Embedding, Linear};
 use sterna_model::{Graph, Role, WeightId, WeightSource, eval_graph};
 use sterna_runtime::{KvEncoding, Program, RuntimeError, Settings};
@@ -61,6 +63,39 @@ fn a_text_is_the_same_token_by_token() {
             let alone = all_logits(&mut runner, &tokens[..=n]);
             let last = &alone[alone.len() - SMALL.vocabulary..];
             assert_bits(last, row, &format!("{arch} {encoding} of {} tokens", n + 1));
+        }
+    }
+}
+
+// proves S-1, S-2 (kernels): codes with a scale per row or one for all are what the graph means, on
+// integer weights as on floats.
+#[test]
+fn models_on_int8_inputs_compute_what_their_graph_says() {
+    let norm = |x: &[f32]| x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+    for activations in [
+        Activations::Int8PerToken,
+        // Some of what norms hand over is beyond it.
+        Activations::Int8Static(Range::new(2.0).unwrap()),
+    ] {
+        for encoding in ["F32", "Q8_0", "Q4_K"] {
+            let mut model = random(graph(SMALL), 62, |_, _| encoding);
+            let float = eval_graph(&model.graph, &model, &tokens(29, 9)).unwrap();
+            for node in &mut model.graph.nodes {
+                let Some(linear) = node.op.as_any().downcast_ref::<Linear>() else { continue };
+                node.op = Arc::new(Linear { activations, ..linear.clone() });
+            }
+            let wanted = eval_graph(&model.graph, &model, &tokens(29, 9)).unwrap();
+            let found = all_logits(&mut runner(&model, &exact()), &tokens(29, 9));
+            let off = |from: &[f32]| -> f64 {
+                let difference: Vec<f32> = found.iter().zip(from).map(|(a, b)| a - b).collect();
+                norm(&difference) / norm(&wanted)
+            };
+            // A code that lies between two may be either, and changes those of the next layer.
+            let (same, other) = (off(&wanted), off(&float));
+            assert!(
+                same < 0.01 && other > 2.0 * same,
+                "{activations:?} {encoding}: {same} {other}"
+            );
         }
     }
 }

@@ -195,7 +195,9 @@ fn from_file(path: &Path, config: &Config) -> Result<Parts, TrainError> {
         metadata.set("general.name", Value::Str(name.clone()));
     }
     let weights = init::from_source(&model.graph, &model);
-    let (graph, before) = (model.graph.clone(), Provenance::read(&model.metadata));
+    // Without int8 inputs of a Plan, whose ranges were found for the weights as they were.
+    let graph = model.arch.graph(&model.config).map_err(TrainError::Input)?;
+    let before = Provenance::read(&model.metadata);
     Ok(Parts { graph, metadata, before, weights, tokenizer })
 }
 

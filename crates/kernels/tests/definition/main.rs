@@ -134,7 +134,7 @@ fn linear_case(
 }
 
 /// Rows of a call, and what shares a scale among their codes.
-const CALLS: [(usize, ScaleOver); 8] = [
+const CALLS: [(usize, ScaleOver); 10] = [
     (1, ScaleOver::Chunk),
     (2, ScaleOver::Chunk),
     (3, ScaleOver::Chunk),
@@ -143,6 +143,9 @@ const CALLS: [(usize, ScaleOver); 8] = [
     (16, ScaleOver::Chunk),
     (1, ScaleOver::Row),
     (15, ScaleOver::Row),
+    // Less than the largest of them, so that some are clipped.
+    (1, ScaleOver::All(1.5)),
+    (15, ScaleOver::All(1.5)),
 ];
 
 /// Random codes with sane f16 scales: any f16 field is made small by clearing its top exponent bit.
@@ -272,7 +275,7 @@ fn layer_norm_squared_relu_gelu_and_rounded_rows_are_their_definitions() {
         let up = rng.normals(3 * n);
         let rows = |f: &dyn Fn(&[f32]) -> Vec<f32>| x.chunks(n).flat_map(f).collect::<Vec<f32>>();
         let normed = rows(&|x| define::layer_norm(x, &weight, &bias, 1e-5));
-        let rounded = rows(&define::round_row);
+        let rounded = rows(&|x| define::round_row(x, ScaleOver::Row));
         let squared: Vec<f32> = x.iter().zip(&up).map(|(&g, &u)| define::relu2(g, u)).collect();
         let gelu: Vec<f32> = x.iter().map(|&x| define::gelu(x)).collect();
         for level in levels() {
@@ -286,7 +289,7 @@ fn layer_norm_squared_relu_gelu_and_rounded_rows_are_their_definitions() {
             level.run(Gelu { x: &x, out: &mut out });
             assert_same(&out, &gelu, &what("gelu"));
             out.copy_from_slice(&x);
-            level.run(RoundRows { cols: n, x: &mut out });
+            level.run(RoundRows { over: ScaleOver::Row, cols: n, x: &mut out });
             assert_same(&out, &rounded, &what("rounded rows"));
         }
     }

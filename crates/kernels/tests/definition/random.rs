@@ -30,7 +30,11 @@ fn a_thousand_random_linear_layers() {
             blocks => encoding.block_len().max(16) * blocks,
         };
         let (rows, n_rows) = (rng.up_to(50), rng.up_to(30));
-        let over = if rng.up_to(4) == 1 { ScaleOver::Row } else { ScaleOver::Chunk };
+        let over = match rng.up_to(8) {
+            1 | 2 => ScaleOver::Row,
+            3 => ScaleOver::All(rng.up_to(4) as f32 + 0.7),
+            _ => ScaleOver::Chunk,
+        };
         let panels = rng.up_to(4);
         linear_case(&mut rng, encoding, (rows, cols), n_rows, over, &[panels]);
     }
@@ -49,7 +53,7 @@ fn a_thousand_random_rows_through_norms_gates_and_rounding() {
         };
         let rms = by_row(&|x| define::rms_norm(x, weight, 1e-5));
         let layer = by_row(&|x| define::layer_norm(x, weight, bias, 1e-5));
-        let rounded = by_row(&define::round_row);
+        let rounded = by_row(&|x| define::round_row(x, ScaleOver::Row));
         let (swiglu, relu2) = (by_pair(define::swiglu), by_pair(define::relu2));
         let added = by_pair(|x, u| u + x);
         let gelu: Vec<f32> = x.iter().map(|&x| define::gelu(x)).collect();
@@ -70,7 +74,7 @@ fn a_thousand_random_rows_through_norms_gates_and_rounding() {
             level.run(AddTo { x: &x, out: &mut out });
             assert_same(&out, &added, &what("add"));
             out.copy_from_slice(&x);
-            level.run(RoundRows { cols: n, x: &mut out });
+            level.run(RoundRows { over: ScaleOver::Row, cols: n, x: &mut out });
             assert_same(&out, &rounded, &what("rounded rows"));
         }
     }

@@ -13,6 +13,25 @@ pub enum Activations {
     /// Each row rounded to int8 codes with one scale, as BitNet b1.58 does: see
     /// [`Activations::round`].
     Int8PerToken,
+    /// All rows rounded to int8 codes with one scale, found before on other text: static int8.
+    Int8Static(Range),
+}
+
+/// The absolute maximum of static int8 codes; what is beyond it is clipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Range(u32);
+
+impl Range {
+    /// A range; `None` where it is not a number above 0 that has a scale.
+    pub fn new(absmax: f32) -> Option<Self> {
+        let is_sound = (absmax / 127.0).is_normal() && absmax > 0.0 && (127.0 / absmax).is_normal();
+        is_sound.then_some(Self(absmax.to_bits()))
+    }
+
+    /// The absolute maximum.
+    pub fn get(self) -> f32 {
+        f32::from_bits(self.0)
+    }
 }
 
 impl Activations {
@@ -26,16 +45,22 @@ impl Activations {
         (absmax / 127.0, 127.0 / absmax)
     }
 
-    /// Makes one row what the layer sees: for int8, `scale * clamp(round(x / scale), -128, 127)`
+    /// Makes one row what the layer sees: for int8, `scale * clamp(round(x / scale), -127, 127)`
     /// with ties to even.
     pub fn round(self, row: &mut [f32]) {
-        if self == Self::Float {
-            return;
-        }
-        let (scale, inverse) = Self::scale(row);
+        let (scale, inverse) = match self {
+            Self::Float => return,
+            Self::Int8PerToken => Self::scale(row),
+            Self::Int8Static(range) => (range.get() / 127.0, 127.0 / range.get()),
+        };
         for x in row {
-            *x = (*x * inverse).round_ties_even().clamp(-128.0, 127.0) * scale;
+            *x = (*x * inverse).round_ties_even().clamp(-127.0, 127.0) * scale;
         }
+    }
+
+    /// Whether inputs are rounded to int8 codes.
+    pub fn is_int8(self) -> bool {
+        self != Self::Float
     }
 }
 
@@ -74,7 +99,7 @@ impl Linear {
         let pairs = w.iter().zip(seen);
         match self.activations {
             Activations::Float => pairs.fold(0.0, |acc, (&w, &x)| f32::mul_add(w, x, acc)),
-            Activations::Int8PerToken => {
+            Activations::Int8PerToken | Activations::Int8Static(_) => {
                 pairs.map(|(&w, &x)| f64::from(w) * f64::from(x)).sum::<f64>() as f32
             }
         }
@@ -145,10 +170,14 @@ impl Op for Linear {
         let biases = format!("({})", named.join(" "));
         let mut parts = Vec::new();
         if self.biases.contains(&true) {
-            parts.push(biases.as_str());
+            parts.push(biases);
         }
-        if self.activations == Activations::Int8PerToken {
-            parts.push("activations=int8");
+        match self.activations {
+            Activations::Float => {}
+            Activations::Int8PerToken => parts.push("activations=int8".into()),
+            Activations::Int8Static(range) => {
+                parts.push(format!("activations=int8 within {}", range.get()));
+            }
         }
         parts.join(" ")
     }

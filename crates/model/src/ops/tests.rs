@@ -55,6 +55,22 @@ fn int8_activations_are_rounded_per_row() {
     assert_eq!(Linear::int8(true).attributes(), "(bias) activations=int8");
 }
 
+// proves S-2 (the definition): all rows share a scale, and what is beyond its range is clipped.
+#[test]
+fn static_int8_activations_are_clipped_at_the_range() {
+    let range = linear::Range::new(127.0).unwrap();
+    let op = Linear { activations: Activations::Int8Static(range), ..Linear::new(false) };
+    let x = [200.0, 1.5, -500.0, 0.4, 2.5, -127.0];
+    assert_eq!(
+        eval(&op, 3, &[&x], &[&[1.0, 0.0, 0.0, 1.0]], &[2])[..],
+        [127.0, 2.0, -127.0, 0.0, 2.0, -127.0]
+    );
+    assert_eq!(op.attributes(), "activations=int8 within 127");
+    for none in [0.0, -1.0, f32::NAN, f32::INFINITY, 1e-37] {
+        assert_eq!(linear::Range::new(none), None, "{none}");
+    }
+}
+
 #[test]
 fn rms_norm_works_per_head() {
     let op = RmsNorm { eps: 0.0, group_len: 2 };

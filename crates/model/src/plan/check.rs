@@ -76,6 +76,11 @@ fn check(plan: &Plan) -> Result<(), (String, String)> {
         let problem = format!("the strength of {name} is no number between 0 and 1");
         return Err((problem, "correct it".into()));
     }
+    let is_range = |range: &f64| super::inputs::activations(*range).is_some();
+    if let Some((name, _)) = plan.int8_inputs.iter().find(|(_, range)| !is_range(range)) {
+        let problem = format!("the range of {name}'s inputs is no number that has a scale");
+        return Err((problem, "correct it".into()));
+    }
     let numbers = plan.budget.numbers();
     match numbers.iter().find(|(_, x)| x.is_some_and(|x| !x.is_finite() || x < 0.0)) {
         Some((key, _)) => Err((format!("{key} is not a positive number"), "correct it".into())),
@@ -112,7 +117,7 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 pub fn carried_out(plan: &Plan, model: &Model, source: &dyn WeightSource) -> Result<(), String> {
-    for name in plan.encodings.keys().chain(plan.scaled.keys()) {
+    for name in plan.encodings.keys().chain(plan.scaled.keys()).chain(plan.int8_inputs.keys()) {
         if model.graph.find_weight(name).is_none() {
             let known = model.graph.weights.iter().map(|w| w.name.as_str());
             let fix = did_you_mean(name, known.clone().take(8));

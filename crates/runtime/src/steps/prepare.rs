@@ -1,7 +1,8 @@
 //! Prepares activations for linear layers, once for all layers that see the same value alike:
 //! normalizes (where a norm is computed here), quantizes and lays rows side by side.
 //!
-//! Layers on int8 activations have codes with one scale per row, which is what their model means.
+//! Layers on int8 activations have codes with one scale per row, or one for all, which is what
+//! their model means.
 //! Their float weights meet the same codes as floats. For other layers, codes are the runtime's own
 //! way to compute with block encodings, with a scale per 256 values, and floats stay as they are,
 //! or become bf16 where the settings say so.
@@ -41,7 +42,7 @@ struct Wanted {
 impl Prepare {
     /// Whether floats are codes times their scale.
     fn rounds_floats(&self) -> bool {
-        (self.wanted.float || self.wanted.bf16) && self.over == ScaleOver::Row
+        (self.wanted.float || self.wanted.bf16) && self.over != ScaleOver::Chunk
     }
 }
 
@@ -91,7 +92,7 @@ impl Step for Prepare {
                 if self.norm.is_none() {
                     rounded.copy_from_slice(raw);
                 }
-                run.level.run(RoundRows { cols, x: rounded });
+                run.level.run(RoundRows { over, cols, x: rounded });
             }
             let in_scratch = self.norm.is_some() || self.rounds_floats();
             let x = if in_scratch { &scratch[..n * cols] } else { raw };
@@ -150,6 +151,7 @@ pub fn prepared(
     let (over, suffix) = match activations {
         Activations::Float => (ScaleOver::Chunk, "prepare"),
         Activations::Int8PerToken => (ScaleOver::Row, "prepare_int8"),
+        Activations::Int8Static(range) => (ScaleOver::All(range.get()), "prepare_static_int8"),
     };
     let name = format!("{}.{suffix}", l.graph.values[value.0].name);
     l.emit(name, rows, Prepare { layout, norm, over, wanted }, vec![input], writes);

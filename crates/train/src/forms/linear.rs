@@ -9,6 +9,7 @@ pub fn forward<B: Backend>(from: &Inputs<'_, B>) -> Vec<Tensor<B, 2>> {
     let op: &Linear = from.op();
     let x = match op.activations {
         Activations::Int8PerToken => int8_per_row(from.x(), Activations::LEAST_MAX),
+        Activations::Int8Static(range) => int8_within(from.x(), range.get()),
         Activations::Float if from.is_block_encoded => int8_per_chunk(from.x()),
         Activations::Float => from.x(),
     };
@@ -58,6 +59,13 @@ fn int8_per_row<B: Backend>(x: Tensor<B, 2>, least: f32) -> Tensor<B, 2> {
     rounded + (x - plain)
 }
 
+/// All rows as int8 codes with one scale, clipped at `absmax`; gradients go straight through.
+fn int8_within<B: Backend>(x: Tensor<B, 2>, absmax: f32) -> Tensor<B, 2> {
+    let plain = x.clone().detach();
+    let codes = (plain.clone() * (127.0 / absmax)).round().clamp(-127.0, 127.0);
+    codes * (absmax / 127.0) + (x - plain)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,6 +95,14 @@ mod tests {
         let tape = (rounded * tensor(&factors)).sum().backward();
         let gradient: Vec<f32> = x.grad(&tape).unwrap().into_data().into_vec().unwrap();
         assert_eq!(gradient, factors);
+    }
+
+    #[test]
+    fn one_scale_for_all_rows_clips_what_is_beyond_it() {
+        let data = TensorData::new(vec![200.0f32, 1.5, -500.0, 0.4], [2, 2]);
+        let x = Tensor::<Cpu, 2>::from_data(data, &Default::default());
+        let seen: Vec<f32> = int8_within(x, 127.0).into_data().into_vec().unwrap();
+        assert_eq!(seen, [127.0, 2.0, -127.0, 0.0]);
     }
 
     #[test]
