@@ -142,9 +142,9 @@ impl Place {
     }
 
     fn train(&self, subject: &Subject, texts: &Texts) -> Result<PathBuf> {
-        let (config, text) = (subject.config.as_ref(), texts.train.as_ref());
-        let (config, text) =
-            config.zip(text).context("it has neither a model nor how to train it")?;
+        let config = subject.config.as_ref();
+        let config = config.context("it has neither a model nor how to train it")?;
+        let text = texts.train.as_ref().unwrap_or(&texts.calibration);
         println!("{}: training, which takes a while", subject.name);
         let tokenizer = self.folder.join("tokenizer.json");
         let mut make = Command::new(&self.sterna);
@@ -153,8 +153,11 @@ impl Place {
         let mut train = Command::new(&self.sterna);
         train.arg("train").arg(texts::find(config)?).arg("-o").arg(self.folder.join("run"));
         let set = |key: &str, path: &Path| format!("{key}={}", path.display());
-        train.arg("--text").arg(text).arg("--set").arg(set("data.held_out", &texts.calibration));
-        root::output_of(train.arg("--set").arg(set("data.tokenizer", &tokenizer)))?;
+        train.arg("--text").arg(text).arg("--set").arg(set("data.tokenizer", &tokenizer));
+        if texts.train.is_some() {
+            train.arg("--set").arg(set("data.held_out", &texts.calibration));
+        }
+        root::output_of(&mut train)?;
         Ok(self.folder.join("run/model.gguf"))
     }
 
