@@ -33,6 +33,7 @@ pub mod machine;
 pub mod capacity;
 
 // Quality.
+pub mod scratch;
 pub mod workload;
 
 pub mod quality;

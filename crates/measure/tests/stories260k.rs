@@ -46,7 +46,7 @@ fn the_published_score_of_stories260k() {
     println!("{}", scores.figures().unwrap().iter().map(|f| f.line() + "\n").collect::<String>());
 
     // A coarser model of the same shape: the damage has to show in every figure.
-    let reference = Reference::record(&mut model, &passages).unwrap();
+    let reference = Reference::record(&mut model, &passages, None).unwrap();
     model.round_weights(16.0);
     let divergence = reference.divergence(&mut model).unwrap();
     let drop = paired_drop(&scores, divergence.scores()).unwrap();

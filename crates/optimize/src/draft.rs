@@ -132,11 +132,6 @@ impl<'a> Draft<'a> {
         self.edits.remove(&id);
     }
 
-    /// Keeps what is encoded for this draft and its copies, up to so many bytes.
-    pub fn keep_encoded(&mut self, max_bytes: usize) {
-        self.shelf = Some(Arc::new(Shelf::new(max_bytes)));
-    }
-
     /// Forgets the edits of all encodings, keeping the graph.
     pub fn clear_encodings(&mut self) {
         self.edits.clear();
@@ -155,7 +150,7 @@ impl<'a> Draft<'a> {
         }
         self.graph = graph;
         // Its bytes have the rows of the graph before.
-        self.shelf = None;
+        self.empty_shelf();
     }
 
     /// Bytes of all weights as the draft encodes them.

@@ -60,7 +60,7 @@ pub struct Facts {
     pub id: String,
     /// What it is, for people.
     pub label: String,
-    /// `chosen`, `ablation` or `uniform`.
+    /// `chosen`, `ablation`, `float-inputs` or `uniform`.
     pub kind: String,
     /// The encoding, where it is uniform.
     pub encoding: Option<String>,
@@ -70,6 +70,9 @@ pub struct Facts {
 
 /// The kind of an artifact that lacks something.
 pub const PLAIN: &str = "ablation";
+
+/// The kind of an artifact whose layers do not see int8 codes, though its Plan says so.
+pub const FLOAT_INPUTS: &str = "float-inputs";
 
 impl Facts {
     /// The artifact itself.
@@ -82,6 +85,12 @@ impl Facts {
     pub fn plain(bytes: u64) -> Self {
         let (id, label) = ("plain".into(), "its encodings, rounded plainly".into());
         Self { id, label, kind: PLAIN.into(), encoding: None, bytes }
+    }
+
+    /// The artifact with inputs that are not int8 codes; its file is about as long.
+    pub fn float_inputs(bytes: u64) -> Self {
+        let (id, label) = (FLOAT_INPUTS.into(), "it with inputs as they are".into());
+        Self { id, label, kind: FLOAT_INPUTS.into(), encoding: None, bytes }
     }
 
     /// The model in one encoding.

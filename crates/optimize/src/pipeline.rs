@@ -9,6 +9,7 @@ mod build;
 pub mod costs;
 mod decide;
 mod feasible;
+pub mod inputs;
 mod prepare;
 pub(crate) mod prove;
 pub mod rounding;
@@ -60,6 +61,8 @@ pub struct Settings {
     pub rounding: rounding::Choice,
     /// Whether columns are scaled by it first.
     pub scaling: rounding::Scaling,
+    /// How layers see their inputs.
+    pub inputs: inputs::Choice,
     /// What proposes plans from the losses of single groups.
     pub strategy: &'static dyn Strategy,
     /// What the model is for: where the search starts from.
@@ -94,6 +97,7 @@ impl Settings {
             may_pad: true,
             rounding: rounding::Choice::default(),
             scaling: rounding::Scaling::default(),
+            inputs: inputs::Choice::default(),
             strategy: STRATEGIES[0],
             use_case: UseCase::default(),
             max_checks: 80,
@@ -141,8 +145,7 @@ pub struct Outcome {
 pub const STATE_NAME: &str = "state.jsonl";
 /// Bytes kept free in the artifact for its evidence.
 pub const EVIDENCE_BYTES: usize = 8 * 1024;
-/// Logits of a baseline kept in memory at most.
-pub(crate) const MAX_LOGITS_BYTES: usize = 1 << 30;
+
 /// Optimizes a model.
 ///
 /// # Errors

@@ -21,6 +21,7 @@ use crate::progress::{Stage, Watch};
 use crate::yardstick::Yardstick;
 use cut::{Kept, Pruned};
 use serde::Serialize;
+use std::path::Path;
 use std::str::FromStr;
 use sterna_measure::quality::Passages;
 use sterna_model::archs::Arch;
@@ -98,6 +99,8 @@ pub struct Subject<'a> {
     pub passages: &'a Passages,
     /// Fewer of it, for comparing layers.
     pub quick: &'a Passages,
+    /// Where files may be that go with the run.
+    pub folder: &'a Path,
     /// Whom to tell.
     pub watch: Watch<'a>,
 }
@@ -209,7 +212,7 @@ fn remove_layers(subject: &Subject<'_>, cut: &mut Cut, n_layers: usize) -> Resul
         return Ok(());
     }
     let baseline = subject.engine.load(subject.graph, subject.weights)?;
-    let mut yardstick = Yardstick::new(baseline, subject.quick, crate::pipeline::MAX_LOGITS_BYTES)?;
+    let mut yardstick = Yardstick::new(baseline, subject.quick, subject.folder)?;
     let mut done = 0;
     while cut.kept.len() > n_layers {
         let mut best: Option<(usize, f64)> = None;

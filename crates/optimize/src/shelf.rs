@@ -1,12 +1,16 @@
 //! The shelf: encoded weights kept within a run, so that a search encodes each tensor once per
 //! encoding however many plans it is part of.
 //!
-//! In: what a draft encoded. Out: the same bytes again. It holds so many bytes at most; what does
-//! not fit is encoded anew each time, as without a shelf.
+//! In: what a draft encoded. Out: the same bytes again. They are in a file, since a large model in
+//! every encoding is many times its size; what does not fit, or cannot be written, is encoded anew
+//! each time, as without a shelf.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use sterna_formats::EncodingRef;
+use sterna_measure::scratch::{Scratch, Slot};
 use sterna_model::WeightId;
 
 /// A weight in an encoding. Rows, importance and factors need no place here: a shelf is of one
@@ -16,20 +20,25 @@ type Key = (WeightId, &'static str);
 /// Encoded weights of one source under one graph.
 #[derive(Debug)]
 pub struct Shelf {
-    kept: Mutex<Kept>,
-    max_bytes: usize,
-}
-
-#[derive(Debug, Default)]
-struct Kept {
-    weights: HashMap<Key, Arc<[u8]>>,
-    n_bytes: usize,
+    kept: Mutex<HashMap<Key, Slot>>,
+    scratch: Scratch,
+    folder: PathBuf,
+    max_bytes: u64,
 }
 
 impl Shelf {
-    /// An empty shelf that takes `max_bytes` at most.
-    pub fn new(max_bytes: usize) -> Self {
-        Self { kept: Mutex::default(), max_bytes }
+    /// An empty shelf in a folder that takes `max_bytes` at most, and not all of the disk.
+    ///
+    /// # Errors
+    /// When the folder takes no file.
+    pub fn new(folder: &Path, max_bytes: u64) -> io::Result<Self> {
+        let scratch = Scratch::new(folder, max_bytes)?;
+        Ok(Self { kept: Mutex::default(), scratch, folder: folder.to_owned(), max_bytes })
+    }
+
+    /// An empty shelf in the same folder, for weights that are rounded otherwise.
+    pub fn another(&self) -> Option<Self> {
+        Self::new(&self.folder, self.max_bytes).ok()
     }
 
     /// The weight's bytes in that encoding: kept ones, else those that `encode` makes.
@@ -41,19 +50,26 @@ impl Shelf {
     ) -> Vec<u8> {
         let key = (id, encoding.name());
         let lock = || self.kept.lock().expect("no holder panics");
-        let found = lock().weights.get(&key).cloned();
-        if let Some(bytes) = found {
-            return bytes.to_vec();
+        let found = lock().get(&key).copied();
+        if let Some(bytes) = found.and_then(|slot| self.read(slot)) {
+            return bytes;
         }
         // Encoded outside of the lock, which takes long.
         let bytes = encode();
         let mut kept = lock();
-        if kept.n_bytes + bytes.len() <= self.max_bytes
-            && kept.weights.insert(key, bytes.as_slice().into()).is_none()
+        if !kept.contains_key(&key)
+            && let Some(slot) = self.scratch.reserve(bytes.len())
+            && self.scratch.write(slot, 0, &bytes).is_ok()
         {
-            kept.n_bytes += bytes.len();
+            kept.insert(key, slot);
         }
         bytes
+    }
+
+    fn read(&self, slot: Slot) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; slot.len()];
+        self.scratch.read(slot, 0, &mut bytes).ok()?;
+        Some(bytes)
     }
 }
 
@@ -65,7 +81,8 @@ mod tests {
 
     #[test]
     fn what_fits_is_encoded_once_and_the_rest_each_time() {
-        let shelf = Shelf::new(10);
+        let folder = tempfile::tempdir().unwrap();
+        let shelf = Shelf::new(folder.path(), 10).unwrap();
         let (q8, q4) = (by_name("Q8_0").unwrap(), by_name("Q4_0").unwrap());
         let n_encoded = Cell::new(0);
         let get = |id, encoding, bytes: &[u8]| {

@@ -1,14 +1,21 @@
 //! The yardstick: a text and what the baseline says of it, to hold candidates against.
 //!
 //! In: a baseline and passages. Out: for any candidate, its divergence and drop. The baseline's
-//! logits are kept where memory allows; where not, the baseline runs again beside each candidate.
+//! logits are kept in memory or on the disk; where neither has room, the baseline runs again beside
+//! each candidate.
 
 use crate::engine::Loaded;
 use crate::error::{OptimizeError, Result};
 use crate::search::Loss;
+use std::path::Path;
 use sterna_measure::quality::paired::PairedDrop;
 use sterna_measure::quality::{Divergence, Passages, Reference, divergence_between, paired_drop};
+use sterna_measure::scratch::Scratch;
 use sterna_measure::{LanguageModel, MeasureError};
+
+/// Logits kept in memory at most; more of them go to the disk, which reads them back faster than
+/// any model computes a row.
+const MAX_BYTES: usize = 128 << 20;
 
 /// A baseline on a text.
 pub struct Yardstick {
@@ -30,21 +37,20 @@ pub struct Reading {
 }
 
 impl Yardstick {
-    /// Runs the baseline over the passages, or keeps it if its logits would take more than
-    /// `max_bytes`.
+    /// Runs the baseline over the passages and keeps what it says, in a file in `folder` if that is
+    /// much; or keeps the baseline, if there is no room.
     ///
     /// # Errors
-    /// When it cannot be run.
-    pub fn new(
-        mut baseline: Box<dyn Loaded>,
-        passages: &Passages,
-        max_bytes: usize,
-    ) -> Result<Self> {
+    /// When it cannot be run, or the disk is full after all.
+    pub fn new(mut baseline: Box<dyn Loaded>, passages: &Passages, folder: &Path) -> Result<Self> {
         let n_bytes = Reference::bytes_needed(passages, baseline.vocab_len());
-        let kept = if n_bytes <= max_bytes {
-            Kept::Logits(Box::new(Reference::record(&mut *baseline, passages)?))
-        } else {
-            Kept::Model(baseline)
+        let scratch = (n_bytes > MAX_BYTES).then(|| Scratch::with_room(folder, n_bytes as u64));
+        let kept = match scratch {
+            Some(None) => Kept::Model(baseline),
+            scratch => {
+                let record = Reference::record(&mut *baseline, passages, scratch.flatten())?;
+                Kept::Logits(Box::new(record))
+            }
         };
         Ok(Self { kept, passages: passages.clone() })
     }

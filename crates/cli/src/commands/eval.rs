@@ -6,7 +6,9 @@ use crate::show::{self, bad_input};
 use anyhow::Context;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use sterna_measure::quality::{Passages, Reference, Scoring, paired_drop, score};
+use sterna_measure::quality::{
+    Passages, Reference, Scoring, divergence_between, paired_drop, score,
+};
 use sterna_measure::workload::TextRecipe;
 use sterna_measure::{Figure, LanguageModel};
 use sterna_model::Tokenizer;
@@ -80,6 +82,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Logits kept in memory at most.
+const MAX_LOGITS_BYTES: usize = 256 << 20;
+
 fn compare(
     baseline: &mut Scorer,
     model: &mut Scorer,
@@ -93,10 +98,14 @@ fn compare(
             model.vocab_len()
         )));
     }
-    let reference = Reference::record(baseline, passages)?;
-    let divergence = reference.divergence(model)?;
+    // Small models score several passages at once, which wants the baseline's logits kept.
+    let is_small = Reference::bytes_needed(passages, baseline.vocab_len()) <= MAX_LOGITS_BYTES;
+    let divergence = match is_small {
+        true => Reference::record(baseline, passages, None)?.divergence(model)?,
+        false => divergence_between(baseline, model, passages)?,
+    };
     let mut figures = divergence.scores().figures()?;
-    figures.extend(paired_drop(reference.scores(), divergence.scores())?.figures()?);
+    figures.extend(paired_drop(divergence.baseline_scores(), divergence.scores())?.figures()?);
     figures.extend(divergence.figures()?);
     Ok(figures)
 }

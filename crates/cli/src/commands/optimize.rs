@@ -15,8 +15,9 @@ use sterna_model::Model;
 use sterna_optimize::budget::{
     TTFT_PROMPT, parse_allow, parse_bytes, parse_duration, parse_ms, parse_percent,
 };
+use sterna_optimize::passes::int8;
 use sterna_optimize::pipeline::rounding::{self, Choice};
-use sterna_optimize::pipeline::{self, Effort, Identity, Settings};
+use sterna_optimize::pipeline::{self, Effort, Identity, Settings, inputs};
 use sterna_optimize::progress::Watch;
 use sterna_optimize::runner::RuntimeEngine;
 use sterna_optimize::search::strategies::by_name;
@@ -112,6 +113,21 @@ pub struct Args {
     /// it, so that rounding hurts less (AWQ, SmoothQuant): auto where that measures better.
     #[arg(long, value_enum, default_value = "auto", value_name = "WHEN")]
     scaling: Scaling,
+    /// How layers see their inputs: float, as the model was made; dynamic, as int8 codes with a
+    /// scale per row; static, with one scale for all rows, found on calibration text. (With float,
+    /// integer kernels have a scale per 256 inputs, which loses least.)
+    #[arg(
+        long,
+        visible_alias = "activation-scheme",
+        value_enum,
+        default_value = "float",
+        value_name = "HOW"
+    )]
+    activations: Activations,
+    /// What static scales are made of: the largest magnitude, what 99.9% are within, or what loses
+    /// least by KL divergence [default: whichever measures best].
+    #[arg(long, visible_alias = "calibration-method", value_enum, value_name = "HOW")]
+    ranges: Option<Ranges>,
     /// What the model is for. It decides, with the model's size, which plan the search measures
     /// besides its own: int8 below 50 MB, about 6 bits to 200 MB, int4 above; realtime is int4 and
     /// accuracy int8, whatever the size.
@@ -178,6 +194,32 @@ enum Scaling {
     Auto,
     On,
     Off,
+}
+
+/// [`inputs::Choice`] on the command line.
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
+enum Activations {
+    Float,
+    Dynamic,
+    Static,
+}
+
+/// [`int8::Ranges`] on the command line.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Ranges {
+    Minmax,
+    Percentile,
+    Entropy,
+}
+
+impl From<Ranges> for int8::Ranges {
+    fn from(ranges: Ranges) -> Self {
+        match ranges {
+            Ranges::Minmax => int8::Ranges::MinMax,
+            Ranges::Percentile => int8::Ranges::Percentile,
+            Ranges::Entropy => int8::Ranges::Entropy,
+        }
+    }
 }
 
 impl From<Scaling> for rounding::Scaling {
@@ -279,6 +321,7 @@ fn settings(args: &Args) -> anyhow::Result<Settings> {
     settings.may_pad = !args.no_pad;
     settings.rounding = args.rounding.into();
     settings.scaling = args.scaling.into();
+    settings.inputs = inputs(args)?;
     settings.strategy = by_name(&args.strategy).expect("one of those that clap lets pass");
     settings.use_case = match args.use_case {
         For::General => UseCase::General,
@@ -293,6 +336,16 @@ fn settings(args: &Args) -> anyhow::Result<Settings> {
     settings.text.max_tokens = args.calib_seqlen.unwrap_or(settings.text.max_tokens);
     settings.identity = identity();
     Ok(settings)
+}
+
+/// How layers are to see their inputs.
+fn inputs(args: &Args) -> anyhow::Result<inputs::Choice> {
+    match (args.activations, args.ranges) {
+        (Activations::Static, ranges) => Ok(inputs::Choice::Static(ranges.map(Into::into))),
+        (_, Some(_)) => Err(bad_input("--ranges are of static scales: add --activations static")),
+        (Activations::Dynamic, None) => Ok(inputs::Choice::Dynamic),
+        (Activations::Float, None) => Ok(inputs::Choice::Float),
+    }
 }
 
 /// The time per token that either flag asks for.

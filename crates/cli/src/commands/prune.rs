@@ -103,6 +103,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         engine: &engine,
         passages: &texts.calibration,
         quick: &texts.quick,
+        folder: &args.out,
         watch,
     };
     let mut cut = watch.outcome(prune::cut(&subject, &wanted))?;
@@ -122,6 +123,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     made.extend(recovered.as_ref().map(|model| Made { name: "recovered", model }));
     let means = Means {
         engine: &engine,
+        folder: &args.out,
         held_out: &texts.heldout,
         effort: Effort { n_requests: 0, ..Effort::default() },
         clock: &clock,

@@ -8,27 +8,21 @@ use super::{
     logits,
     passages::{Passage, Passages},
     predictions::{self, Compared, Predictions},
+    rows::Rows,
     scores::{Scores, each_passage, each_scored},
 };
+use crate::scratch::Scratch;
 use crate::{Figure, LanguageModel, MeasureError, Samples, Unit, stats::Bootstrap};
 
 /// A baseline's logits at every scored position, kept to compare many candidates with.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Reference {
     passages: Passages,
     /// One entry per passage.
     rows: Vec<Rows>,
     said: Vec<Predictions>,
     scores: Scores,
-}
-
-/// What the baseline says at the scored positions of a passage.
-#[derive(Debug, Clone, Default)]
-struct Rows {
-    /// One row after the other: `[n_scored, vocab]`.
-    logits: Vec<f32>,
-    /// Each row's [`logits::log_sum_exp`], which every candidate is compared through.
-    totals: Vec<f64>,
+    scratch: Option<Scratch>,
 }
 
 impl Reference {
@@ -37,18 +31,21 @@ impl Reference {
         passages.n_scored() * vocab_len * size_of::<f32>()
     }
 
-    /// Runs the baseline over every passage and keeps its logits.
+    /// Runs the baseline over every passage and keeps its logits, in memory or in `scratch`.
     ///
     /// # Errors
-    /// As [`super::score`].
+    /// As [`super::score`], or when `scratch` is too small or its disk full.
     pub fn record(
         baseline: &mut dyn LanguageModel,
         passages: &Passages,
+        scratch: Option<Scratch>,
     ) -> Result<Self, MeasureError> {
-        let recorded = each_passage(baseline, passages, &record_passage)?;
+        let recorded = each_passage(baseline, passages, &|model, passage, index| {
+            record_passage(model, passage, index, scratch.as_ref())
+        })?;
         let (rows, said): (Vec<Rows>, Vec<Predictions>) = recorded.into_iter().unzip();
         let scores = Scores::derive(passages, &said)?;
-        Ok(Self { passages: passages.clone(), rows, said, scores })
+        Ok(Self { passages: passages.clone(), rows, said, scores, scratch })
     }
 
     /// The baseline's own scores.
@@ -70,7 +67,7 @@ impl Reference {
         candidate: &mut dyn LanguageModel,
     ) -> Result<Divergence, MeasureError> {
         let compared = each_passage(candidate, &self.passages, &|candidate, passage, index| {
-            compare_passage(candidate, passage, index, &self.rows[index])
+            compare_passage(candidate, passage, index, (&self.rows[index], self.scratch.as_ref()))
         })?;
         Divergence::derive(&self.passages, self.said.clone(), compared)
     }
@@ -87,9 +84,9 @@ pub fn divergence_between(
 ) -> Result<Divergence, MeasureError> {
     let (mut said, mut compared) = (Vec::new(), Vec::new());
     for (index, passage) in passages.iter().enumerate() {
-        let (rows, baseline_said) = record_passage(baseline, passage, index)?;
+        let (rows, baseline_said) = record_passage(baseline, passage, index, None)?;
         said.push(baseline_said);
-        compared.push(compare_passage(candidate, passage, index, &rows)?);
+        compared.push(compare_passage(candidate, passage, index, (&rows, None))?);
     }
     Divergence::derive(passages, said, compared)
 }
@@ -98,17 +95,18 @@ fn record_passage(
     model: &mut dyn LanguageModel,
     passage: &Passage,
     index: usize,
+    scratch: Option<&Scratch>,
 ) -> Result<(Rows, Predictions), MeasureError> {
-    let n_scored = passage.n_scored();
-    let logits = Vec::with_capacity(n_scored * model.vocab_len());
-    let mut rows = Rows { logits, totals: Vec::with_capacity(n_scored) };
-    let mut said = Predictions::default();
+    let mut rows = Rows::new(passage.n_scored(), model.vocab_len(), scratch)?;
+    let (mut said, mut written) = (Predictions::default(), Ok(()));
     each_scored(model, passage, index, &mut |row, target| {
         let sums = logits::sums(row);
-        rows.logits.extend_from_slice(row);
-        rows.totals.push(sums.0);
+        if written.is_ok() {
+            written = rows.push(row, sums.0, scratch);
+        }
         said.push(row, sums, target);
     })?;
+    written?;
     Ok((rows, said))
 }
 
@@ -116,26 +114,31 @@ fn compare_passage(
     candidate: &mut dyn LanguageModel,
     passage: &Passage,
     index: usize,
-    rows: &Rows,
+    (rows, scratch): (&Rows, Option<&Scratch>),
 ) -> Result<Compared, MeasureError> {
-    let n_vocab = candidate.vocab_len();
-    if rows.logits.len() != passage.n_scored() * n_vocab {
+    let (n_vocab, n_before) = (candidate.vocab_len(), rows.n_vocab());
+    if n_before != n_vocab {
         return Err(MeasureError::Data(format!(
-            "the candidate's vocabulary has {n_vocab} entries and the baseline's {}; only models \
-             of one vocabulary can be compared",
-            rows.logits.len() / passage.n_scored()
+            "the candidate's vocabulary has {n_vocab} entries and the baseline's {n_before}; only \
+             models of one vocabulary can be compared"
         )));
     }
-    let mut baseline_rows = rows.logits.chunks_exact(n_vocab).zip(&rows.totals);
-    let mut compared = Compared::default();
+    let (mut compared, mut n_seen, mut read) = (Compared::default(), 0, Ok(()));
+    let mut buffer = Vec::new();
     each_scored(candidate, passage, index, &mut |row, target| {
-        let (baseline, &before) = baseline_rows.next().expect("one row per scored position");
         let sums = logits::sums(row);
-        compared.kl.push(logits::kl_of_sums(baseline, before, row, sums.0));
-        let delta = logits::max_abs_delta(baseline, row);
-        compared.max_abs_delta_logit = compared.max_abs_delta_logit.max(delta);
+        match rows.row(n_seen, scratch, &mut buffer) {
+            Ok((baseline, before)) => {
+                compared.kl.push(logits::kl_of_sums(baseline, before, row, sums.0));
+                let delta = logits::max_abs_delta(baseline, row);
+                compared.max_abs_delta_logit = compared.max_abs_delta_logit.max(delta);
+            }
+            Err(error) => read = Err(error),
+        }
         compared.said.push(row, sums, target);
+        n_seen += 1;
     })?;
+    read?;
     Ok(compared)
 }
 

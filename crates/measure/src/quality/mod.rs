@@ -14,6 +14,7 @@ pub mod paired;
 pub mod passages;
 pub mod predictions;
 pub mod reliability;
+mod rows;
 pub mod scores;
 pub mod tasks;
 

@@ -3,11 +3,25 @@
 use super::Draft;
 use crate::fit;
 use crate::recode::{Target, recode};
+use crate::shelf::Shelf;
 use std::borrow::Cow;
+use std::path::Path;
+use std::sync::Arc;
 use sterna_formats::EncodingRef;
 use sterna_model::{WeightId, WeightSource, WeightView};
 
 impl Draft<'_> {
+    /// Keeps what is encoded for this draft and its copies, up to so many bytes, in a file of that
+    /// folder if it takes one.
+    pub fn keep_encoded(&mut self, folder: &Path, max_bytes: u64) {
+        self.shelf = Shelf::new(folder, max_bytes).ok().map(Arc::new);
+    }
+
+    /// Has what is encoded from now on kept apart from what was, which other copies go on using.
+    pub(super) fn empty_shelf(&mut self) {
+        self.shelf = self.shelf.as_ref().and_then(|shelf| shelf.another()).map(Arc::new);
+    }
+
     /// Whether the source's bytes serve as they are.
     fn is_untouched(&self, id: WeightId, view: &WeightView<'_>) -> bool {
         let (rows, cols) = self.rows_cols(id);

@@ -14,7 +14,7 @@ impl Draft<'_> {
     pub fn weigh(&mut self, importance: Arc<Importance>) {
         self.importance = Some(importance);
         // Its bytes were rounded otherwise.
-        self.shelf = None;
+        self.empty_shelf();
     }
 
     /// Multiplies what a place's matrices have in each column by a power of two, and divides what
@@ -26,7 +26,7 @@ impl Draft<'_> {
     pub fn scale(&mut self, place: &Place, factors: &[f32], strength: f64) {
         self.scaling.scale(&self.graph, place, factors, strength);
         // Its bytes were of other values.
-        self.shelf = None;
+        self.empty_shelf();
     }
 
     /// What was moved from matrices' inputs into their columns.

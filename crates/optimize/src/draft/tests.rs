@@ -80,8 +80,8 @@ fn kept_encodings_are_the_same_bytes_until_the_graph_changes() {
     let mut plain = Draft::new(&tiny.graph, &tiny);
     let id = tiny.graph.find_weight("blk.1.attn_q.weight").unwrap();
     plain.encode(id, edit("Q5_0")).unwrap();
-    let mut kept = plain.clone();
-    kept.keep_encoded(1 << 20);
+    let (mut kept, folder) = (plain.clone(), tempfile::tempdir().unwrap());
+    kept.keep_encoded(folder.path(), 1 << 20);
     let copy = kept.clone();
     let wanted = plain.weight(id).bytes.into_owned();
     for draft in [&kept, &copy, &kept] {
@@ -95,14 +95,14 @@ fn what_was_kept_is_rounded_anew_where_errors_are_weighed() {
     let id = tiny.graph.find_weight("blk.1.attn_q.weight").unwrap();
     let mut draft = Draft::new(&tiny.graph, &tiny);
     draft.encode(id, edit("Q4_0")).unwrap();
-    draft.keep_encoded(1 << 20);
+    let folder = tempfile::tempdir().unwrap();
+    draft.keep_encoded(folder.path(), 1 << 20);
     let plain = draft.weight(id).bytes.into_owned();
     let mut importance = Importance::default();
     importance.set("blk.1.attn_q.weight", (0..32).map(|i| (i * i) as f32).collect());
     draft.weigh(Arc::new(importance));
     let weighed = draft.weight(id).bytes.into_owned();
     assert_ne!(weighed, plain);
-    draft.keep_encoded(1 << 20);
     assert_eq!(draft.weight(id).bytes, weighed);
 }
 

@@ -4,7 +4,7 @@
 //! what each model said (gzip: millions of digits), all times, and the manifest, written last.
 
 use super::manifest::{self, Manifest};
-use super::{Candidate, Evidence, Facts};
+use super::{Candidate, Evidence, FLOAT_INPUTS, Facts};
 use crate::error::{OptimizeError, Result};
 use crate::pipeline::write_file;
 use flate2::Compression;
@@ -171,8 +171,8 @@ pub fn read(folder: &Path, manifest: &Manifest) -> Result<Evidence> {
     })
 }
 
-/// The artifact first, then itself rounded plainly and uniform encodings, each once: nothing else
-/// is known how to run again.
+/// The artifact first, then itself rounded plainly, or with other inputs, and uniform encodings,
+/// each once: nothing else is known how to run again.
 fn check_candidates(folder: &Path, manifest: &Manifest) -> Result<()> {
     let bad = |why: String| OptimizeError::Input(format!("{}: {why}", manifest::NAME));
     let length = std::fs::metadata(folder.join(&manifest.artifact));
@@ -181,6 +181,7 @@ fn check_candidates(folder: &Path, manifest: &Manifest) -> Result<()> {
     for (index, facts) in manifest.candidates.iter().enumerate() {
         let expected = match (&facts.encoding, index) {
             (None, 0) => Facts::artifact(length),
+            (None, 1..) if facts.kind == FLOAT_INPUTS => Facts::float_inputs(length),
             (None, 1..) => Facts::plain(length),
             (Some(encoding), 1..) => Facts::uniform(encoding, facts.bytes),
             _ => return Err(bad(format!("{} is out of its place", facts.id))),

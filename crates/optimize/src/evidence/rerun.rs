@@ -4,10 +4,10 @@
 
 use super::times::{Runs, Times};
 use super::verify::{Bundle, Outcome, Verification};
-use super::{Facts, PLAIN};
+use super::{FLOAT_INPUTS, Facts, PLAIN};
 use crate::engine::{Engine, Loaded};
 use crate::error::Result;
-use crate::pipeline::{Effort, MAX_LOGITS_BYTES, prove, speed};
+use crate::pipeline::{Effort, prove, speed};
 use crate::progress::{Stage, Watch};
 use crate::size;
 use crate::tasks::Questions;
@@ -63,7 +63,7 @@ fn run(bundle: &Bundle, again: &Again<'_>, found: &mut Verification) -> Result<(
     let n = bundle.evidence.candidates.len() + 1;
     watch.step(Stage::Verify, 0, n, "running the baseline on held-out text")?;
     let baseline = engine.load(&model.graph, &model)?;
-    let mut yardstick = Yardstick::new(baseline, text, MAX_LOGITS_BYTES)?;
+    let mut yardstick = Yardstick::new(baseline, text, &std::env::temp_dir())?;
     for (index, candidate) in bundle.evidence.candidates.iter().enumerate() {
         let facts = &candidate.facts;
         watch.step(Stage::Verify, index + 1, n, &format!("running {}", facts.label))?;
@@ -129,6 +129,10 @@ fn read(
 ) -> Result<Option<Reading>> {
     let Artifact { model: artifact, plan, .. } = &bundle.artifact;
     let draft = match &facts.encoding {
+        None if facts.kind == FLOAT_INPUTS => {
+            let mut loaded = prove::float_inputs(&bundle.artifact, engine)?;
+            return yardstick.read(&mut *loaded).map(Some);
+        }
         None if facts.kind != PLAIN => {
             let engine = prove::as_planned(engine, plan)?;
             return yardstick.read(&mut *engine.load(&artifact.graph, artifact)?).map(Some);

@@ -34,7 +34,7 @@ fn evidence(mut baseline: Bigram, mut artifact: Bigram) -> Evidence {
     let workload = Workload::new("toy", documents, 40).unwrap();
     let scoring = Scoring::Documents { bos: Some(0), n_unscored: 0 };
     let text = Passages::new(&workload, scoring).unwrap();
-    let reference = Reference::record(&mut baseline, &text).unwrap();
+    let reference = Reference::record(&mut baseline, &text, None).unwrap();
     let divergence = reference.divergence(&mut artifact).unwrap();
     let said = divergence.compared().to_vec();
     let times = Times {

@@ -5,6 +5,7 @@
 
 pub mod fuse;
 pub mod gptq;
+pub mod int8;
 pub mod mixed;
 pub mod pad;
 pub mod rtn;
@@ -21,12 +22,22 @@ use sterna_model::archs::Arch;
 use sterna_model::config::Config;
 
 /// Every pass, in the order in which they run.
-pub const PASSES: &[&dyn Pass] =
-    &[&pad::Pad, &weigh::Weigh, &scale::Scale, &rtn::Rtn, &mixed::Mixed, &gptq::Gptq, &fuse::Fuse];
+pub const PASSES: &[&dyn Pass] = &[
+    &pad::Pad,
+    &int8::Int8,
+    &weigh::Weigh,
+    &scale::Scale,
+    &rtn::Rtn,
+    &mixed::Mixed,
+    &gptq::Gptq,
+    &fuse::Fuse,
+];
 
 /// What a pass may use besides the draft. What is `None` was not asked for.
 #[derive(Default)]
 pub struct Context<'a> {
+    /// What scales of inputs are made of: for `int8`.
+    pub int8: Option<int8::Scales<'a>>,
     /// How much errors matter, by column: for `weigh`.
     pub importance: Option<Arc<Importance>>,
     /// What factors are chosen by: for `scale`.

@@ -14,8 +14,8 @@ use sterna_formats::{Metadata, OpenOptions, Value};
 use sterna_measure::MeasureError;
 use sterna_measure::ablation::Effect;
 use sterna_measure::quality::Passages;
-use sterna_model::plan::Text;
-use sterna_model::{Artifact, Model, Plan, WeightSource};
+use sterna_model::plan::{Text, inputs};
+use sterna_model::{Artifact, Graph, Model, Plan, WeightSource};
 
 /// A draft as it was written, not yet proven. Its file is removed when this is dropped.
 pub struct Building<'p> {
@@ -53,9 +53,13 @@ pub fn fixed_bytes(metadata: &Metadata, base: &Draft<'_>) -> u64 {
     let plan: usize = base.matrices().map(|(_, decl)| decl.name.len() + 16).sum();
     // And one per place that was scaled: its quoted name, ` = 0.75` and the line's end.
     let scaled: usize = base.scaling().strengths().keys().map(|name| name.len() + 10).sum();
+    // And one per matrix on int8 inputs: its quoted name, ` = ` and a number. (Architectures that
+    // have all of them so need none.)
+    let on_int8 = inputs::of(graph, &Graph::default());
+    let on_int8: usize = on_int8.keys().map(|name| name.len() + 30).sum();
     // The Plan's other lines, keys, content hash, file type.
     const REST_BYTES: usize = 1400;
-    whole - matrices as u64 + (plan + scaled + REST_BYTES) as u64
+    whole - matrices as u64 + (plan + scaled + on_int8 + REST_BYTES) as u64
 }
 
 /// The optimizations that cost more than they bring.
@@ -76,7 +80,7 @@ pub fn build<'p>(
     for effect in switched_off(&switched)? {
         draft.note(format!("{} {}: it is off in the Plan", effect.name, effect.change()));
     }
-    let plan = Plan { off, kv, ..plan(settings, prepared, &draft) };
+    let plan = Plan { off, kv, ..plan(settings, prepared, &draft)? };
     let path = artifact_path(settings, prepared).with_extension("building");
     let model = model_as_edited(settings, prepared, &draft)?;
     let evidence = padded("{}", EVIDENCE_BYTES);
@@ -127,7 +131,7 @@ fn model_as_edited(settings: &Settings, prepared: &Prepared, draft: &Draft<'_>) 
     Ok(model)
 }
 
-fn plan(settings: &Settings, prepared: &Prepared, draft: &Draft<'_>) -> Plan {
+fn plan(settings: &Settings, prepared: &Prepared, draft: &Draft<'_>) -> Result<Plan> {
     let budget = &settings.budget;
     let text = |passages: &Passages| {
         let workload = passages.workload();
@@ -136,8 +140,11 @@ fn plan(settings: &Settings, prepared: &Prepared, draft: &Draft<'_>) -> Plan {
     };
     let name = |id| draft.graph().decl(id).name.clone();
     let encodings = draft.edits().map(|(id, edit)| (name(id), edit.encoding.name().to_owned()));
+    let arch = prepared.model.arch;
+    let native = arch.graph(draft.config().unwrap_or(&prepared.model.config));
+    let int8_inputs = inputs::of(draft.graph(), &native.map_err(OptimizeError::Input)?);
     let rewrites = sterna_model::rewrites::REWRITES.iter().map(|r| r.name().to_owned());
-    Plan {
+    Ok(Plan {
         seed: budget.seed,
         rewrites: rewrites.collect(),
         rounding: draft.rounding(),
@@ -147,6 +154,7 @@ fn plan(settings: &Settings, prepared: &Prepared, draft: &Draft<'_>) -> Plan {
         calibration: Some(text(&prepared.texts.calibration)),
         held_out: Some(text(&prepared.texts.heldout)),
         encodings: encodings.collect(),
+        int8_inputs,
         ..Plan::unchanged(prepared.source.clone())
-    }
+    })
 }

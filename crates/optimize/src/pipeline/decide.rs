@@ -4,8 +4,10 @@
 //! for errors, and what that gains is spent: the search is asked once more, for a plan that loses
 //! as much more. What turns out larger than it was thought to be is searched for again.
 
-use super::{Building, Prepared, STATE_NAME, Settings, ablate, build, costs, feasible, rounding};
-use super::{EVIDENCE_BYTES, MAX_LOGITS_BYTES};
+use super::EVIDENCE_BYTES;
+use super::{
+    Building, Prepared, STATE_NAME, Settings, ablate, build, costs, feasible, inputs, rounding,
+};
 use crate::draft::Draft;
 use crate::engine::Engine;
 use crate::error::{OptimizeError, Result};
@@ -25,8 +27,8 @@ use sterna_model::rewrites::REWRITES;
 const AIM: f64 = 0.7;
 /// The share of the allowed time that the search aims at: predictions are off by a few percent.
 pub const TIME_AIM: f64 = 0.97;
-/// Encoded weights kept in memory at most, so that no plan encodes them again.
-const MAX_ENCODED_BYTES: usize = 256 << 20;
+/// Encoded weights kept on the disk at most, so that no plan encodes them again.
+const MAX_ENCODED_BYTES: u64 = 16 << 30;
 
 /// The gain of rounding below which nothing is searched for again.
 const MIN_GAIN: f64 = 1.15;
@@ -128,16 +130,17 @@ fn judge<'p>(
     watch.step(Stage::Baseline, 0, 2, "running the baseline on calibration text")?;
     let yardstick = |passages| {
         let baseline = engine.load(&prepared.model.graph, &prepared.model)?;
-        Yardstick::new(baseline, passages, MAX_LOGITS_BYTES)
+        Yardstick::new(baseline, passages, &settings.output)
     };
     let full = yardstick(&prepared.texts.calibration)?;
     watch.step(Stage::Baseline, 1, 2, "running the baseline on its first part")?;
     let quick = yardstick(&prepared.texts.quick)?;
     watch.step(Stage::Baseline, 2, 2, "done")?;
     let mut judge = ModelJudge { engine, draft: base, quick, full };
+    judge.draft.keep_encoded(&settings.output, MAX_ENCODED_BYTES);
+    inputs::decide(settings.inputs, prepared, &mut judge, watch)?;
     let how = (settings.rounding, settings.scaling);
     rounding::decide(how, prepared, &settings.budget.allow, &mut judge, watch)?;
-    judge.draft.keep_encoded(MAX_ENCODED_BYTES);
     Ok(judge)
 }
 

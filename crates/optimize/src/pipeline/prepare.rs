@@ -12,8 +12,8 @@ use crate::scan;
 use crate::search::groups;
 use crate::tasks::{self, Questions};
 use sterna_formats::OpenOptions;
-use sterna_model::Model;
-use sterna_model::plan::Source;
+use sterna_model::plan::{Source, inputs};
+use sterna_model::{Graph, Model};
 
 /// A model and text, ready.
 pub struct Prepared {
@@ -33,6 +33,7 @@ impl Prepared {
     /// What a measurement depends on.
     pub fn key(&self, base: &Draft<'_>) -> String {
         let scaling = format!("{:?}", base.scaling().strengths());
+        let inputs = format!("{:?}", inputs::of(base.graph(), &Graph::default()));
         let parts = [
             self.source.content.as_str(),
             self.texts.calibration.workload().hash(),
@@ -40,6 +41,7 @@ impl Prepared {
             if base.config().is_some() { "pad" } else { "no pad" },
             if base.rounding().is_plain() { "plain" } else { "weighed" },
             &scaling,
+            &inputs,
             env!("CARGO_PKG_VERSION"),
         ];
         blake3::hash(parts.join("\n").as_bytes()).to_hex().to_string()
@@ -112,6 +114,7 @@ pub fn describe(settings: &Settings) -> Result<String> {
          held out     {} documents, {} tokens\n\
          rounding     {}\n\
          scaling      {}\n\
+         inputs       {}\n\
          search       {n_groups} tensor groups, {n_pairs} measurements, then at most {} whole \
          plans\n\
          writes       {}\n",
@@ -127,6 +130,7 @@ pub fn describe(settings: &Settings) -> Result<String> {
         texts.heldout.n_scored(),
         settings.rounding.words(),
         settings.scaling.words(),
+        settings.inputs.words(),
         settings.max_checks,
         settings.output.display(),
     );

@@ -1,7 +1,7 @@
 //! The proof: the file as it lies on disk, reopened, against its baseline on text that nothing has
 //! seen.
 
-use super::{Building, Effort, Identity, MAX_LOGITS_BYTES, Prepared, Settings, speed};
+use super::{Building, Effort, Identity, Prepared, Settings, speed};
 use crate::draft::Draft;
 use crate::engine::{Engine, Loaded};
 use crate::error::{OptimizeError, Result};
@@ -24,13 +24,15 @@ use sterna_measure::quality::Passages;
 use sterna_measure::quality::tasks::{self, Question, Task};
 use sterna_measure::report::{Artefact, Bound, MachineSummary, RunReport, Target, WorkloadSummary};
 use sterna_measure::{Clock, Figure};
+use sterna_model::plan::inputs;
 use sterna_model::{Artifact, Model, Plan};
 
 /// Encodings whose uniform use is what the artifact is compared with.
 const UNIFORM: &[&str] = &["Q8_0", "Q4_0"];
 
-/// Whoever is compared with the artifact is left out where a run over the held-out text is longer.
-const MAX_READING: Duration = Duration::from_secs(60);
+/// Whoever is compared with the artifact is left out where that would take longer, or more than
+/// half of the time that the search was given.
+const MAX_COMPARED: Duration = Duration::from_secs(180);
 
 /// Everything measured of the artifact.
 pub struct Proof {
@@ -63,7 +65,7 @@ pub fn prove(
     let model = &prepared.model;
     watch.step(Stage::Verify, 0, 5, "running the baseline on held-out text")?;
     let baseline = engine.load(&model.graph, model)?;
-    let mut yardstick = Yardstick::new(baseline, &prepared.texts.heldout, MAX_LOGITS_BYTES)?;
+    let mut yardstick = Yardstick::new(baseline, &prepared.texts.heldout, &settings.output)?;
     watch.step(Stage::Verify, 1, 5, "reopening the artifact and running it on held-out text")?;
     let artifact = Artifact::open(&building.path)?;
     artifact.verify_content()?;
@@ -75,7 +77,7 @@ pub fn prove(
     let mut candidates = vec![Candidate { facts, said: reading.divergence.compared().to_vec() }];
     let took = clock.now() - start;
     let mut notes = Vec::new();
-    if took <= MAX_READING {
+    if may_compare(took, settings.budget.time) {
         candidates.extend(compared(model, building, engine, &mut yardstick, watch)?);
     } else {
         notes.push(format!(
@@ -119,6 +121,12 @@ pub fn prove(
     figures.extend(speed.figures.iter().cloned());
     let (points, reliability) = (quality.points, quality.reliability);
     Ok(Proof { figures, memory, points, reliability, speed, evidence, notes })
+}
+
+/// Whether there is time for whoever is compared with the artifact, on which a run `took` so long.
+fn may_compare(took: Duration, time_budget: Option<Duration>) -> bool {
+    let most = time_budget.map_or(MAX_COMPARED, |time| MAX_COMPARED.min(time / 2));
+    took * (UNIFORM.len() + 1) as u32 <= most
 }
 
 /// What was foretold of the artifact, if it runs as costs were measured.
@@ -187,6 +195,13 @@ fn compared(
         let said = reading.divergence.compared().to_vec();
         candidates.push(Candidate { facts: Facts::plain(building.bytes), said });
     }
+    if !building.plan.int8_inputs.is_empty() {
+        watch.step(Stage::Verify, 1, 5, "running it with its inputs as they are")?;
+        let artifact = Artifact::open(&building.path)?;
+        let mut loaded = float_inputs(&artifact, engine)?;
+        let said = yardstick.read(&mut *loaded)?.divergence.compared().to_vec();
+        candidates.push(Candidate { facts: Facts::float_inputs(building.bytes), said });
+    }
     for name in UNIFORM {
         watch.step(Stage::Verify, 1, 5, &format!("running uniform {name} on held-out text"))?;
         candidates.extend(uniform(model, name, engine, yardstick)?);
@@ -218,19 +233,28 @@ pub fn uniform_draft<'m>(model: &'m Model, name: &str) -> Result<Option<Draft<'m
     Ok(is_changed.then_some(draft))
 }
 
+/// An artifact as its Plan says, but with inputs of layers as its architecture has them.
+pub fn float_inputs(artifact: &Artifact, engine: &dyn Engine) -> Result<Box<dyn Loaded>> {
+    let Artifact { model, plan, .. } = artifact;
+    let native = model.arch.graph(&model.config).map_err(OptimizeError::Input)?;
+    as_planned(engine, plan)?.load(&native, model)
+}
+
 /// The model in a Plan's encodings, unscaled, all errors alike; `None` where the Plan has them so.
 pub fn plain_draft<'m>(model: &'m Model, plan: &Plan) -> Result<Option<Draft<'m>>> {
     if plan.rounding.is_plain() && plan.scaled.is_empty() {
         return Ok(None);
     }
     let mut draft = Draft::new(&model.graph, model);
+    let mut config = model.config.clone();
     if let Some(width) = plan.mlp_width {
-        let config = pad::padded(&model.config).filter(|config| config.ffn_dim as u64 == width);
+        let padded = pad::padded(&config).filter(|config| config.ffn_dim as u64 == width);
         let other = || OptimizeError::Input(format!("the Plan widens the MLP to {width}"));
-        let config = config.ok_or_else(other)?;
-        draft.set_graph(model.arch.graph(&config).map_err(OptimizeError::Input)?);
-        draft.set_config(config);
+        config = padded.ok_or_else(other)?;
+        draft.set_config(config.clone());
     }
+    let native = model.arch.graph(&config).map_err(OptimizeError::Input)?;
+    draft.set_graph(inputs::apply(&native, &plan.int8_inputs).map_err(OptimizeError::Input)?);
     let encoding = |(name, encoding): (&String, &String)| {
         let lost = || OptimizeError::Input(format!("the Plan's {name} is not in the model"));
         let id = draft.graph().find_weight(name).ok_or_else(lost)?;

@@ -9,10 +9,11 @@ use crate::error::Result;
 use crate::evidence::derive;
 use crate::evidence::times::Times;
 use crate::pipeline::speed::{self, Effort};
-use crate::pipeline::{Identity, MAX_LOGITS_BYTES, run_report};
+use crate::pipeline::{Identity, run_report};
 use crate::progress::{Stage, Watch};
 use crate::yardstick::{Reading, Yardstick};
 use serde_json::{Value, json};
+use std::path::Path;
 use sterna_measure::quality::Passages;
 use sterna_measure::report::{Bound, RunReport, Target};
 use sterna_measure::{Clock, Figure, MeasureError, Unit};
@@ -36,6 +37,8 @@ pub struct Made<'m> {
 pub struct Means<'a> {
     /// Runs models.
     pub engine: &'a dyn Engine,
+    /// Where files may be that go with the run.
+    pub folder: &'a Path,
     /// Text that nothing was chosen by.
     pub held_out: &'a Passages,
     /// How long to compare speeds.
@@ -63,7 +66,7 @@ pub fn measure(
     let mut figures = sizes(baseline, made)?;
     watch.step(Stage::Verify, 0, 5, "running the baseline on held-out text")?;
     let loaded = engine.load(&baseline.graph, baseline)?;
-    let mut yardstick = Yardstick::new(loaded, held_out, MAX_LOGITS_BYTES)?;
+    let mut yardstick = Yardstick::new(loaded, held_out, means.folder)?;
     for one in made {
         watch.step(Stage::Verify, 1, 5, &format!("running the {} model", one.name))?;
         let mut loaded = engine.load(&one.model.graph, one.model)?;

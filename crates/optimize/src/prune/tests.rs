@@ -32,12 +32,13 @@ fn pruned(tiny: &Tiny, wanted: &Wanted) -> Result<(Cut, Config, f64)> {
         engine: &engine,
         passages: &passages,
         quick: &passages,
+        folder: Path::new("."),
         watch: Watch { progress: &Silent, stop: &stop },
     };
     let cut = cut(&subject, wanted)?;
     let pruned = cut.apply(&subject)?;
     let whole = engine.load(&tiny.graph, tiny)?;
-    let mut yardstick = Yardstick::new(whole, &passages, 1 << 20)?;
+    let mut yardstick = Yardstick::new(whole, &passages, subject.folder)?;
     let mut loaded = engine.load(pruned.graph(), &pruned)?;
     let kl = yardstick.read(&mut *loaded)?.divergence.mean_kl();
     // It can be written, too: shapes and bytes agree.

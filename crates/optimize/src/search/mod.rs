@@ -207,6 +207,7 @@ impl Chooser for Search<'_> {
             strategy: self.settings.strategy,
             seed: self.settings.seed,
             trials: Vec::new(),
+            slowest: Duration::ZERO,
         };
         let refine::Refined { chosen, is_met, strategies } = refine.run()?;
         let trials = refine.trials;

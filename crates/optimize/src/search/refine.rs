@@ -47,6 +47,8 @@ pub struct Refine<'a> {
     pub seed: u64,
     /// Every plan measured.
     pub trials: Vec<Trial>,
+    /// What the slowest of them took.
+    pub slowest: Duration,
 }
 
 /// A step from one plan to another, with what the sensitivities say of it.
@@ -90,7 +92,11 @@ impl Refine<'_> {
     /// When nothing is small enough, the model cannot be run, or the user stops it.
     pub fn run(&mut self) -> Result<Refined> {
         self.try_plan("unchanged", vec![0; self.groups.len()])?;
-        for (label, choices) in self.starts.clone() {
+        for (n_before, (label, choices)) in self.starts.clone().into_iter().enumerate() {
+            // One is measured in any case.
+            if n_before > 0 && self.is_late() {
+                break;
+            }
             let trial = self.try_plan(&label, choices)?;
             if self.goal.is_met(&self.trials[trial]) {
                 break;
@@ -98,6 +104,7 @@ impl Refine<'_> {
         }
         if let Some((label, choices)) = self.preset.clone()
             && self.goal.has_room(groups::takes(self.groups, &choices))
+            && !self.is_late()
         {
             self.try_plan(&label, choices)?;
         }
@@ -107,7 +114,11 @@ impl Refine<'_> {
         // Time may have allowed no more than the plans to start from.
         let has_room = |trial: &Trial| self.goal.has_room(trial.takes);
         let mut is_possible = self.trials.iter().any(has_room);
-        for layout in &layouts {
+        for (n_before, layout) in layouts.iter().enumerate() {
+            // One proposal is measured in any case.
+            if n_before > 0 && is_possible && self.is_late() {
+                break;
+            }
             is_possible |= self.explore(layout)?;
         }
         // Where quality is capped, plans that would keep the others may have been given up.
@@ -240,7 +251,7 @@ impl Refine<'_> {
     /// the frontier, ascending.
     fn bisect(&mut self, summed: &Summed, sizes: &[u64]) -> Result<()> {
         let (mut low, mut high) = (0, sizes.len());
-        while low < high && self.may_go_on() {
+        while low < high && (self.may_go_on() || self.trials.len() == 1) {
             let middle = (low + high) / 2;
             let choices = self.propose(summed, sizes[middle]);
             let choices = choices.expect("a size of the frontier can be had");
@@ -340,8 +351,12 @@ impl Refine<'_> {
     }
 
     fn may_go_on(&self) -> bool {
-        let is_late = self.deadline.is_some_and(|deadline| self.clock.now() > deadline);
-        self.trials.len() < self.max_checks + self.starts.len() && !is_late
+        self.trials.len() < self.max_checks + self.starts.len() && !self.is_late()
+    }
+
+    /// Whether a plan as slow as the slowest so far would be measured too late.
+    fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| self.clock.now() + self.slowest > deadline)
     }
 
     /// Measures a plan, once; gives its index.
@@ -350,11 +365,12 @@ impl Refine<'_> {
             return Ok(index);
         }
         self.watch.step(Stage::Search, self.trials.len(), self.max_checks, label)?;
-        let plan = groups::plan(self.groups, &choices);
+        let (plan, start) = (groups::plan(self.groups, &choices), self.clock.now());
         let loss = match plan.is_empty() {
             true => Loss::NONE,
             false => self.judge.judge(&plan, Depth::Full)?,
         };
+        self.slowest = self.slowest.max(self.clock.now() - start);
         let takes = groups::takes(self.groups, &choices);
         self.trials.push(Trial { label: label.into(), choices, takes, loss });
         Ok(self.trials.len() - 1)

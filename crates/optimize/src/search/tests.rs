@@ -221,6 +221,43 @@ fn a_time_budget_coarsens_the_groups_and_is_kept() {
     assert!(found.is_met);
 }
 
+/// A judge that takes half a minute per whole plan on all text, and a second on little of it.
+struct Thorough<'a>(Planted, &'a SimulatedClock);
+
+impl Judge for Thorough<'_> {
+    fn judge_draft(&mut self, _draft: &Draft<'_>, _kv: Option<&str>) -> Result<Loss> {
+        unreachable!("the search judges plans")
+    }
+
+    fn judge(&mut self, plan: &[(WeightId, EncodingRef)], depth: Depth) -> Result<Loss> {
+        self.1.advance(Duration::from_secs(if depth == Depth::Full { 30 } else { 1 }));
+        self.0.judge(plan, depth)
+    }
+}
+
+#[test]
+fn whole_plans_that_take_long_are_not_begun_too_late() {
+    let tiny = tiny_model(5);
+    let draft = Draft::new(&tiny.graph, &tiny);
+    for (goal, n_more) in [(Goal::bytes(20_000), 2), (Goal::drop_percent(1.0), 1)] {
+        for budget in [0, 10, 100, 200] {
+            let (stop, clock) = (AtomicBool::new(false), SimulatedClock::default());
+            let watch = Watch { progress: &Silent, stop: &stop };
+            let time_budget = Some(Duration::from_secs(budget));
+            let settings = Settings { time_budget, n_bands: Some(1), ..settings(goal) };
+            let mut judge = Thorough(Planted::new(None), &clock);
+            let search = Search { settings, judge: &mut judge, clock: &clock, watch };
+            let found = { search }.choose(&draft).unwrap();
+            // Half of it is for single groups; then come those that are measured in any case.
+            let most = budget.max(budget / 2 + 30 * n_more) + 2;
+            let took = clock.now().as_secs();
+            assert!(took <= most, "{took} s of {budget} s for {goal:?}");
+            assert!(goal.has_room(found.best().takes), "{budget} s for {goal:?}");
+            assert!(found.chosen > 0, "something smaller was measured: {budget} s for {goal:?}");
+        }
+    }
+}
+
 /// A loss per weight that is linear in what its rounding adds, and a second per call.
 struct Linear<'a>(&'a Draft<'a>, &'a SimulatedClock);
 

@@ -20,7 +20,7 @@ fn passages(n_vocab: u32) -> Passages {
 #[test]
 fn a_model_does_not_diverge_from_itself() {
     let mut model = Bigram::new(9);
-    let reference = Reference::record(&mut model.clone(), &passages(9)).unwrap();
+    let reference = Reference::record(&mut model.clone(), &passages(9), None).unwrap();
     let same = reference.divergence(&mut model).unwrap();
     assert_eq!((same.mean_kl(), same.n_flips(), same.max_abs_delta_logit()), (0.0, 0, 0.0));
     assert_eq!(same.top1_agreement(), 1.0);
@@ -32,10 +32,18 @@ fn a_model_does_not_diverge_from_itself() {
 fn both_ways_of_running_agree_with_the_definition() {
     let (mut base, passages) = (Bigram::new(9), passages(9));
     let mut candidate = base.disturbed(0.5);
-    let reference = Reference::record(&mut base, &passages).unwrap();
+    let reference = Reference::record(&mut base, &passages, None).unwrap();
     let kept = reference.divergence(&mut candidate).unwrap();
     let streamed = divergence_between(&mut base, &mut candidate, &passages).unwrap();
     assert_eq!((kept.kl(), kept.n_flips()), (streamed.kl(), streamed.n_flips()));
+    let folder = tempfile::tempdir().unwrap();
+    let room = |n_bytes| Scratch::with_room(folder.path(), n_bytes);
+    let n_bytes = Reference::bytes_needed(&passages, 9) as u64;
+    let on_disk = Reference::record(&mut base, &passages, room(n_bytes)).unwrap();
+    let read = on_disk.divergence(&mut candidate).unwrap();
+    assert_eq!((kept.kl(), kept.compared()), (read.kl(), read.compared()));
+    let full = Reference::record(&mut base, &passages, room(n_bytes - 1)).unwrap_err();
+    assert!(full.to_string().contains("no room"), "{full}");
     assert_eq!(streamed.baseline_scores(), reference.scores());
     let (mut kl, mut n_flips) = (vec![], 0);
     for passage in passages.iter() {
@@ -81,7 +89,7 @@ fn figures_show_flips_that_an_equal_score_hides() {
 
 #[test]
 fn vocabularies_must_match() {
-    let reference = Reference::record(&mut Bigram::new(9), &passages(8)).unwrap();
+    let reference = Reference::record(&mut Bigram::new(9), &passages(8), None).unwrap();
     let error = reference.divergence(&mut Bigram::new(8)).unwrap_err().to_string();
     expect![[r#"
         the candidate's vocabulary has 8 entries and the baseline's 9; only models of one

@@ -143,8 +143,8 @@ fn passages_scored_at_once_are_those_scored_in_turn() {
         (0..40).map(|i| (0..2 + i % 5).map(|j| (i * 3 + j) % 6).collect()).collect();
     let (mut alone, passages) = (Bigram::new(6), passages(documents, WITH_BOS));
     let mut other = alone.disturbed(0.3);
-    let wanted = Reference::record(&mut alone, &passages).unwrap();
-    let found = Reference::record(&mut Twins::of(alone.clone()), &passages).unwrap();
+    let wanted = Reference::record(&mut alone, &passages, None).unwrap();
+    let found = Reference::record(&mut Twins::of(alone.clone()), &passages, None).unwrap();
     assert_eq!(found.scores(), wanted.scores());
     assert_eq!(&score(&mut Twins::of(alone), &passages).unwrap(), wanted.scores());
     let wanted = wanted.divergence(&mut other).unwrap();
