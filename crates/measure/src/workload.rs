@@ -5,6 +5,7 @@
 
 use crate::MeasureError;
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// Documents of tokens, scored one by one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,11 +137,27 @@ impl Workload {
 
     /// The first `n` documents as a workload of its own, its bytes taken in proportion to tokens;
     /// for quick looks during a search, never for a final figure per byte.
+    ///
+    /// # Errors
+    /// When they have no tokens.
     pub fn first(&self, n: usize) -> Result<Self, MeasureError> {
-        let documents: Vec<Vec<u32>> = self.documents.iter().take(n).cloned().collect();
+        self.part(0..n, &format!("first {n}"))
+    }
+
+    /// The documents without the first `n`, in the same way.
+    ///
+    /// # Errors
+    /// As [`Workload::first`].
+    pub fn without_first(&self, n: usize) -> Result<Self, MeasureError> {
+        self.part(n..self.documents.len(), &format!("without the first {n}"))
+    }
+
+    fn part(&self, range: Range<usize>, what: &str) -> Result<Self, MeasureError> {
+        let documents = self.documents.iter().skip(range.start).take(range.len());
+        let documents: Vec<Vec<u32>> = documents.cloned().collect();
         let n_tokens: usize = documents.iter().map(Vec::len).sum();
         let n_bytes = (self.n_bytes as u128 * n_tokens as u128 / self.n_tokens() as u128) as usize;
-        Self::new(&format!("{} (first {n})", self.name), documents, n_bytes)
+        Self::new(&format!("{} ({what})", self.name), documents, n_bytes)
     }
 }
 

@@ -44,7 +44,8 @@ pub struct Plan {
     /// Optimizations of the runtime that measured to cost time where the Plan was made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub off: Vec<String>,
-    /// Hidden features of the MLP, where zeros were added so that its rows fit block encodings.
+    /// Hidden features of the MLP, where they are not the source's: more, zeros added so that rows
+    /// fit block encodings, or fewer, those left out that do least on calibration text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mlp_width: Option<u64>,
     /// How matrices are rounded.

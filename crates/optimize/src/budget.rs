@@ -98,6 +98,13 @@ impl Budget {
         [self.max_itl_ms, p95].into_iter().flatten().reduce(f64::min).map(|ms| ms * 1e6)
     }
 
+    /// Whether a size, memory or time is capped.
+    pub fn is_capped(&self) -> bool {
+        let is_small = self.max_size.is_some() || self.target_bpw.is_some();
+        let is_fast = self.token_nanos(1.0).is_some() || self.max_ttft_ms.is_some();
+        is_small || is_fast || self.max_memory.is_some()
+    }
+
     /// Whether plans must be compared in time.
     pub fn is_about_time(&self) -> bool {
         let is_capped = self.token_nanos(1.0).is_some() || self.max_ttft_ms.is_some();
@@ -274,14 +281,22 @@ const FAMILIES: &[(&str, &[&str])] = &[
     ("ternary", &["TQ2_0", "TQ1_0"]),
 ];
 
+/// The word that allows channels to leave, among those that allow encodings.
+pub const PRUNE: &str = "prune";
+
 /// Encodings that may be used: families (`int8,int4`) and names (`Q5_0`). Floats always may, since
-/// rows that fit no block need them.
+/// rows that fit no block need them; all may where there is no word but [`PRUNE`].
 ///
 /// # Errors
-/// When a word is neither, or names what is not built yet.
+/// When a word is neither.
 pub fn parse_allow(text: &str) -> Result<Vec<EncodingRef>> {
     let mut names: Vec<&str> = FAMILIES[0].1.to_vec();
-    for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+    let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+    let words: Vec<&str> = words.filter(|word| !word.eq_ignore_ascii_case(PRUNE)).collect();
+    if words.is_empty() {
+        return Ok(Budget::default().allow);
+    }
+    for word in words {
         if let Some((_, family)) = FAMILIES.iter().find(|(name, _)| name.eq_ignore_ascii_case(word))
         {
             names.extend(*family);
@@ -290,7 +305,8 @@ pub fn parse_allow(text: &str) -> Result<Vec<EncodingRef>> {
         } else {
             let families: Vec<&str> = FAMILIES.iter().map(|(name, _)| *name).collect();
             return Err(OptimizeError::Input(format!(
-                "--allow {word}: there is no such family or encoding; families are {}",
+                "--allow {word}: there is no such family or encoding; families are {}, and {PRUNE} \
+                 lets channels of the MLP leave",
                 families.join(", ")
             )));
         }
@@ -320,6 +336,8 @@ mod tests {
         assert!(parse_duration("30").is_err() && parse_duration("").is_err());
         let names: Vec<&str> = parse_allow("int8,q4_0").unwrap().iter().map(|e| e.name()).collect();
         assert_eq!(names, ["F32", "F16", "BF16", "Q8_0", "Q4_0"]);
+        assert_eq!(parse_allow("prune").unwrap(), Budget::default().allow);
+        assert_eq!(parse_allow("int8,Prune").unwrap(), parse_allow("int8").unwrap());
         assert!(parse_allow("int7").unwrap_err().to_string().contains("int5"));
     }
 

@@ -14,6 +14,7 @@ mod prepare;
 pub(crate) mod prove;
 pub mod rounding;
 pub(crate) mod speed;
+mod start;
 
 use crate::budget::Budget;
 use crate::calibration::TextSettings;
@@ -57,6 +58,8 @@ pub struct Settings {
     pub tasks: TaskSettings,
     /// Whether the MLP may be widened with zeros so that its rows fit.
     pub may_pad: bool,
+    /// Whether channels of the MLP may leave.
+    pub may_prune: bool,
     /// Whether rounding errors are weighed by what matrices read.
     pub rounding: rounding::Choice,
     /// Whether columns are scaled by it first.
@@ -95,6 +98,7 @@ impl Settings {
             text,
             tasks: TaskSettings::default(),
             may_pad: true,
+            may_prune: false,
             rounding: rounding::Choice::default(),
             scaling: rounding::Scaling::default(),
             inputs: inputs::Choice::default(),
@@ -170,7 +174,8 @@ fn run(
         .map_err(|e| OptimizeError::failed(settings.output.display().to_string(), e))?;
     evidence::bundle::may_write(&settings.output)?;
     let prepared = prepare::prepare(settings, engine, watch)?;
-    let decided = decide::decide(settings, &prepared, engine, clock, watch)?;
+    let pruned = start::pruned(settings, &prepared, engine, watch)?;
+    let decided = decide::decide(settings, &prepared, &pruned, (engine, clock), watch)?;
     let (building, found, costs) = (decided.building, decided.found, decided.costs.as_ref());
     let proof = prove::prove(settings, &prepared, &building, costs, engine, clock, watch)?;
     watch.step(Stage::Report, 0, 1, "writing")?;

@@ -124,6 +124,20 @@ impl Cut {
     /// When the architecture cannot be built so.
     pub fn apply<'a>(&self, subject: &Subject<'a>) -> Result<Pruned<'a>> {
         let Subject { weights, graph, arch, config, .. } = *subject;
+        self.of(weights, graph, arch, config)
+    }
+
+    /// The smaller model, of a source that outlives whatever it was found with.
+    ///
+    /// # Errors
+    /// As [`Cut::apply`].
+    pub fn of<'a>(
+        &self,
+        weights: &'a dyn WeightSource,
+        graph: &Graph,
+        arch: &dyn Arch,
+        config: &Config,
+    ) -> Result<Pruned<'a>> {
         let mut pruned = Pruned::new(weights, graph, arch, config, &self.kept)?;
         self.shares.iter().for_each(|(id, shares)| pruned.make_up(*id, shares));
         Ok(pruned)

@@ -13,7 +13,7 @@ use sterna_measure::clock::{RealClock, timestamp_utc};
 use sterna_measure::report::Artefact;
 use sterna_model::Model;
 use sterna_optimize::budget::{
-    TTFT_PROMPT, parse_allow, parse_bytes, parse_duration, parse_ms, parse_percent,
+    PRUNE, TTFT_PROMPT, parse_allow, parse_bytes, parse_duration, parse_ms, parse_percent,
 };
 use sterna_optimize::passes::int8;
 use sterna_optimize::pipeline::rounding::{self, Choice};
@@ -54,6 +54,10 @@ pub struct Args {
     /// Perplexity may rise by this much, e.g. 1%.
     #[arg(long, visible_alias = "quality-floor", value_name = "PERCENT")]
     max_drop: Option<String>,
+    /// The same the other way round, as MLPerf says it: so much of the quality has to stay, e.g. 99
+    /// or 99.9.
+    #[arg(long, value_name = "PERCENT", conflicts_with = "max_drop")]
+    accuracy_target: Option<f64>,
     /// The artifact may have this many bytes, e.g. 700MB.
     #[arg(long, visible_alias = "target-size", value_name = "BYTES")]
     max_size: Option<String>,
@@ -80,7 +84,8 @@ pub struct Args {
     /// where a size or a time is capped].
     #[arg(long, value_enum, value_name = "WHAT")]
     goal: Option<Goal>,
-    /// Encodings that may be used, e.g. Q8_0,Q4_0 or int8,int4.
+    /// Encodings that may be used, e.g. Q8_0,Q4_0 or int8,int4; with prune among them, channels of
+    /// the MLP may leave too, where that measures better within the caps.
     #[arg(long, value_name = "LIST")]
     allow: Option<String>,
     /// Stop searching after this long, e.g. 30m, and build the best found.
@@ -294,7 +299,7 @@ fn settings(args: &Args) -> anyhow::Result<Settings> {
         ));
     };
     let mut budget = Budget {
-        max_drop_percent: args.max_drop.as_deref().map(parse_percent).transpose()?,
+        max_drop_percent: max_drop(args)?,
         max_size: args.max_size.as_deref().map(parse_bytes).transpose()?,
         target_bpw: args.target_bpw,
         max_memory: args.max_memory.as_deref().map(parse_bytes).transpose()?,
@@ -311,6 +316,8 @@ fn settings(args: &Args) -> anyhow::Result<Settings> {
     if let Some(allow) = &args.allow {
         budget.allow = parse_allow(allow)?;
     }
+    let may_prune = |allow: &str| allow.split(',').any(|w| w.trim().eq_ignore_ascii_case(PRUNE));
+    let may_prune = args.allow.as_deref().is_some_and(may_prune);
     budget.seed = args.seed.unwrap_or(budget.seed);
     budget.check()?;
     let mut settings = Settings::new(args.model.clone(), args.out.clone(), calibration, budget);
@@ -321,6 +328,7 @@ fn settings(args: &Args) -> anyhow::Result<Settings> {
     settings.may_pad = !args.no_pad;
     settings.rounding = args.rounding.into();
     settings.scaling = args.scaling.into();
+    settings.may_prune = may_prune;
     settings.inputs = inputs(args)?;
     settings.strategy = by_name(&args.strategy).expect("one of those that clap lets pass");
     settings.use_case = match args.use_case {
@@ -336,6 +344,15 @@ fn settings(args: &Args) -> anyhow::Result<Settings> {
     settings.text.max_tokens = args.calib_seqlen.unwrap_or(settings.text.max_tokens);
     settings.identity = identity();
     Ok(settings)
+}
+
+/// The drop that either flag allows.
+fn max_drop(args: &Args) -> anyhow::Result<Option<f64>> {
+    match args.accuracy_target {
+        Some(kept) if (0.0..100.0).contains(&kept) => Ok(Some(100.0 - kept)),
+        Some(_) => Err(bad_input("--accuracy-target is a percentage below 100, such as 99")),
+        None => Ok(args.max_drop.as_deref().map(parse_percent).transpose()?),
+    }
 }
 
 /// How layers are to see their inputs.

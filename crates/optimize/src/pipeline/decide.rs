@@ -4,10 +4,9 @@
 //! for errors, and what that gains is spent: the search is asked once more, for a plan that loses
 //! as much more. What turns out larger than it was thought to be is searched for again.
 
-use super::EVIDENCE_BYTES;
-use super::{
-    Building, Prepared, STATE_NAME, Settings, ablate, build, costs, feasible, inputs, rounding,
-};
+use super::start::{self, Start};
+use super::{Building, EVIDENCE_BYTES, Prepared, STATE_NAME, Settings};
+use super::{ablate, build, costs, feasible, inputs, rounding};
 use crate::draft::Draft;
 use crate::engine::Engine;
 use crate::error::{OptimizeError, Result};
@@ -15,11 +14,13 @@ use crate::footprint::RunAs;
 use crate::judge::ModelJudge;
 use crate::passes::{Context, PASSES};
 use crate::progress::{Stage, Watch};
+use crate::prune::cut::Pruned;
 use crate::search::memory::Remembered;
-use crate::search::{Costs, Found, Goal, Judge, Least, Loss, Packed, Search, preset};
+use crate::search::{Costs, Depth, Found, Goal, Judge, Least, Loss, Packed, Search, preset};
 use crate::yardstick::Yardstick;
 use std::time::Duration;
 use sterna_measure::Clock;
+use sterna_measure::quality::Passages;
 use sterna_model::rewrites::REWRITES;
 
 /// The share of the allowed drop that the search aims at: what it chose on calibration text does a
@@ -29,6 +30,9 @@ const AIM: f64 = 0.7;
 pub const TIME_AIM: f64 = 0.97;
 /// Encoded weights kept on the disk at most, so that no plan encodes them again.
 const MAX_ENCODED_BYTES: u64 = 16 << 30;
+
+/// Of the time left, the part that a quick plan may take.
+const QUICK: u32 = 10;
 
 /// The gain of rounding below which nothing is searched for again.
 const MIN_GAIN: f64 = 1.15;
@@ -54,6 +58,8 @@ struct Desk<'p, 'r> {
     engine: &'p dyn Engine,
     clock: &'r dyn Clock,
     watch: Watch<'r>,
+    /// What its plans start from.
+    start: Start<'p>,
     /// The draft that encodings are chosen for.
     base: Draft<'p>,
     costs: Option<Costs>,
@@ -92,38 +98,48 @@ struct Excess {
     memory: u64,
 }
 
-/// Searches until what is built keeps the caps on bytes.
+/// Searches until what is built keeps the caps on bytes; `pruned` are models that plans may start
+/// from besides the model itself.
 pub fn decide<'p>(
     settings: &Settings,
     prepared: &'p Prepared,
-    engine: &'p dyn Engine,
-    clock: &dyn Clock,
+    pruned: &'p [Pruned<'p>],
+    (engine, clock): (&'p dyn Engine, &dyn Clock),
     watch: Watch<'_>,
 ) -> Result<Decided<'p>> {
     let deadline = settings.budget.time.map(|time| clock.now() + time);
-    let mut base = base_draft(settings, prepared)?;
-    feasible::size(&settings.budget, &prepared.model.metadata, &base)?;
-    feasible::bits(&settings.budget, prepared.model.graph.n_parameters(), &base)?;
-    let memory = memory(settings, prepared, &base, engine)?;
-    let costs = costs::costs(settings, prepared, &mut base, engine, clock, watch)?;
-    if let Some(costs) = &costs {
-        feasible::time(&settings.budget, costs, &base)?;
+    let (mut desks, mut problem) = (Vec::new(), None);
+    for start in Start::all(prepared, pruned) {
+        match Desk::open(settings, prepared, start, (engine, clock), watch, deadline) {
+            Err(OptimizeError::Input(why)) => problem = Some(OptimizeError::Input(why)),
+            desk => desks.push(desk?),
+        }
     }
-    let mut judge = judge(settings, prepared, base, engine, watch)?;
-    let base = judge.draft.clone();
+    let mut desk = match desks.len() {
+        0 => return Err(problem.expect("there is the model")),
+        1 => desks.remove(0),
+        _ => choose(desks)?,
+    };
+    let texts = (&prepared.texts.calibration, &prepared.texts.quick);
+    let mut judge = judge(settings, prepared, desk.base, texts, engine, watch)?;
+    judge.draft.keep_encoded(&settings.output, MAX_ENCODED_BYTES);
+    inputs::decide(settings.inputs, prepared, &desk.start, &mut judge, watch)?;
+    let how = (settings.rounding, settings.scaling);
+    rounding::decide(how, prepared, &desk.start, &settings.budget.allow, &mut judge, watch)?;
+    desk.base = judge.draft.clone();
     let state = settings.output.join(STATE_NAME);
-    let key = prepared.key(&base);
+    let key = prepared.key(&desk.base);
     let mut judge = Remembered::in_file(&mut judge, &state, &key, settings.resume)?;
-    let desk = Desk { settings, prepared, engine, clock, watch, base, costs, memory, deadline };
     let (building, found) = desk.build(&mut judge)?;
     Ok(Decided { building, found, costs: desk.costs })
 }
 
-/// What measures plans, its draft rounded as measures best.
+/// What measures plans, on all of a text and on some of it.
 fn judge<'p>(
     settings: &Settings,
     prepared: &'p Prepared,
-    base: Draft<'p>,
+    draft: Draft<'p>,
+    texts: (&Passages, &Passages),
     engine: &'p dyn Engine,
     watch: Watch<'_>,
 ) -> Result<ModelJudge<'p>> {
@@ -132,19 +148,70 @@ fn judge<'p>(
         let baseline = engine.load(&prepared.model.graph, &prepared.model)?;
         Yardstick::new(baseline, passages, &settings.output)
     };
-    let full = yardstick(&prepared.texts.calibration)?;
+    let full = yardstick(texts.0)?;
     watch.step(Stage::Baseline, 1, 2, "running the baseline on its first part")?;
-    let quick = yardstick(&prepared.texts.quick)?;
+    let quick = yardstick(texts.1)?;
     watch.step(Stage::Baseline, 2, 2, "done")?;
-    let mut judge = ModelJudge { engine, draft: base, quick, full };
-    judge.draft.keep_encoded(&settings.output, MAX_ENCODED_BYTES);
-    inputs::decide(settings.inputs, prepared, &mut judge, watch)?;
-    let how = (settings.rounding, settings.scaling);
-    rounding::decide(how, prepared, &settings.budget.allow, &mut judge, watch)?;
-    Ok(judge)
+    Ok(ModelJudge { engine, draft, quick, full })
 }
 
-impl<'p> Desk<'p, '_> {
+/// The desk whose first plans measure best on text that nothing left by, found by a short search on
+/// each.
+fn choose<'p, 'r>(desks: Vec<Desk<'p, 'r>>) -> Result<Desk<'p, 'r>> {
+    let Desk { settings, prepared, engine, watch, .. } = desks[0];
+    let text = start::unseen(prepared)?;
+    let base = desks[0].base.clone();
+    let mut judge = judge(settings, prepared, base, (&text, &text), engine, watch)?;
+    let (mut tried, mut words, mut problem) = (Vec::new(), Vec::new(), None);
+    for desk in desks {
+        let goal = desk.goal(&Excess::default())?;
+        judge.draft = desk.base.clone();
+        judge.draft.keep_encoded(&desk.settings.output, MAX_ENCODED_BYTES);
+        let found = match desk.plan(goal, Depth::Quick, &mut judge) {
+            Err(OptimizeError::Input(why)) => {
+                problem = Some(OptimizeError::Input(why));
+                continue;
+            }
+            found => found?.1,
+        };
+        let best = found.best();
+        let price = if goal.drop_limit().is_some() { goal.price(best) } else { best.loss.kl };
+        let start = desk.start.words(desk.prepared).unwrap_or_else(|| "all channels".into());
+        words.push(format!("{start}: KL {:.5} by {}", best.loss.kl, best.label));
+        tried.push((!found.is_met, price, desk));
+    }
+    let order = |a: &(bool, f64, Desk<'_, '_>), b: &(bool, f64, Desk<'_, '_>)| {
+        (a.0).cmp(&b.0).then(a.1.total_cmp(&b.1))
+    };
+    let best = tried.into_iter().min_by(order);
+    let (_, _, mut desk) = best.ok_or_else(|| problem.expect("there was one at least"))?;
+    let taken = desk.start.words(desk.prepared).unwrap_or_else(|| "none leaves".into());
+    desk.base
+        .note(format!("prune: after a short search with {}; taken: {taken}", words.join("; ")));
+    Ok(desk)
+}
+
+impl<'p, 'r> Desk<'p, 'r> {
+    /// A desk for plans from one start.
+    fn open(
+        settings: &'r Settings,
+        prepared: &'p Prepared,
+        start: Start<'p>,
+        (engine, clock): (&'p dyn Engine, &'r dyn Clock),
+        watch: Watch<'r>,
+        deadline: Option<Duration>,
+    ) -> Result<Self> {
+        let mut base = start.draft(settings, prepared)?;
+        feasible::size(&settings.budget, &prepared.model.metadata, &base)?;
+        feasible::bits(&settings.budget, prepared.model.graph.n_parameters(), &base)?;
+        let memory = memory(settings, prepared, &base, engine)?;
+        let costs = costs::costs(settings, prepared, &mut base, engine, clock, watch)?;
+        if let Some(costs) = &costs {
+            feasible::time(&settings.budget, costs, &base)?;
+        }
+        Ok(Self { settings, prepared, start, engine, clock, watch, base, costs, memory, deadline })
+    }
+
     /// The file that keeps the caps on bytes.
     fn build(&self, judge: &mut Remembered<'_>) -> Result<(Building<'p>, Found)> {
         let (settings, prepared) = (self.settings, self.prepared);
@@ -255,11 +322,10 @@ impl<'p> Desk<'p, '_> {
 
     /// A plan for a goal, as rounded.
     fn make(&self, goal: Goal, judge: &mut Remembered<'_>) -> Result<Made<'p>> {
-        let (draft, found) = self.plan(goal, judge)?;
+        let (draft, found) = self.plan(goal, Depth::Full, judge)?;
         let raw = (draft, found.best().loss);
-        let (choice, prepared) = (self.settings.rounding, self.prepared);
-        let (draft, loss) =
-            rounding::compensate(choice, prepared, self.engine, raw, judge, self.watch)?;
+        let how = (self.settings.rounding, self.prepared, &self.start);
+        let (draft, loss) = rounding::compensate(how, self.engine, raw, judge, self.watch)?;
         Ok(Made { draft, found, loss, kv: self.engine.kv() })
     }
 
@@ -267,17 +333,20 @@ impl<'p> Desk<'p, '_> {
         self.deadline.is_some_and(|deadline| self.clock.now() >= deadline)
     }
 
-    fn plan(&self, goal: Goal, judge: &mut Remembered<'_>) -> Result<(Draft<'p>, Found)> {
+    /// A plan for a goal; a quick one is of few groups and measurements.
+    fn plan(&self, goal: Goal, depth: Depth, judge: &mut dyn Judge) -> Result<(Draft<'p>, Found)> {
         let (settings, source_bytes) = (self.settings, self.prepared.source_bytes());
+        let is_quick = depth == Depth::Quick;
+        let left = self.deadline.map(|deadline| deadline.saturating_sub(self.clock.now()));
         let mut draft = self.base.clone();
         let preset = preset(source_bytes, settings.use_case);
         let (clock, watch) = (self.clock, self.watch);
         let search_settings = crate::search::Settings {
             goal,
             allow: settings.budget.allow.clone(),
-            max_checks: settings.max_checks,
-            time_budget: self.deadline.map(|deadline| deadline.saturating_sub(clock.now())),
-            n_bands: settings.n_bands,
+            max_checks: if is_quick { 1 } else { settings.max_checks },
+            time_budget: left.map(|left| if is_quick { left / QUICK } else { left }),
+            n_bands: if is_quick { Some(1) } else { settings.n_bands },
             strategy: settings.strategy,
             seed: settings.budget.seed,
             costs: self.costs.clone(),
@@ -356,14 +425,4 @@ fn memory(
     let least = besides.saturating_sub(saved.unwrap_or(0));
     feasible::memory(&settings.budget, &packed, least, base)?;
     Ok(Some(Resident { packed, besides, saved }))
-}
-
-/// The draft that encodings are chosen for: the model, padded if that may be.
-fn base_draft<'p>(settings: &Settings, prepared: &'p Prepared) -> Result<Draft<'p>> {
-    let model = &prepared.model;
-    let mut draft = Draft::new(&model.graph, model);
-    let may_pad = settings.may_pad.then_some((model.arch, &model.config));
-    let mut context = Context { may_pad, ..Context::default() };
-    PASSES.iter().try_for_each(|pass| pass.apply(&mut draft, &mut context))?;
-    Ok(draft)
 }

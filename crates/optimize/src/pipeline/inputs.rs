@@ -4,6 +4,7 @@
 //! that says what was measured.
 
 use super::Prepared;
+use super::start::Start;
 use crate::draft::Draft;
 use crate::error::Result;
 use crate::judge::ModelJudge;
@@ -43,6 +44,7 @@ impl Choice {
 pub fn decide(
     choice: Choice,
     prepared: &Prepared,
+    start: &Start<'_>,
     judge: &mut ModelJudge<'_>,
     watch: Watch<'_>,
 ) -> Result<()> {
@@ -56,12 +58,12 @@ pub fn decide(
         }
         Choice::Static(asked) => asked,
     };
-    let (model, passages) = (&prepared.model, &prepared.texts.calibration);
+    let passages = &prepared.texts.calibration;
     let mut told = |done| {
         let note = "looking at how large inputs are";
         watch.step(Stage::Baseline, done, passages.len(), note)
     };
-    let observed = observe(&model.graph, model, judge.engine, passages, &mut told)?;
+    let observed = observe(start.graph, start.weights, judge.engine, passages, &mut told)?;
     let ways: Vec<Ranges> = asked.map_or(Ranges::ALL.into(), |ranges| vec![ranges]);
     let mut tried = Vec::new();
     for ranges in ways {

@@ -32,13 +32,14 @@ pub struct Prepared {
 impl Prepared {
     /// What a measurement depends on.
     pub fn key(&self, base: &Draft<'_>) -> String {
+        let width = base.config().map_or("as it is".into(), |config| config.ffn_dim.to_string());
         let scaling = format!("{:?}", base.scaling().strengths());
         let inputs = format!("{:?}", inputs::of(base.graph(), &Graph::default()));
         let parts = [
             self.source.content.as_str(),
             self.texts.calibration.workload().hash(),
             self.texts.quick.workload().hash(),
-            if base.config().is_some() { "pad" } else { "no pad" },
+            &width,
             if base.rounding().is_plain() { "plain" } else { "weighed" },
             &scaling,
             &inputs,

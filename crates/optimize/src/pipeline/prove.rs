@@ -240,7 +240,8 @@ pub fn float_inputs(artifact: &Artifact, engine: &dyn Engine) -> Result<Box<dyn 
     as_planned(engine, plan)?.load(&native, model)
 }
 
-/// The model in a Plan's encodings, unscaled, all errors alike; `None` where the Plan has them so.
+/// The model in a Plan's encodings, unscaled, all errors alike; `None` where the Plan has them so,
+/// or the model was pruned.
 pub fn plain_draft<'m>(model: &'m Model, plan: &Plan) -> Result<Option<Draft<'m>>> {
     if plan.rounding.is_plain() && plan.scaled.is_empty() {
         return Ok(None);
@@ -248,6 +249,10 @@ pub fn plain_draft<'m>(model: &'m Model, plan: &Plan) -> Result<Option<Draft<'m>
     let mut draft = Draft::new(&model.graph, model);
     let mut config = model.config.clone();
     if let Some(width) = plan.mlp_width {
+        if width < config.ffn_dim as u64 {
+            // Which channels left is not in the Plan.
+            return Ok(None);
+        }
         let padded = pad::padded(&config).filter(|config| config.ffn_dim as u64 == width);
         let other = || OptimizeError::Input(format!("the Plan widens the MLP to {width}"));
         config = padded.ok_or_else(other)?;

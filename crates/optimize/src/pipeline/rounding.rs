@@ -6,6 +6,7 @@
 //! model: the same encoding is measured both ways.
 
 use super::Prepared;
+use super::start::Start;
 use crate::draft::Draft;
 use crate::engine::Engine;
 use crate::error::Result;
@@ -88,6 +89,7 @@ const COMPARED_BITS: f64 = 4.5;
 pub fn decide(
     (choice, scaling): (Choice, Scaling),
     prepared: &Prepared,
+    start: &Start<'_>,
     allow: &[EncodingRef],
     judge: &mut ModelJudge<'_>,
     watch: Watch<'_>,
@@ -100,7 +102,7 @@ pub fn decide(
     if choice == Choice::Plain && !is_scaled {
         return Ok(());
     }
-    let importance = Arc::new(importance(prepared, judge, watch)?);
+    let importance = Arc::new(importance(prepared, start, judge, watch)?);
     let groups = groups::of(&judge.draft, allow, 1);
     let compared = compared(&groups).map(|encoding| {
         let choices = groups::uniform(&groups, encoding, judge.draft.graph());
@@ -179,8 +181,7 @@ impl Compared {
 /// The draft that was found, or the same rounded with feedback where that measures better; and what
 /// it loses.
 pub fn compensate<'p>(
-    choice: Choice,
-    prepared: &'p Prepared,
+    (choice, prepared, start): (Choice, &'p Prepared, &Start<'p>),
     engine: &'p dyn Engine,
     (mut found, loss): (Draft<'p>, Loss),
     judge: &mut dyn Judge,
@@ -189,7 +190,7 @@ pub fn compensate<'p>(
     if !matches!(choice, Choice::Auto | Choice::Compensated) || found.edits().next().is_none() {
         return Ok((found, loss));
     }
-    let (model, passages) = (&prepared.model, &prepared.texts.calibration);
+    let passages = &prepared.texts.calibration;
     let n_documents = match choice {
         Choice::Auto => affordable(&found, passages, MAX_PRODUCTS),
         _ => passages.len(),
@@ -202,7 +203,7 @@ pub fn compensate<'p>(
         return Ok((found, loss));
     }
     let mut compensated = found.clone();
-    let (graph, weights) = (&model.graph, model);
+    let Start { graph, weights, .. } = *start;
     let calibrated = Calibrated { engine, graph, weights, passages, n_documents, watch };
     let mut context = Context { calibrated: Some(calibrated), ..Context::default() };
     Gptq.apply(&mut compensated, &mut context)?;
@@ -241,15 +242,16 @@ fn affordable(found: &Draft<'_>, passages: &Passages, max_products: usize) -> us
 
 fn importance(
     prepared: &Prepared,
+    start: &Start<'_>,
     judge: &mut ModelJudge<'_>,
     watch: Watch<'_>,
 ) -> Result<Importance> {
-    let (model, passages) = (&prepared.model, &prepared.texts.calibration);
+    let passages = &prepared.texts.calibration;
     let mut told = |done| {
         let note = "looking at what matrices read";
         watch.step(Stage::Baseline, done, passages.len(), note)
     };
-    let observed = observe(&model.graph, model, judge.engine, passages, &mut told)?;
+    let observed = observe(start.graph, start.weights, judge.engine, passages, &mut told)?;
     for warning in observed.warnings() {
         judge.draft.note(format!("weigh: {warning}"));
     }

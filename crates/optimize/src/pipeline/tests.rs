@@ -1,5 +1,7 @@
 //! The whole pipeline on the trained model that lies beside the project, cut to seconds.
 
+mod changed;
+
 use super::rounding::{Choice, Scaling};
 use super::*;
 use crate::budget::parse_allow;
@@ -60,6 +62,18 @@ fn run_by(settings: &Settings, threads: usize) -> Result<Outcome> {
     let stop = AtomicBool::new(false);
     let watch = Watch { progress: &Silent, stop: &stop };
     optimize(settings, &engine(threads), &RealClock::new(), watch)
+}
+
+/// Every number of a bundle follows from its samples, and the models say the same again.
+fn assert_holds(folder: &Path) {
+    let (mut found, bundle) = evidence::verify(folder).unwrap();
+    assert!(found.holds(), "{found:?}");
+    let stop = AtomicBool::new(false);
+    let watch = Watch { progress: &Silent, stop: &stop };
+    let (engine, clock) = (engine(1), RealClock::new());
+    let again = Again { baseline: None, speed: false, engine: &engine, clock: &clock, watch };
+    rerun(&bundle.unwrap(), &again, &mut found).unwrap();
+    assert!(found.holds(), "{found:?}");
 }
 
 #[test]
@@ -285,58 +299,6 @@ fn a_model_of_uneven_columns_is_scaled_and_its_plan_says_so() {
     assert!(found.holds(), "{found:?}");
 }
 
-// proves S-1 and S-2: a Plan's layers see int8 codes; static scales depend on the calibration text
-// only; what that loses is measured on held-out text.
-#[test]
-fn inputs_in_8_bits_are_in_the_plan_and_their_loss_is_measured() {
-    let Some(data) = data() else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let run = |inputs: inputs::Choice, n_evaluation: usize| {
-        let output = folder.path().join(format!("{inputs:?}-{n_evaluation}"));
-        let max_size = Some(300_000);
-        let mut settings = quick(&data, &output, Budget { max_size, ..Budget::default() });
-        settings.rounding = Choice::Plain;
-        settings.inputs = inputs;
-        settings.text.n_evaluation = n_evaluation;
-        settings.max_checks = 2;
-        (run(&settings).unwrap(), output)
-    };
-    let kl_of = |outcome: &Outcome, kind: &str| {
-        let points = &outcome.report.details.held_out;
-        points.iter().find(|point| point.kind == kind).map(|point| point.kl)
-    };
-    let (plain, _) = run(inputs::Choice::Float, 16);
-    assert_eq!(kl_of(&plain, evidence::FLOAT_INPUTS), None);
-    let mut ranges = Vec::new();
-    for choice in [inputs::Choice::Dynamic, inputs::Choice::Static(None)] {
-        let (outcome, output) = run(choice, 16);
-        let (kl, without) =
-            (kl_of(&outcome, "chosen").unwrap(), kl_of(&outcome, evidence::FLOAT_INPUTS).unwrap());
-        // Rows of up to 256 have one scale in any case.
-        let is_other = choice != inputs::Choice::Dynamic;
-        assert_eq!(kl > without, is_other, "{choice:?}: {kl}, {without} without");
-        assert!(kl < 0.2, "{choice:?}: {kl}, {without} without");
-        let artifact = Artifact::open(&outcome.artifact).unwrap();
-        let int8_inputs = artifact.plan.int8_inputs.clone();
-        // Seven matrices in each of five layers, and not the head.
-        assert_eq!(int8_inputs.len(), 35);
-        assert!(artifact.model.graph.to_string().contains("activations=int8"));
-        let (mut found, bundle) = evidence::verify(&output).unwrap();
-        assert!(found.holds(), "{found:?}");
-        let stop = AtomicBool::new(false);
-        let watch = Watch { progress: &Silent, stop: &stop };
-        let (engine, clock) = (engine(1), RealClock::new());
-        let again = Again { baseline: None, speed: false, engine: &engine, clock: &clock, watch };
-        rerun(&bundle.unwrap(), &again, &mut found).unwrap();
-        assert!(found.holds(), "{found:?}");
-        let (other, _) = run(choice, 12);
-        assert_eq!(Artifact::open(&other.artifact).unwrap().plan.int8_inputs, int8_inputs);
-        ranges.push(int8_inputs);
-    }
-    assert!(ranges[0].values().all(|range| *range == 0.0));
-    assert!(ranges[1].values().all(|range| *range > 0.0));
-}
-
 #[test]
 fn a_stop_leaves_nothing_half_written_and_resume_goes_on() {
     let Some(data) = data() else { return };
@@ -473,11 +435,5 @@ fn keys_and_values_take_less_where_no_plan_keeps_the_memory_otherwise() {
     assert!(outcome.report.details.notes.iter().any(is_said));
     let taken = outcome.report.run.metric("artifact_memory_bytes").unwrap().value().unwrap();
     assert!(taken <= cap as f64, "{taken} of {cap}");
-    let (mut found, bundle) = evidence::verify(&folder.path().join("out")).unwrap();
-    let stop = AtomicBool::new(false);
-    let watch = Watch { progress: &Silent, stop: &stop };
-    let (engine, clock) = (engine(1), RealClock::new());
-    let again = Again { baseline: None, speed: false, engine: &engine, clock: &clock, watch };
-    rerun(&bundle.unwrap(), &again, &mut found).unwrap();
-    assert!(found.holds(), "{found:?}");
+    assert_holds(&folder.path().join("out"));
 }
