@@ -17,7 +17,11 @@ use sterna_model::config::Config;
 use sterna_model::{Graph, WeightSource};
 
 /// Shares of the MLP's channels that may leave.
-const SHARES: [f64; 3] = [0.1, 0.2, 0.3];
+const SHARES: [f64; 5] = [0.1, 0.2, 0.3, 0.4, 0.5];
+/// What rows of the longest blocks have a multiple of.
+const BLOCK_LEN: usize = 256;
+/// So many blocks and more divide finely enough.
+const MANY_BLOCKS: usize = 10;
 
 /// What plans start from.
 #[derive(Clone, Copy)]
@@ -112,11 +116,44 @@ pub fn pruned<'p>(
         folder: &settings.output,
         watch,
     };
-    let of_share = |share: &f64| {
-        let channels = Amount::Share(*share);
+    let of_width = |width: usize| {
+        let channels = Amount::Count(model.config.ffn_dim - width);
         let (kv_heads, layers) = (Amount::NONE, Amount::NONE);
         let cut = cut(&subject, &Wanted { channels, kv_heads, layers, makes_up: true })?;
         cut.of(model, &model.graph, model.arch, &model.config)
     };
-    SHARES.iter().map(of_share).collect()
+    widths(model.config.ffn_dim).into_iter().map(of_width).collect()
+}
+
+/// How many of so many channels may be left, the most first. Where rows have blocks of 256 now, there
+/// are widths that have too: encodings of few bits need them.
+fn widths(all: usize) -> Vec<usize> {
+    let rest = |share: &f64| ((1.0 - share) * all as f64).round() as usize;
+    let n_blocks = all / BLOCK_LEN;
+    let mut widths: Vec<usize> = match (all % BLOCK_LEN, n_blocks) {
+        (0, MANY_BLOCKS..) => SHARES.iter().map(|s| rest(s).next_multiple_of(BLOCK_LEN)).collect(),
+        (0, _) => {
+            let by_blocks = (n_blocks.div_ceil(2)..n_blocks).map(|n| n * BLOCK_LEN);
+            by_blocks.chain(SHARES[..3].iter().map(rest)).collect()
+        }
+        _ => SHARES.iter().map(rest).collect(),
+    };
+    widths.retain(|&width| width > 0 && width < all);
+    widths.sort_unstable_by(|a, b| b.cmp(a));
+    widths.dedup();
+    widths
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn widths_keep_long_blocks_where_there_are_some() {
+        assert_eq!(widths(5632), [5120, 4608, 4096, 3584, 2816]);
+        assert_eq!(widths(1536), [1382, 1280, 1229, 1075, 1024, 768]);
+        assert_eq!(widths(768), [691, 614, 538, 512]);
+        assert_eq!(widths(172), [155, 138, 120, 103, 86]);
+        assert_eq!(widths(1), [] as [usize; 0]);
+    }
 }
