@@ -253,11 +253,11 @@ impl ScaleOver {
     }
 }
 
-/// Each lane between -127 and 127.
+/// Each lane between -127 and 127; what is no number stays none.
 #[inline(always)]
 fn clipped<I: Isa>(isa: I, x: I::F) -> I::F {
     let (least, most) = (isa.splat(-127.0), isa.splat(127.0));
-    let x = isa.max(x, least);
+    let x = isa.select_lt(x, least, least, x);
     isa.select_lt(most, x, most, x)
 }
 
@@ -279,10 +279,12 @@ impl Kernel for RoundRows<'_> {
     fn run<I: Isa>(self, isa: I) {
         for row in self.x.chunks_exact_mut(self.cols) {
             let Some((scale, inverse)) = self.over.whole(isa, row) else { return };
+            let is_clipped = matches!(self.over, ScaleOver::All(_));
             let (blocks, tail) = row.as_chunks_mut::<16>();
             for block in blocks {
                 let code = isa.mul(isa.load(block), isa.splat(inverse));
-                isa.store(isa.mul(isa.round(clipped(isa, code)), isa.splat(scale)), block);
+                let code = if is_clipped { clipped(isa, code) } else { code };
+                isa.store(isa.mul(isa.round(code), isa.splat(scale)), block);
             }
             for x in tail {
                 *x = (*x * inverse).clamp(-127.0, 127.0).round_ties_even() * scale;

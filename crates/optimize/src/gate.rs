@@ -3,7 +3,7 @@
 //! In: an opened model. Out: where it stands. What carries no evidence claims nothing and passes.
 
 use crate::budget::Budget;
-use crate::report::{self, ARTIFACT_HASH, Report};
+use crate::report::{self, ARTIFACT_HASH, PLAN_HASH, Report};
 use sterna_measure::Figure;
 use sterna_measure::report::{RunReport, Status};
 use sterna_model::artifact::{CONTENT_KEY, EVIDENCE_KEY, PLAN_KEY};
@@ -74,9 +74,14 @@ pub fn standing(model: &Model) -> Standing {
     let plan = Plan::parse(model.path(), text).map_err(|error| error.to_string());
     let unmet = report.and_then(|report| {
         let plan = plan?;
-        let hash = report.details.hashes.iter().find(|(what, _)| what == ARTIFACT_HASH);
-        if hash.map(|(_, hash)| hash.as_str()) != model.metadata.str(CONTENT_KEY) {
+        let hashes = &report.details.hashes;
+        let hash = |of: &str| hashes.iter().find(|(what, _)| what == of).map(|(_, hash)| &**hash);
+        if hash(ARTIFACT_HASH) != model.metadata.str(CONTENT_KEY) {
             return Err("it is about other weights".into());
+        }
+        // A Plan says how the weights are run.
+        if hash(PLAN_HASH) != Some(&plan.hash()) {
+            return Err("it is about another plan".into());
         }
         unmet(&plan.budget, &report.run)
     });

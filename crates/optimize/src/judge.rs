@@ -14,6 +14,8 @@ pub struct ModelJudge<'a> {
     pub engine: &'a dyn Engine,
     /// The draft that plans are applied to.
     pub draft: Draft<'a>,
+    /// Whether that computes otherwise than the baseline before anything is encoded.
+    pub is_changed: bool,
     /// For [`Depth::Quick`].
     pub quick: Yardstick,
     /// For [`Depth::Full`].
@@ -29,6 +31,10 @@ impl Judge for ModelJudge<'_> {
             Depth::Full => &mut self.full,
         };
         yardstick.read(&mut *candidate)?.loss()
+    }
+
+    fn base(&mut self, depth: Depth) -> Result<Loss> {
+        if self.is_changed { self.judge(&[], depth) } else { Ok(Loss::NONE) }
     }
 
     fn judge_draft(&mut self, draft: &Draft<'_>, kv: Option<&str>) -> Result<Loss> {

@@ -174,7 +174,7 @@ fn run(
         .map_err(|e| OptimizeError::failed(settings.output.display().to_string(), e))?;
     evidence::bundle::may_write(&settings.output)?;
     let prepared = prepare::prepare(settings, engine, watch)?;
-    let pruned = start::pruned(settings, &prepared, engine, watch)?;
+    let pruned = start::widths(settings, &prepared, engine, watch)?;
     let decided = decide::decide(settings, &prepared, &pruned, (engine, clock), watch)?;
     let (building, found, costs) = (decided.building, decided.found, decided.costs.as_ref());
     let proof = prove::prove(settings, &prepared, &building, costs, engine, clock, watch)?;

@@ -20,8 +20,8 @@ use std::path::{Path, PathBuf};
 use sterna_measure::RunReport;
 
 pub use details::{
-    ARTIFACT_HASH, Ablation, Details, ModelFacts, Point, Race, ReliabilityBins, Sensitivity,
-    Series, TensorRow,
+    ARTIFACT_HASH, Ablation, Details, ModelFacts, PLAN_HASH, Point, Race, ReliabilityBins,
+    Sensitivity, Series, TensorRow,
 };
 pub use text::{target as target_line, verdict};
 

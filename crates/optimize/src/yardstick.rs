@@ -16,6 +16,8 @@ use sterna_measure::{LanguageModel, MeasureError};
 /// Logits kept in memory at most; more of them go to the disk, which reads them back faster than
 /// any model computes a row.
 const MAX_BYTES: usize = 128 << 20;
+/// And on the disk at most.
+const MAX_BYTES_ON_DISK: usize = 16 << 30;
 
 /// A baseline on a text.
 pub struct Yardstick {
@@ -44,7 +46,9 @@ impl Yardstick {
     /// When it cannot be run, or the disk is full after all.
     pub fn new(mut baseline: Box<dyn Loaded>, passages: &Passages, folder: &Path) -> Result<Self> {
         let n_bytes = Reference::bytes_needed(passages, baseline.vocab_len());
-        let scratch = (n_bytes > MAX_BYTES).then(|| Scratch::with_room(folder, n_bytes as u64));
+        let has_room = n_bytes <= MAX_BYTES_ON_DISK;
+        let room = || Scratch::with_room(folder, n_bytes as u64).filter(|_| has_room);
+        let scratch = (n_bytes > MAX_BYTES).then(room);
         let kept = match scratch {
             Some(None) => Kept::Model(baseline),
             scratch => {

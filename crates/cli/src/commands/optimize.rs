@@ -349,7 +349,10 @@ fn settings(args: &Args) -> anyhow::Result<Settings> {
 /// The drop that either flag allows.
 fn max_drop(args: &Args) -> anyhow::Result<Option<f64>> {
     match args.accuracy_target {
-        Some(kept) if (0.0..100.0).contains(&kept) => Ok(Some(100.0 - kept)),
+        // To the digits that people write.
+        Some(kept) if (0.0..100.0).contains(&kept) => {
+            Ok(Some(((100.0 - kept) * 1e9).round() / 1e9))
+        }
         Some(_) => Err(bad_input("--accuracy-target is a percentage below 100, such as 99")),
         None => Ok(args.max_drop.as_deref().map(parse_percent).transpose()?),
     }

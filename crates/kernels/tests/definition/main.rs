@@ -133,6 +133,19 @@ fn linear_case(
     }
 }
 
+#[test]
+fn rounded_rows_keep_what_is_no_number() {
+    for over in [ScaleOver::Row, ScaleOver::All(1.0)] {
+        for level in levels() {
+            let mut x = vec![0.5f32; 40];
+            (x[3], x[35]) = (f32::NAN, f32::NAN);
+            level.run(RoundRows { over, cols: 40, x: &mut x });
+            let is_kept = x[3].is_nan() && x[35].is_nan();
+            assert!(is_kept && x[4].is_finite(), "{over:?} {}: {x:?}", level.name());
+        }
+    }
+}
+
 /// Rows of a call, and what shares a scale among their codes.
 const CALLS: [(usize, ScaleOver); 10] = [
     (1, ScaleOver::Chunk),

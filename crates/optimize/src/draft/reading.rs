@@ -39,24 +39,28 @@ impl Draft<'_> {
 
 impl WeightSource for Draft<'_> {
     fn weight(&self, id: WeightId) -> WeightView<'_> {
-        let view = self.source.weight(id);
-        if self.is_untouched(id, &view) {
-            return view;
-        }
         let (rows, cols) = self.rows_cols(id);
         let encoding = self.encoding(id);
         if let Some(bytes) = self.edits.get(&id).and_then(|edit| edit.bytes.as_deref()) {
             return WeightView { encoding, rows, cols, bytes: Cow::Borrowed(bytes) };
         }
-        let recode = || {
+        let recode = |view: &WeightView<'_>| {
             let (importance, factors) = (self.importance(id), self.scaling.of(id));
             let importance = importance.as_deref();
-            recode(&view, &Target { encoding, rows, cols, factors, importance })
+            recode(view, &Target { encoding, rows, cols, factors, importance })
         };
-        let bytes = match &self.shelf {
-            // What keeps its encoding is not searched for, and would take all the room.
-            Some(shelf) if encoding != view.encoding => shelf.get(id, encoding, recode),
-            _ => recode(),
+        // What keeps its encoding is not searched for, and would take all the room; of the rest the
+        // source is asked only for what was not kept, since it may have to make it.
+        let shelf = self.shelf.as_ref().filter(|_| encoding != self.source.encoding(id));
+        let bytes = match shelf {
+            Some(shelf) => shelf.get(id, encoding, || recode(&self.source.weight(id))),
+            None => {
+                let view = self.source.weight(id);
+                if self.is_untouched(id, &view) {
+                    return view;
+                }
+                recode(&view)
+            }
         };
         WeightView { encoding, rows, cols, bytes: Cow::Owned(bytes) }
     }

@@ -12,7 +12,7 @@ use crate::progress::{Stage, Watch};
 use crate::size;
 use crate::tasks::Questions;
 use crate::yardstick::{Reading, Yardstick};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use sterna_formats::OpenOptions;
 use sterna_measure::quality::tasks::{Choice, Question};
 use sterna_measure::stats::Interval;
@@ -63,7 +63,8 @@ fn run(bundle: &Bundle, again: &Again<'_>, found: &mut Verification) -> Result<(
     let n = bundle.evidence.candidates.len() + 1;
     watch.step(Stage::Verify, 0, n, "running the baseline on held-out text")?;
     let baseline = engine.load(&model.graph, &model)?;
-    let mut yardstick = Yardstick::new(baseline, text, &std::env::temp_dir())?;
+    let folder = bundle.artifact.model.path().parent().unwrap_or(Path::new("."));
+    let mut yardstick = Yardstick::new(baseline, text, folder)?;
     for (index, candidate) in bundle.evidence.candidates.iter().enumerate() {
         let facts = &candidate.facts;
         watch.step(Stage::Verify, index + 1, n, &format!("running {}", facts.label))?;

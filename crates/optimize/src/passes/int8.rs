@@ -10,9 +10,9 @@ use crate::draft::Draft;
 use crate::error::{OptimizeError, Result};
 use crate::observe::{Input, Observed};
 use std::collections::BTreeMap;
-use sterna_model::Role;
 use sterna_model::ops::Linear;
 use sterna_model::plan::inputs;
+use sterna_model::{Graph, Node, Role, WeightDecl};
 
 /// Inputs in 8 bits.
 pub struct Int8;
@@ -60,6 +60,22 @@ impl Ranges {
     }
 }
 
+impl Int8 {
+    /// Whether there is a layer whose inputs it would change.
+    pub fn applies(graph: &Graph) -> bool {
+        graph.nodes.iter().any(|node| matrices(graph, node).is_some())
+    }
+}
+
+/// The matrices of a linear layer that does not see int8 codes yet and is not the head.
+fn matrices<'g>(graph: &'g Graph, node: &Node) -> Option<Vec<&'g WeightDecl>> {
+    let linear = node.op.as_any().downcast_ref::<Linear>()?;
+    let decls = node.weights[..linear.n_outputs()].iter().map(|id| graph.decl(*id));
+    let is_head = |decl: &WeightDecl| matches!(decl.role, Role::Head | Role::TokenEmbedding);
+    let is_open = !linear.activations.is_int8() && !decls.clone().any(is_head);
+    is_open.then(|| decls.collect())
+}
+
 impl Pass for Int8 {
     fn name(&self) -> &'static str {
         "int8"
@@ -74,13 +90,8 @@ impl Pass for Int8 {
         let graph = draft.graph();
         let mut ranges = BTreeMap::new();
         for node in &graph.nodes {
-            let Some(linear) = node.op.as_any().downcast_ref::<Linear>() else { continue };
-            let decls = node.weights[..linear.n_outputs()].iter().map(|id| graph.decl(*id));
-            let is_head = |role| matches!(role, Role::Head | Role::TokenEmbedding);
-            if linear.activations.is_int8() || decls.clone().any(|decl| is_head(decl.role)) {
-                continue;
-            }
-            let names: Vec<&String> = decls.map(|decl| &decl.name).collect();
+            let Some(decls) = matrices(graph, node) else { continue };
+            let names: Vec<&String> = decls.iter().map(|decl| &decl.name).collect();
             let range = match scales {
                 Scales::Dynamic => Some(inputs::OWN),
                 Scales::Static(observed, how) => {

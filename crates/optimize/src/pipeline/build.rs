@@ -9,13 +9,14 @@ use crate::footprint::RunAs;
 use crate::progress::{Stage, Watch};
 use crate::report::{Report, padded};
 use crate::size;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use sterna_formats::{Metadata, OpenOptions, Value};
 use sterna_measure::MeasureError;
 use sterna_measure::ablation::Effect;
 use sterna_measure::quality::Passages;
 use sterna_model::plan::{Text, inputs};
-use sterna_model::{Artifact, Graph, Model, Plan, WeightSource};
+use sterna_model::{Artifact, Graph, Model, Plan, WeightId, WeightSource};
 
 /// A draft as it was written, not yet proven. Its file is removed when this is dropped.
 pub struct Building<'p> {
@@ -139,7 +140,15 @@ fn plan(settings: &Settings, prepared: &Prepared, draft: &Draft<'_>) -> Result<P
         Text { name: workload.name().into(), hash, tokens: workload.n_tokens() as u64 }
     };
     let name = |id| draft.graph().decl(id).name.clone();
-    let encodings = draft.edits().map(|(id, edit)| (name(id), edit.encoding.name().to_owned()));
+    // What was edited, and what pruning had to decode.
+    let model = &prepared.model;
+    let edited: BTreeSet<WeightId> = draft.edits().map(|(id, _)| id).collect();
+    let is_other = |id: WeightId| {
+        let source = model.graph.find_weight(&draft.graph().decl(id).name);
+        source.is_none_or(|source| model.encoding(source) != draft.encoding(id))
+    };
+    let decided = draft.graph().weight_ids().filter(|id| edited.contains(id) || is_other(*id));
+    let encodings = decided.map(|id| (name(id), draft.encoding(id).name().to_owned()));
     let arch = prepared.model.arch;
     let native = arch.graph(draft.config().unwrap_or(&prepared.model.config));
     let int8_inputs = inputs::of(draft.graph(), &native.map_err(OptimizeError::Input)?);

@@ -87,18 +87,27 @@ pub fn costs(
         let (p95_ratio, token) = (token.p95_ratio(), token.table());
         Costs { place, p95_ratio, token, prompt }
     });
-    if let Some((before, now)) = before.zip(costs.as_ref()) {
+    let elsewhere =
+        before.filter(|before| costs.as_ref().is_some_and(|now| now.place != before.place));
+    if let Some((before, now)) = elsewhere.zip(costs.as_ref()) {
         base.note(moved(&before, now));
     }
     if costs.is_none() {
         let why = "this engine has no steps to time, so that it cannot search for speed";
         return Err(OptimizeError::Input(why.into()));
     }
-    if let Some(costs) = &costs {
-        let text = serde_json::to_string_pretty(costs).expect("plain data") + "\n";
-        write_file(&path, text.as_bytes())?;
-    }
+    keep(settings, costs.as_ref())?;
     Ok(costs)
+}
+
+/// Writes a table into the output folder, for whoever resumes.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn keep(settings: &Settings, costs: Option<&Costs>) -> Result<()> {
+    let Some(costs) = costs else { return Ok(()) };
+    let text = serde_json::to_string_pretty(costs).expect("plain data") + "\n";
+    write_file(&settings.output.join(NAME), text.as_bytes())
 }
 
 /// The table of an earlier run, if there is one that can be read and could be true.

@@ -4,7 +4,7 @@
 //! for errors, and what that gains is spent: the search is asked once more, for a plan that loses
 //! as much more. What turns out larger than it was thought to be is searched for again.
 
-use super::start::{self, Start};
+use super::start::{self, Start, Width};
 use super::{Building, EVIDENCE_BYTES, Prepared, STATE_NAME, Settings};
 use super::{ablate, build, costs, feasible, inputs, rounding};
 use crate::draft::Draft;
@@ -14,7 +14,6 @@ use crate::footprint::RunAs;
 use crate::judge::ModelJudge;
 use crate::passes::{Context, PASSES};
 use crate::progress::{Stage, Watch};
-use crate::prune::cut::Pruned;
 use crate::search::memory::Remembered;
 use crate::search::{Costs, Depth, Found, Goal, Judge, Least, Loss, Packed, Search, preset};
 use crate::yardstick::Yardstick;
@@ -31,6 +30,8 @@ pub const TIME_AIM: f64 = 0.97;
 /// Encoded weights kept on the disk at most, so that no plan encodes them again.
 const MAX_ENCODED_BYTES: u64 = 16 << 30;
 
+/// So many widths may measure worse than the best one before no narrower one is looked at.
+const MAX_WORSE: usize = 2;
 /// Of the time left, the part that a quick plan may take.
 const QUICK: u32 = 10;
 
@@ -98,37 +99,42 @@ struct Excess {
     memory: u64,
 }
 
-/// Searches until what is built keeps the caps on bytes; `pruned` are models that plans may start
-/// from besides the model itself.
+/// Searches until what is built keeps the caps on bytes; `pruned` is room for models that plans may
+/// start from besides the model itself.
 pub fn decide<'p>(
     settings: &Settings,
     prepared: &'p Prepared,
-    pruned: &'p [Pruned<'p>],
+    pruned: &'p [Width<'p>],
     (engine, clock): (&'p dyn Engine, &dyn Clock),
     watch: Watch<'_>,
 ) -> Result<Decided<'p>> {
     let deadline = settings.budget.time.map(|time| clock.now() + time);
-    let (mut desks, mut problem) = (Vec::new(), None);
-    for start in Start::all(prepared, pruned) {
-        match Desk::open(settings, prepared, start, (engine, clock), watch, deadline) {
-            Err(OptimizeError::Input(why)) => problem = Some(OptimizeError::Input(why)),
-            desk => desks.push(desk?),
+    let open = |start| Desk::open(settings, prepared, start, (engine, clock), watch, deadline);
+    let remembered = start::remembered(settings, prepared, pruned)?;
+    let mut desk = match (remembered, pruned.is_empty()) {
+        (Some(start), _) => open(start)?,
+        (None, true) => open(Start::whole(prepared))?,
+        (None, false) => {
+            let begun = clock.now();
+            let half = deadline.map(|deadline| begun + deadline.saturating_sub(begun) / 2);
+            let is_late = || half.is_some_and(|half| clock.now() > half);
+            let desk = choose(open(Start::whole(prepared)), pruned, &open, &is_late)?;
+            start::remember(settings, &desk.start)?;
+            costs::keep(settings, desk.costs.as_ref())?;
+            desk
         }
-    }
-    let mut desk = match desks.len() {
-        0 => return Err(problem.expect("there is the model")),
-        1 => desks.remove(0),
-        _ => choose(desks)?,
     };
     let texts = (&prepared.texts.calibration, &prepared.texts.quick);
     let mut judge = judge(settings, prepared, desk.base, texts, engine, watch)?;
+    let is_pruned = desk.start.words(prepared).is_some();
+    judge.is_changed = is_pruned || settings.inputs != inputs::Choice::Float;
     judge.draft.keep_encoded(&settings.output, MAX_ENCODED_BYTES);
     inputs::decide(settings.inputs, prepared, &desk.start, &mut judge, watch)?;
     let how = (settings.rounding, settings.scaling);
     rounding::decide(how, prepared, &desk.start, &settings.budget.allow, &mut judge, watch)?;
     desk.base = judge.draft.clone();
     let state = settings.output.join(STATE_NAME);
-    let key = prepared.key(&desk.base);
+    let key = prepared.key(&desk.base, &desk.start);
     let mut judge = Remembered::in_file(&mut judge, &state, &key, settings.resume)?;
     let (building, found) = desk.build(&mut judge)?;
     Ok(Decided { building, found, costs: desk.costs })
@@ -152,39 +158,45 @@ fn judge<'p>(
     watch.step(Stage::Baseline, 1, 2, "running the baseline on its first part")?;
     let quick = yardstick(texts.1)?;
     watch.step(Stage::Baseline, 2, 2, "done")?;
-    Ok(ModelJudge { engine, draft, quick, full })
+    Ok(ModelJudge { engine, draft, is_changed: false, quick, full })
+}
+
+/// A desk, and how good a sketch of its plan is.
+struct Sketched<'p, 'r> {
+    /// Whether it misses the goal, and what it costs: less is better.
+    rank: (bool, f64),
+    desk: Desk<'p, 'r>,
 }
 
 /// The desk whose first plans measure best on text that nothing left by, found by a short search on
-/// each.
-fn choose<'p, 'r>(desks: Vec<Desk<'p, 'r>>) -> Result<Desk<'p, 'r>> {
-    let Desk { settings, prepared, engine, watch, .. } = desks[0];
-    let text = start::unseen(prepared)?;
-    let base = desks[0].base.clone();
-    let mut judge = judge(settings, prepared, base, (&text, &text), engine, watch)?;
-    let (mut tried, mut words, mut problem) = (Vec::new(), Vec::new(), None);
-    for desk in desks {
-        let goal = desk.goal(&Excess::default())?;
-        judge.draft = desk.base.clone();
-        judge.draft.keep_encoded(&desk.settings.output, MAX_ENCODED_BYTES);
-        let found = match desk.plan(goal, Depth::Quick, &mut judge) {
-            Err(OptimizeError::Input(why)) => {
-                problem = Some(OptimizeError::Input(why));
-                continue;
+/// each, the model as it is first; as long as leaving out more keeps helping and there is time.
+fn choose<'p, 'r>(
+    whole: Result<Desk<'p, 'r>>,
+    pruned: &'p [Width<'p>],
+    open: &dyn Fn(Start<'p>) -> Result<Desk<'p, 'r>>,
+    is_late: &dyn Fn() -> bool,
+) -> Result<Desk<'p, 'r>> {
+    let (mut best, mut problem, mut words): (Option<Sketched<'_, '_>>, _, _) = (None, None, vec![]);
+    let mut judge = None;
+    let (mut next, mut n_worse) = (Some(whole), 0);
+    let mut widths = pruned.iter();
+    while let Some(desk) = next {
+        let sketched = desk.and_then(|desk| desk.sketch(&mut judge, &mut words));
+        match sketched {
+            Err(OptimizeError::Input(why)) => problem = Some(OptimizeError::Input(why)),
+            Err(error) => return Err(error),
+            Ok(sketched) => {
+                let is_better = best.as_ref().is_none_or(|best| sketched.rank < best.rank);
+                n_worse = if is_better { 0 } else { n_worse + 1 };
+                best = if is_better { Some(sketched) } else { best };
             }
-            found => found?.1,
-        };
-        let best = found.best();
-        let price = if goal.drop_limit().is_some() { goal.price(best) } else { best.loss.kl };
-        let start = desk.start.words(desk.prepared).unwrap_or_else(|| "all channels".into());
-        words.push(format!("{start}: KL {:.5} by {}", best.loss.kl, best.label));
-        tried.push((!found.is_met, price, desk));
+        }
+        let width = widths.next().filter(|_| n_worse < MAX_WORSE && !is_late());
+        next = width.map(|width| width.start().and_then(open));
     }
-    let order = |a: &(bool, f64, Desk<'_, '_>), b: &(bool, f64, Desk<'_, '_>)| {
-        (a.0).cmp(&b.0).then(a.1.total_cmp(&b.1))
+    let Some(Sketched { mut desk, .. }) = best else {
+        return Err(problem.expect("no desk could be opened, or none had a plan"));
     };
-    let best = tried.into_iter().min_by(order);
-    let (_, _, mut desk) = best.ok_or_else(|| problem.expect("there was one at least"))?;
     let taken = desk.start.words(desk.prepared).unwrap_or_else(|| "none leaves".into());
     desk.base
         .note(format!("prune: after a short search with {}; taken: {taken}", words.join("; ")));
@@ -210,6 +222,31 @@ impl<'p, 'r> Desk<'p, 'r> {
             feasible::time(&settings.budget, costs, &base)?;
         }
         Ok(Self { settings, prepared, start, engine, clock, watch, base, costs, memory, deadline })
+    }
+
+    /// A plan soon found, measured on text that nothing left by.
+    fn sketch(
+        self,
+        judge: &mut Option<ModelJudge<'p>>,
+        words: &mut Vec<String>,
+    ) -> Result<Sketched<'p, 'r>> {
+        let (settings, prepared) = (self.settings, self.prepared);
+        if judge.is_none() {
+            let (text, base) = (start::unseen(prepared)?, self.base.clone());
+            let texts = (&text, &text);
+            *judge = Some(self::judge(settings, prepared, base, texts, self.engine, self.watch)?);
+        }
+        let judge = judge.as_mut().expect("it was just made");
+        judge.draft = self.base.clone();
+        judge.is_changed = self.start.words(prepared).is_some();
+        judge.draft.keep_encoded(&settings.output, MAX_ENCODED_BYTES);
+        let goal = self.goal(&Excess::default())?;
+        let (_, found) = self.plan(goal, Depth::Quick, judge)?;
+        let best = found.best();
+        let cost = if goal.drop_limit().is_some() { goal.price(best) } else { best.loss.kl };
+        let start = self.start.words(prepared).unwrap_or_else(|| "all channels".into());
+        words.push(format!("{start}: KL {:.5} by {}", best.loss.kl, best.label));
+        Ok(Sketched { rank: (!found.is_met, cost), desk: self })
     }
 
     /// The file that keeps the caps on bytes.
@@ -345,6 +382,7 @@ impl<'p, 'r> Desk<'p, 'r> {
             goal,
             allow: settings.budget.allow.clone(),
             max_checks: if is_quick { 1 } else { settings.max_checks },
+            max_pairs: if is_quick { 0 } else { usize::MAX },
             time_budget: left.map(|left| if is_quick { left / QUICK } else { left }),
             n_bands: if is_quick { Some(1) } else { settings.n_bands },
             strategy: settings.strategy,

@@ -49,6 +49,10 @@ pub fn decide(
     watch: Watch<'_>,
 ) -> Result<()> {
     let before = judge.draft.clone();
+    if choice != Choice::Float && !Int8::applies(before.graph()) {
+        judge.draft.note("int8: left, since all layers but the head see int8 codes already");
+        return Ok(());
+    }
     let asked = match choice {
         Choice::Float => return Ok(()),
         Choice::Dynamic => {

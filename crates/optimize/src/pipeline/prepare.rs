@@ -1,5 +1,6 @@
 //! Opening the model and the text, and what can be said before anything is run.
 
+use super::start::{self, Start};
 use super::{Settings, n_pairs};
 use crate::calibration::{self, Texts};
 use crate::draft::Draft;
@@ -31,8 +32,10 @@ pub struct Prepared {
 
 impl Prepared {
     /// What a measurement depends on.
-    pub fn key(&self, base: &Draft<'_>) -> String {
-        let width = base.config().map_or("as it is".into(), |config| config.ffn_dim.to_string());
+    pub fn key(&self, base: &Draft<'_>, start: &Start<'_>) -> String {
+        let stored = base.config().map_or("as it is".into(), |config| config.ffn_dim.to_string());
+        // What leaves follows from how much, and from the text.
+        let width = format!("{} stored {stored}", start.config.ffn_dim);
         let scaling = format!("{:?}", base.scaling().strengths());
         let inputs = format!("{:?}", inputs::of(base.graph(), &Graph::default()));
         let parts = [
@@ -103,8 +106,14 @@ pub fn describe(settings: &Settings) -> Result<String> {
         let mut context = crate::passes::Context { may_pad, ..Default::default() };
         crate::passes::by_name("pad").expect("pad is a pass").apply(&mut draft, &mut context)?;
     }
-    super::feasible::size(&settings.budget, &model.metadata, &draft)?;
-    super::feasible::bits(&settings.budget, model.graph.n_parameters(), &draft)?;
+    let widths = match settings.may_prune {
+        true => start::check(settings).map(|()| start::narrower(settings, &model.config))?,
+        false => Vec::new(),
+    };
+    if widths.is_empty() {
+        super::feasible::size(&settings.budget, &model.metadata, &draft)?;
+        super::feasible::bits(&settings.budget, model.graph.n_parameters(), &draft)?;
+    }
     let n_layers = groups::n_layers(draft.graph());
     let n_bands = settings.n_bands.unwrap_or(n_layers);
     let (n_groups, n_pairs) = n_pairs(&draft, &settings.budget, n_bands);
@@ -135,6 +144,11 @@ pub fn describe(settings: &Settings) -> Result<String> {
         settings.max_checks,
         settings.output.display(),
     );
+    if !widths.is_empty() {
+        let (all, widths) = (model.config.ffn_dim, widths.iter().map(usize::to_string));
+        let widths = widths.collect::<Vec<_>>().join(", ");
+        text += &format!("pruning      from {all} channels of the MLP to {widths}, if better\n");
+    }
     for Questions { name, questions } in &tasks {
         text += &format!("task         {name}: {} questions\n", questions.len());
     }

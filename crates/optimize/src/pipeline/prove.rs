@@ -77,13 +77,16 @@ pub fn prove(
     let mut candidates = vec![Candidate { facts, said: reading.divergence.compared().to_vec() }];
     let took = clock.now() - start;
     let mut notes = Vec::new();
+    candidates.extend(with_float_inputs(building, engine, &mut yardstick, watch)?);
     if may_compare(took, settings.budget.time) {
         candidates.extend(compared(model, building, engine, &mut yardstick, watch)?);
     } else {
         notes.push(format!(
             "the artifact was not compared with uniform encodings and plain rounding on held-out \
-             text: running it there took {:.0} s, and each of them would take as long",
-            took.as_secs_f64()
+             text: running it there took {:.1} s and each of them would take as long, which is \
+             more than they may take ({:.0} s, or half of --time-budget)",
+            took.as_secs_f64(),
+            MAX_COMPARED.as_secs_f64()
         ));
     }
     // Both with the same optimizations, so that encodings alone are raced.
@@ -98,8 +101,9 @@ pub fn prove(
     let mut times = speed::measure(&mut *baseline, &mut *loaded, tokens, effort, clock, watch)?;
     times.prediction = costs.and_then(|costs| prediction(prepared, building, costs, engine));
     if costs.is_some() && times.prediction.is_none() {
-        let why = "times were foretold for the settings that the search ran with, and the Plan has \
-                   others: they are not held against what was measured";
+        let why = "times were foretold for the settings that the search ran with, and for models \
+                   of the baseline's shapes; the Plan has others: they are not held against what \
+                   was measured";
         notes.push(why.into());
     }
     times.switched = building.switched.clone();
@@ -136,7 +140,10 @@ fn prediction(
     costs: &Costs,
     engine: &dyn Engine,
 ) -> Option<Prediction> {
-    let is_as_measured = RunAs::of(&building.plan) == RunAs::by(engine);
+    // Of the baseline's own shapes nothing was measured where the model was pruned.
+    let width = building.draft.config().map(|config| config.ffn_dim);
+    let is_pruned = width.is_some_and(|width| width < prepared.model.config.ffn_dim);
+    let is_as_measured = RunAs::of(&building.plan) == RunAs::by(engine) && !is_pruned;
     is_as_measured.then(|| Prediction {
         costs: costs.clone(),
         matrices: Matrix::all(building.draft.graph(), &building.draft),
@@ -195,13 +202,6 @@ fn compared(
         let said = reading.divergence.compared().to_vec();
         candidates.push(Candidate { facts: Facts::plain(building.bytes), said });
     }
-    if !building.plan.int8_inputs.is_empty() {
-        watch.step(Stage::Verify, 1, 5, "running it with its inputs as they are")?;
-        let artifact = Artifact::open(&building.path)?;
-        let mut loaded = float_inputs(&artifact, engine)?;
-        let said = yardstick.read(&mut *loaded)?.divergence.compared().to_vec();
-        candidates.push(Candidate { facts: Facts::float_inputs(building.bytes), said });
-    }
     for name in UNIFORM {
         watch.step(Stage::Verify, 1, 5, &format!("running uniform {name} on held-out text"))?;
         candidates.extend(uniform(model, name, engine, yardstick)?);
@@ -231,6 +231,23 @@ pub fn uniform_draft<'m>(model: &'m Model, name: &str) -> Result<Option<Draft<'m
     rtn::encode_all(&mut draft, &Recipe::named(name)?.pure())?;
     let is_changed = draft.edits().next().is_some();
     Ok(is_changed.then_some(draft))
+}
+
+/// The artifact on inputs as they are, where its Plan has int8 ones.
+fn with_float_inputs(
+    building: &Building<'_>,
+    engine: &dyn Engine,
+    yardstick: &mut Yardstick,
+    watch: Watch<'_>,
+) -> Result<Option<Candidate>> {
+    if building.plan.int8_inputs.is_empty() {
+        return Ok(None);
+    }
+    watch.step(Stage::Verify, 1, 5, "running it with its inputs as they are")?;
+    let artifact = Artifact::open(&building.path)?;
+    let mut loaded = float_inputs(&artifact, engine)?;
+    let said = yardstick.read(&mut *loaded)?.divergence.compared().to_vec();
+    Ok(Some(Candidate { facts: Facts::float_inputs(building.bytes), said }))
 }
 
 /// An artifact as its Plan says, but with inputs of layers as its architecture has them.

@@ -9,7 +9,7 @@ use super::Prepared;
 use super::start::Start;
 use crate::draft::Draft;
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{OptimizeError, Result};
 use crate::fit;
 use crate::importance::Importance;
 use crate::judge::ModelJudge;
@@ -25,6 +25,7 @@ use std::sync::Arc;
 use sterna_formats::EncodingRef;
 use sterna_measure::quality::Passages;
 use sterna_model::WeightId;
+use sterna_model::plan::inputs;
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -99,6 +100,14 @@ pub fn decide(
         Scaling::On => true,
         Scaling::Off => false,
     };
+    let native = prepared.model.arch.graph(start.config).map_err(OptimizeError::Input)?;
+    let has_int8 = !inputs::of(judge.draft.graph(), &native).is_empty();
+    if is_scaled && has_int8 {
+        judge
+            .draft
+            .note("scale: left, since the ranges of int8 inputs are those of columns as they are");
+    }
+    let is_scaled = is_scaled && !has_int8;
     if choice == Choice::Plain && !is_scaled {
         return Ok(());
     }

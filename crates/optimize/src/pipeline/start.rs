@@ -1,20 +1,23 @@
 //! What plans start from: the model, or the model with channels of its MLP left out.
 //!
-//! In: a model and whether it may be pruned. Out: some [`Pruned`] models, and a [`Start`] for each
-//! of them and the model itself. Which of them is taken, the search decides by measurement.
+//! In: a model and whether it may be pruned. Out: some [`Width`]s, and a [`Start`] of each of them
+//! and of the model itself. Which of them is taken, the search decides by measurement.
 
-use super::{Prepared, Settings};
+use super::{Prepared, Settings, write_file};
 use crate::draft::Draft;
 use crate::engine::Engine;
 use crate::error::{OptimizeError, Result};
-use crate::passes::{Context, PASSES};
+use crate::passes::{Context, PASSES, pad};
 use crate::progress::Watch;
 use crate::prune::cut::Pruned;
 use crate::prune::{Amount, Subject, Wanted, cut};
+use serde::{Deserialize, Serialize};
+use std::cell::OnceCell;
 use sterna_measure::quality::Passages;
 use sterna_measure::{MeasureError, Workload};
 use sterna_model::config::Config;
-use sterna_model::{Graph, WeightSource};
+use sterna_model::plan::inputs;
+use sterna_model::{Graph, WeightId, WeightSource};
 
 /// Shares of the MLP's channels that may leave.
 const SHARES: [f64; 5] = [0.1, 0.2, 0.3, 0.4, 0.5];
@@ -35,16 +38,10 @@ pub struct Start<'p> {
 }
 
 impl<'p> Start<'p> {
-    /// The model, then what is pruned of it.
-    pub fn all(prepared: &'p Prepared, pruned: &'p [Pruned<'p>]) -> Vec<Self> {
+    /// The model.
+    pub fn whole(prepared: &'p Prepared) -> Self {
         let model = &prepared.model;
-        let whole = Start { graph: &model.graph, weights: model, config: &model.config };
-        let smaller = pruned.iter().map(|pruned| Start {
-            graph: pruned.graph(),
-            weights: pruned,
-            config: pruned.config(),
-        });
-        std::iter::once(whole).chain(smaller).collect()
+        Start { graph: &model.graph, weights: model, config: &model.config }
     }
 
     /// How many of the model's channels are left, as people say it; `None` of the model itself.
@@ -58,6 +55,18 @@ impl<'p> Start<'p> {
         let mut draft = Draft::new(self.graph, self.weights);
         if self.config.ffn_dim != prepared.model.config.ffn_dim {
             draft.set_config(self.config.clone());
+            let model = &prepared.model;
+            let is_decoded = |id: &WeightId| {
+                let source = model.graph.find_weight(&self.graph.decl(*id).name);
+                source.is_some_and(|source| model.encoding(source) != self.weights.encoding(*id))
+            };
+            let n = self.graph.weight_ids().filter(is_decoded).count();
+            if n > 0 {
+                draft.note(format!(
+                    "prune: {n} tensors lost columns, and with them the blocks of their encoding; \
+                     a model is best pruned before it is quantized"
+                ));
+            }
         }
         let may_pad = settings.may_pad.then_some((prepared.model.arch, self.config));
         let mut context = Context { may_pad, ..Context::default() };
@@ -85,49 +94,165 @@ pub fn unseen(prepared: &Prepared) -> Result<Passages> {
     Ok(halves(prepared)?.1)
 }
 
-/// The model with some of its channels left out, fewer and fewer; none where it may not be pruned.
+/// The file in the output folder that says what plans start from.
+const NAME: &str = "start.json";
+
+/// Which start was chosen.
+#[derive(Serialize, Deserialize)]
+struct Chosen {
+    /// Channels of the MLP.
+    channels: usize,
+}
+
+/// Keeps what was chosen, for whoever resumes.
 ///
 /// # Errors
-/// When it cannot be run, or the user stops it.
-pub fn pruned<'p>(
+/// When the file cannot be written.
+pub fn remember(settings: &Settings, start: &Start<'_>) -> Result<()> {
+    let text = serde_json::to_string(&Chosen { channels: start.config.ffn_dim });
+    write_file(&settings.output.join(NAME), text.expect("plain data").as_bytes())
+}
+
+/// What an earlier run chose of these, where it is resumed.
+///
+/// # Errors
+/// When the model cannot be pruned so again.
+pub fn remembered<'p>(
     settings: &Settings,
     prepared: &'p Prepared,
-    engine: &dyn Engine,
-    watch: Watch<'_>,
-) -> Result<Vec<Pruned<'p>>> {
-    let model = &prepared.model;
+    pruned: &'p [Width<'p>],
+) -> Result<Option<Start<'p>>> {
+    let text = settings.resume.then(|| std::fs::read(settings.output.join(NAME)).ok()).flatten();
+    let chosen = text.and_then(|text| serde_json::from_slice::<Chosen>(&text).ok());
+    let Some(Chosen { channels }) = chosen.filter(|_| !pruned.is_empty()) else { return Ok(None) };
+    if channels == prepared.model.config.ffn_dim {
+        return Ok(Some(Start::whole(prepared)));
+    }
+    let width = pruned.iter().find(|width| width.n_channels == channels);
+    width.map(Width::start).transpose()
+}
+
+/// The model with so many channels of its MLP, made when it is first asked for.
+pub struct Width<'p> {
+    n_channels: usize,
+    means: Means<'p>,
+    made: OnceCell<Pruned<'p>>,
+}
+
+/// What channels are left out with.
+#[derive(Clone, Copy)]
+struct Means<'p> {
+    settings: &'p Settings,
+    prepared: &'p Prepared,
+    engine: &'p dyn Engine,
+    watch: Watch<'p>,
+}
+
+/// Widths that plans may start from, the widest first; none where the model may not be pruned.
+///
+/// # Errors
+/// When nothing is capped that pruning would help to keep.
+pub fn widths<'p>(
+    settings: &'p Settings,
+    prepared: &'p Prepared,
+    engine: &'p dyn Engine,
+    watch: Watch<'p>,
+) -> Result<Vec<Width<'p>>> {
     if !settings.may_prune {
         return Ok(Vec::new());
     }
-    if !settings.budget.is_capped() {
-        let why = "--allow prune makes a model smaller where a size, memory or time is capped; say \
-                   how much, e.g. with --max-size";
+    check(settings)?;
+    let model = &prepared.model;
+    let native = model.arch.graph(&model.config).map_err(OptimizeError::Input)?;
+    if !inputs::of(&model.graph, &native).is_empty() {
+        let why = "--allow prune: the ranges of this artifact's int8 inputs are of all its channels; \
+                   prune the model that it was made from";
         return Err(OptimizeError::Input(why.into()));
     }
-    let (passages, _) = halves(prepared)?;
-    let subject = Subject {
-        arch: model.arch,
-        config: &model.config,
-        graph: &model.graph,
-        weights: model,
-        engine,
-        passages: &passages,
-        quick: &passages,
-        folder: &settings.output,
-        watch,
+    let n_documents = prepared.texts.calibration.len();
+    if n_documents < MIN_DOCUMENTS {
+        return Err(OptimizeError::Input(format!(
+            "--allow prune leaves channels out by one half of the calibration text and judges that \
+             by the other, which takes {MIN_DOCUMENTS} documents; there are {n_documents}"
+        )));
+    }
+    let means = Means { settings, prepared, engine, watch };
+    let of = |n_channels| Width { n_channels, means, made: OnceCell::new() };
+    Ok(narrower(settings, &model.config).into_iter().map(of).collect())
+}
+
+/// Refuses to prune where nothing is capped that it would help to keep.
+///
+/// # Errors
+/// Then.
+pub fn check(settings: &Settings) -> Result<()> {
+    if settings.budget.is_capped() {
+        return Ok(());
+    }
+    let why = "--allow prune makes a model smaller where a size, memory or time is capped; say how \
+               much, e.g. with --max-size";
+    Err(OptimizeError::Input(why.into()))
+}
+
+/// Documents that there must be: five of them have an interval.
+const MIN_DOCUMENTS: usize = 10;
+
+/// The widths that are stored in fewer channels than the whole, one of those that are padded to the
+/// same.
+pub fn narrower(settings: &Settings, config: &Config) -> Vec<usize> {
+    let stored = |ffn_dim: usize| {
+        let config = Config { ffn_dim, ..config.clone() };
+        let padded = settings.may_pad.then(|| pad::padded(&config)).flatten();
+        padded.map_or(ffn_dim, |padded| padded.ffn_dim)
     };
-    let of_width = |width: usize| {
-        let channels = Amount::Count(model.config.ffn_dim - width);
+    let mut widths = left(config.ffn_dim);
+    widths.retain(|&width| stored(width) < stored(config.ffn_dim));
+    widths.dedup_by_key(|width| stored(*width));
+    widths
+}
+
+impl<'p> Width<'p> {
+    /// The model of this width.
+    ///
+    /// # Errors
+    /// When the model cannot be run or pruned, or the user stops it.
+    pub fn start(&'p self) -> Result<Start<'p>> {
+        let pruned = match self.made.get() {
+            Some(pruned) => pruned,
+            None => {
+                let made = self.means.prune(self.n_channels)?;
+                self.made.get_or_init(|| made)
+            }
+        };
+        Ok(Start { graph: pruned.graph(), weights: pruned, config: pruned.config() })
+    }
+}
+
+impl<'p> Means<'p> {
+    fn prune(&self, n_channels: usize) -> Result<Pruned<'p>> {
+        let Means { settings, prepared, engine, watch } = *self;
+        let (model, (passages, _)) = (&prepared.model, halves(prepared)?);
+        let subject = Subject {
+            arch: model.arch,
+            config: &model.config,
+            graph: &model.graph,
+            weights: model,
+            engine,
+            passages: &passages,
+            quick: &passages,
+            folder: &settings.output,
+            watch,
+        };
+        let channels = Amount::Count(model.config.ffn_dim - n_channels);
         let (kv_heads, layers) = (Amount::NONE, Amount::NONE);
         let cut = cut(&subject, &Wanted { channels, kv_heads, layers, makes_up: true })?;
         cut.of(model, &model.graph, model.arch, &model.config)
-    };
-    widths(model.config.ffn_dim).into_iter().map(of_width).collect()
+    }
 }
 
-/// How many of so many channels may be left, the most first. Where rows have blocks of 256 now, there
-/// are widths that have too: encodings of few bits need them.
-fn widths(all: usize) -> Vec<usize> {
+/// How many of so many channels may be left, the most first. Where rows have blocks of 256 now,
+/// there are widths that have too: encodings of few bits need them.
+fn left(all: usize) -> Vec<usize> {
     let rest = |share: &f64| ((1.0 - share) * all as f64).round() as usize;
     let n_blocks = all / BLOCK_LEN;
     let mut widths: Vec<usize> = match (all % BLOCK_LEN, n_blocks) {
@@ -150,10 +275,10 @@ mod tests {
 
     #[test]
     fn widths_keep_long_blocks_where_there_are_some() {
-        assert_eq!(widths(5632), [5120, 4608, 4096, 3584, 2816]);
-        assert_eq!(widths(1536), [1382, 1280, 1229, 1075, 1024, 768]);
-        assert_eq!(widths(768), [691, 614, 538, 512]);
-        assert_eq!(widths(172), [155, 138, 120, 103, 86]);
-        assert_eq!(widths(1), [] as [usize; 0]);
+        assert_eq!(left(5632), [5120, 4608, 4096, 3584, 2816]);
+        assert_eq!(left(1536), [1382, 1280, 1229, 1075, 1024, 768]);
+        assert_eq!(left(768), [691, 614, 538, 512]);
+        assert_eq!(left(172), [155, 138, 120, 103, 86]);
+        assert_eq!(left(1), [] as [usize; 0]);
     }
 }

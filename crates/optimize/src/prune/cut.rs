@@ -156,7 +156,12 @@ fn part(decl: &WeightDecl) -> &str {
 
 /// What stays of a weight of a layer, by its name there.
 fn pick(part: &str, kept: &Kept, config: &Config) -> Pick {
+    // What keeps all stays as it is encoded.
+    let (has_channels, has_heads) =
+        (kept.channels.len() == config.ffn_dim, kept.kv_heads.len() == config.n_kv_heads);
     match part.rsplit_once('.').unwrap_or((part, "")) {
+        ("ffn_gate" | "ffn_up" | "ffn_down", _) if has_channels => Pick::All,
+        ("attn_q" | "attn_k" | "attn_v" | "attn_output", _) if has_heads => Pick::All,
         ("ffn_gate" | "ffn_up", _) => Pick::Rows(kept.channels.clone()),
         ("ffn_down", "weight") => Pick::Cols(kept.channels.clone()),
         ("attn_q", _) => Pick::Rows(kept.query_features(config)),
@@ -180,9 +185,9 @@ impl WeightSource for Pruned<'_> {
             // A vector's entries are its columns.
             Pick::Rows(kept) if view.rows == 1 => select(&view, encoding, kept),
             Pick::Rows(kept) => {
-                let rows = kept.iter().flat_map(|&row| view.row_bytes(row..row + 1));
-                let bytes = Cow::Owned(rows.copied().collect());
-                WeightView { rows: kept.len(), bytes, ..view }
+                let mut bytes = Vec::new();
+                kept.iter().for_each(|&row| bytes.extend_from_slice(view.row_bytes(row..row + 1)));
+                WeightView { rows: kept.len(), bytes: Cow::Owned(bytes), ..view }
             }
             Pick::Cols(kept) => select(&view, encoding, kept),
             Pick::All => view,

@@ -13,6 +13,8 @@ use sterna_model::{WeightId, WeightSource};
 
 /// What the hash of the artifact's weights is called among the hashes.
 pub const ARTIFACT_HASH: &str = "artifact weights";
+/// And that of its Plan.
+pub const PLAN_HASH: &str = "plan";
 
 /// The search and what it was about.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -298,7 +300,7 @@ impl Details {
             hashes: vec![
                 ("source weights".into(), prepared.source.content.clone()),
                 (ARTIFACT_HASH.into(), building.content_hash.clone()),
-                ("plan".into(), building.plan.hash()),
+                (PLAN_HASH.into(), building.plan.hash()),
                 text_hash("calibration text", &prepared.texts.calibration),
                 text_hash("held-out text", &prepared.texts.heldout),
             ],

@@ -112,6 +112,10 @@ impl Judge for Remembered<'_> {
         self.judge.judge_draft(draft, kv)
     }
 
+    fn base(&mut self, depth: Depth) -> Result<Loss> {
+        self.judge.base(depth)
+    }
+
     fn judge(&mut self, plan: &[(WeightId, EncodingRef)], depth: Depth) -> Result<Loss> {
         let key = (plan_key(plan), depth);
         if let Some(loss) = self.seen.get(&key) {

@@ -69,6 +69,15 @@ pub trait Judge {
     /// # Errors
     /// When the model cannot be run.
     fn judge(&mut self, plan: &[(WeightId, EncodingRef)], depth: Depth) -> Result<Loss>;
+    /// The loss with every weight as it is: none, unless plans start from something else than what
+    /// they are held against.
+    ///
+    /// # Errors
+    /// When the model cannot be run.
+    fn base(&mut self, depth: Depth) -> Result<Loss> {
+        let _ = depth;
+        Ok(Loss::NONE)
+    }
     /// The loss of a draft as it is, on all text, with keys and values kept otherwise if `kv` says
     /// how.
     ///
@@ -86,6 +95,9 @@ pub struct Settings {
     pub allow: Vec<EncodingRef>,
     /// Whole plans measured at most, after the reference ones.
     pub max_checks: usize,
+    /// Pairs of tensor group and encoding measured at most; what the others lose is estimated. With
+    /// none, of the encodings of the whole model too only one is measured.
+    pub max_pairs: usize,
     /// When to stop looking further; what was not measured by then is estimated.
     pub time_budget: Option<Duration>,
     /// Layers that are grouped into so many bands; `None` is one band per layer, unless the time
@@ -172,6 +184,7 @@ impl Chooser for Search<'_> {
     fn choose(&mut self, draft: &Draft<'_>) -> Result<Found> {
         let start = self.clock.now();
         let (graph, mut notes) = (draft.graph(), Vec::new());
+        let base = self.judge.base(Depth::Quick)?;
         let uniforms = self.screen(draft)?;
         let n_measured = uniforms.len();
         self.settings.allow = screen::unbeaten(&self.settings.allow, &uniforms, &mut notes);
@@ -181,16 +194,20 @@ impl Chooser for Search<'_> {
         let time = self.settings.time_budget;
         let mut sensitivity = sensitivity::Sensitivity {
             goal: self.settings.goal,
+            base,
             judge: &mut *self.judge,
             clock: self.clock,
             watch: self.watch,
+            max_pairs: self.settings.max_pairs,
             // The other half is for measuring whole plans.
             deadline: time.map(|budget| start + budget / 2),
         };
         let Measured { losses, late } = sensitivity.measure(&groups, &mut notes)?;
         let mut expected = estimate::measured(&losses);
         if !late.is_empty() {
-            estimate::fill(&mut expected, &late, &groups, &uniforms, draft, self.watch)?;
+            let mut added = uniforms.clone();
+            added.iter_mut().for_each(|uniform| uniform.kl = (uniform.kl - base.kl).max(0.0));
+            estimate::fill(&mut expected, &late, &groups, &added, draft, self.watch)?;
         }
         let preset = self.settings.preset;
         let mut refine = refine::Refine {
@@ -232,7 +249,8 @@ impl Search<'_> {
     /// no difference to it.
     fn screen(&mut self, draft: &Draft<'_>) -> Result<Vec<screen::Uniform>> {
         let end = self.settings.time_budget.map(|budget| self.clock.now() + budget / 4);
-        let is_late = || end.is_some_and(|end| self.clock.now() > end);
+        let is_sketch = self.settings.max_pairs == 0;
+        let is_late = || is_sketch || end.is_some_and(|end| self.clock.now() > end);
         let groups = self.groups(draft, 1);
         screen::measure(
             &groups,

@@ -9,7 +9,7 @@ use super::estimate::Expected;
 use super::goal::Axis;
 use super::knapsack::{Choice, Frontier};
 use super::strategies::{self, Problem, Standing, Strategy};
-use super::{Candidate, Depth, Goal, Group, Judge, Least, Loss, Trial, groups};
+use super::{Candidate, Depth, Goal, Group, Judge, Least, Trial, groups};
 use crate::error::{OptimizeError, Result};
 use crate::progress::{Stage, Watch};
 use std::collections::HashSet;
@@ -367,7 +367,7 @@ impl Refine<'_> {
         self.watch.step(Stage::Search, self.trials.len(), self.max_checks, label)?;
         let (plan, start) = (groups::plan(self.groups, &choices), self.clock.now());
         let loss = match plan.is_empty() {
-            true => Loss::NONE,
+            true => self.judge.base(Depth::Full)?,
             false => self.judge.judge(&plan, Depth::Full)?,
         };
         self.slowest = self.slowest.max(self.clock.now() - start);

@@ -21,18 +21,22 @@ pub struct Measured {
 pub struct Sensitivity<'a> {
     /// What is wanted of the whole plan.
     pub goal: Goal,
+    /// What is lost before anything is encoded.
+    pub base: Loss,
     /// Measures.
     pub judge: &'a mut dyn Judge,
     /// Tells the time.
     pub clock: &'a dyn Clock,
     /// Whom to tell.
     pub watch: Watch<'a>,
+    /// Pairs measured at most.
+    pub max_pairs: usize,
     /// When to stop.
     pub deadline: Option<Duration>,
 }
 
 impl Sensitivity<'_> {
-    /// Per group and candidate the loss; `None` for those that time did not allow, or that could be
+    /// Per group and candidate the loss beyond the base's; `None` for those that time did not allow, or that could be
     /// in no plan. Candidates go round by round over all groups, so that a stop leaves every group
     /// with something: for a size the lowest first, for a time the fastest, for a drop the highest,
     /// until a group alone costs more than the whole plan may.
@@ -46,11 +50,13 @@ impl Sensitivity<'_> {
         let order = order(groups, self.goal);
         let (mut n_hopeless, mut late) = (0, Vec::new());
         for (done, &(group, candidate)) in order.iter().enumerate() {
-            if self.deadline.is_some_and(|deadline| self.clock.now() > deadline) {
+            let is_late = self.deadline.is_some_and(|deadline| self.clock.now() > deadline);
+            if is_late || done >= self.max_pairs {
+                let what = if is_late { "the time budget" } else { "a limit" };
                 notes.push(format!(
-                    "the time budget ended the sensitivity measurement after {done} of {} pairs \
-                     of tensor group and encoding; what the others lose is estimated from the \
-                     errors of their matrices",
+                    "{what} ended the sensitivity measurement after {done} of {} pairs of tensor \
+                     group and encoding; what the others lose is estimated from the errors of \
+                     their matrices",
                     order.len()
                 ));
                 let is_open = |&(group, _): &(usize, usize)| {
@@ -69,7 +75,7 @@ impl Sensitivity<'_> {
             let mut choices = vec![0; groups.len()];
             choices[group] = candidate;
             let loss = self.judge.judge(&groups::plan(groups, &choices), Depth::Quick)?;
-            losses[group][candidate] = Some(loss);
+            losses[group][candidate] = Some(self.added(loss));
         }
         self.watch.step(Stage::Sensitivity, order.len(), order.len(), "done")?;
         if n_hopeless > 0 {
@@ -81,10 +87,23 @@ impl Sensitivity<'_> {
         Ok(Measured { losses, late })
     }
 
+    /// What a loss is beyond the base's.
+    fn added(&self, loss: Loss) -> Loss {
+        if self.base == Loss::NONE {
+            return loss;
+        }
+        Loss {
+            kl: (loss.kl - self.base.kl).max(0.0),
+            drop_percent: loss.drop_percent - self.base.drop_percent,
+            drop_percent_high: loss.drop_percent_high - self.base.drop_percent,
+        }
+    }
+
     /// Whether one group's loss is more than a whole plan may lose. On little text the divergence
     /// says so with less noise than the drop that it is expected to bring.
     fn is_spent(&self, loss: &Loss) -> bool {
-        self.goal.drop_limit().is_some_and(|limit| loss.kl.exp_m1() * 100.0 > limit)
+        let kl = self.base.kl + loss.kl;
+        self.goal.drop_limit().is_some_and(|limit| kl.exp_m1() * 100.0 > limit)
     }
 }
 

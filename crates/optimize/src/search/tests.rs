@@ -82,6 +82,7 @@ fn settings(goal: Goal) -> Settings {
         goal,
         allow,
         max_checks: 80,
+        max_pairs: usize::MAX,
         time_budget: None,
         n_bands: None,
         strategy: STRATEGIES[0],
@@ -219,6 +220,54 @@ fn a_time_budget_coarsens_the_groups_and_is_kept() {
     assert!(found.notes[0].contains("2 layers are searched in 1 bands"), "{:?}", found.notes);
     assert!(clock.now() <= budget + Duration::from_secs(2), "{:?}", clock.now());
     assert!(found.is_met);
+}
+
+/// A model that loses something before anything is encoded, as one on int8 inputs does.
+struct Changed(Planted, Loss);
+
+impl Judge for Changed {
+    fn judge_draft(&mut self, _draft: &Draft<'_>, _kv: Option<&str>) -> Result<Loss> {
+        unreachable!("the search judges plans")
+    }
+
+    fn judge(&mut self, plan: &[(WeightId, EncodingRef)], depth: Depth) -> Result<Loss> {
+        let Loss { kl, drop_percent, drop_percent_high } = self.0.judge(plan, depth)?;
+        Ok(Loss {
+            kl: kl + self.1.kl,
+            drop_percent: drop_percent + self.1.drop_percent,
+            drop_percent_high: drop_percent_high + self.1.drop_percent_high,
+        })
+    }
+
+    fn base(&mut self, _depth: Depth) -> Result<Loss> {
+        Ok(self.1)
+    }
+}
+
+#[test]
+fn what_is_lost_before_anything_is_encoded_counts() {
+    let tiny = tiny_model(5);
+    let draft = Draft::new(&tiny.graph, &tiny);
+    let find = |goal: Goal, base: f64| {
+        let (stop, clock) = (AtomicBool::new(false), SimulatedClock::default());
+        let watch = Watch { progress: &Silent, stop: &stop };
+        let drop_percent = base.exp_m1() * 100.0;
+        let base = Loss { kl: base, drop_percent, drop_percent_high: drop_percent };
+        let mut judge = Changed(Planted::new(None), base);
+        let settings = settings(goal);
+        Search { settings, judge: &mut judge, clock: &clock, watch }.choose(&draft).unwrap()
+    };
+    // More is lost than may be: nothing meets that, the plan that changes nothing neither.
+    let found = find(Goal::drop_percent(1.0), 0.05);
+    assert!(!found.is_met && found.trials[0].loss.drop_percent > 5.0, "{:?}", found.trials[0]);
+    // What groups lose is what they add, so the same plan is found as where nothing was lost.
+    let (plain, changed) = (find(Goal::bytes(20_000), 0.0), find(Goal::bytes(20_000), 0.05));
+    assert_eq!(plain.plan(), changed.plan());
+    for (plain, changed) in plain.sensitivities.iter().zip(&changed.sensitivities) {
+        for (plain, changed) in plain.iter().flatten().zip(changed.iter().flatten()) {
+            assert!((plain.kl - changed.kl).abs() < 1e-9, "{plain:?} {changed:?}");
+        }
+    }
 }
 
 /// A judge that takes half a minute per whole plan on all text, and a second on little of it.
