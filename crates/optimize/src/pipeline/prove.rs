@@ -76,18 +76,13 @@ pub fn prove(
     let facts = Facts::artifact(building.bytes);
     let mut candidates = vec![Candidate { facts, said: reading.divergence.compared().to_vec() }];
     let took = clock.now() - start;
-    let mut notes = Vec::new();
     candidates.extend(with_float_inputs(building, engine, &mut yardstick, watch)?);
-    if may_compare(took, settings.budget.time) {
+    let mut notes = match may_compare(took, settings.budget.time) {
+        true => Vec::new(),
+        false => vec![not_compared(took)],
+    };
+    if notes.is_empty() {
         candidates.extend(compared(model, building, engine, &mut yardstick, watch)?);
-    } else {
-        notes.push(format!(
-            "the artifact was not compared with uniform encodings and plain rounding on held-out \
-             text: running it there took {:.1} s and each of them would take as long, which is \
-             more than they may take ({:.0} s, or half of --time-budget)",
-            took.as_secs_f64(),
-            MAX_COMPARED.as_secs_f64()
-        ));
     }
     // Both with the same optimizations, so that encodings alone are raced.
     let mut baseline = engine.without(&building.plan.off)?.load(&model.graph, model)?;
@@ -131,6 +126,17 @@ pub fn prove(
 fn may_compare(took: Duration, time_budget: Option<Duration>) -> bool {
     let most = time_budget.map_or(MAX_COMPARED, |time| MAX_COMPARED.min(time / 2));
     took * (UNIFORM.len() + 1) as u32 <= most
+}
+
+/// Why nobody is compared with the artifact.
+fn not_compared(took: Duration) -> String {
+    format!(
+        "the artifact was not compared with uniform encodings and plain rounding on held-out \
+         text: running it there took {:.1} s and each of them would take as long, which is more \
+         than they may take ({:.0} s, or half of --time-budget)",
+        took.as_secs_f64(),
+        MAX_COMPARED.as_secs_f64()
+    )
 }
 
 /// What was foretold of the artifact, if it runs as costs were measured.

@@ -80,9 +80,8 @@ impl<'p> Start<'p> {
 fn halves(prepared: &Prepared) -> Result<(Passages, Passages)> {
     let text = &prepared.texts.calibration;
     let (workload, n) = (text.workload(), text.workload().documents().len() / 2);
-    let of = |part: std::result::Result<Workload, MeasureError>| {
-        Ok::<_, MeasureError>(Passages::new(&part?, text.scoring())?)
-    };
+    let of =
+        |part: std::result::Result<Workload, MeasureError>| Passages::new(&part?, text.scoring());
     Ok((of(workload.first(n))?, of(workload.without_first(n))?))
 }
 
@@ -165,8 +164,8 @@ pub fn widths<'p>(
     let model = &prepared.model;
     let native = model.arch.graph(&model.config).map_err(OptimizeError::Input)?;
     if !inputs::of(&model.graph, &native).is_empty() {
-        let why = "--allow prune: the ranges of this artifact's int8 inputs are of all its channels; \
-                   prune the model that it was made from";
+        let why = "--allow prune: the ranges of this artifact's int8 inputs are of all its \
+                   channels; prune the model that it was made from";
         return Err(OptimizeError::Input(why.into()));
     }
     let n_documents = prepared.texts.calibration.len();

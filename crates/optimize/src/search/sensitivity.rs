@@ -36,10 +36,10 @@ pub struct Sensitivity<'a> {
 }
 
 impl Sensitivity<'_> {
-    /// Per group and candidate the loss beyond the base's; `None` for those that time did not allow, or that could be
-    /// in no plan. Candidates go round by round over all groups, so that a stop leaves every group
-    /// with something: for a size the lowest first, for a time the fastest, for a drop the highest,
-    /// until a group alone costs more than the whole plan may.
+    /// Per group and candidate the loss beyond the base's; `None` for those that time did not
+    /// allow, or that could be in no plan. Candidates go round by round over all groups, so that a
+    /// stop leaves every group with something: for a size the lowest first, for a time the fastest,
+    /// for a drop the highest, until a group alone costs more than the whole plan may.
     ///
     /// # Errors
     /// When the model cannot be run, or the user stops it.
