@@ -79,11 +79,12 @@ pub fn standing(model: &Model) -> Standing {
         if hash(ARTIFACT_HASH) != model.metadata.str(CONTENT_KEY) {
             return Err("it is about other weights".into());
         }
+        let unmet = unmet(&plan.budget, &report.run)?;
         // A Plan says how the weights are run.
-        if hash(PLAN_HASH) != Some(&plan.hash()) {
-            return Err("it is about another plan".into());
+        match hash(PLAN_HASH) == Some(&plan.hash()) {
+            true => Ok(unmet),
+            false => Err("it is about another plan".into()),
         }
-        unmet(&plan.budget, &report.run)
     });
     match unmet {
         Ok(unmet) if unmet.is_empty() => Standing::Met,

@@ -9,7 +9,7 @@ use sterna_measure::report::{Bound, MachineSummary, RunReport, Target, WorkloadS
 use sterna_measure::{Figure, Unit};
 use sterna_model::plan::Source;
 use sterna_model::{Artifact, Model, Plan};
-use sterna_optimize::report::{ARTIFACT_HASH, Details, ModelFacts, Report};
+use sterna_optimize::report::{ARTIFACT_HASH, Details, ModelFacts, PLAN_HASH, Report};
 
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/austen-4m.gguf");
 
@@ -49,9 +49,10 @@ fn artifact(folder: &Path, name: &str, drop: f64) -> PathBuf {
     let mut details = Details::about(model_facts);
     // Nothing is changed, so the artifact's weights are the source's.
     details.hashes.push((ARTIFACT_HASH.into(), source.content.clone()));
-    let evidence = Report { run, details }.evidence(4096);
     let mut plan = Plan::unchanged(source);
     plan.budget.max_drop = Some(0.01);
+    details.hashes.push((PLAN_HASH.into(), plan.hash()));
+    let evidence = Report { run, details }.evidence(4096);
     let path = folder.join(format!("{name}.gguf"));
     Artifact::write(&path, &model, &model, &plan, &evidence, &mut |_, _| {}).unwrap();
     path
@@ -127,6 +128,8 @@ fn evidence_of_another_budget_or_of_other_weights_does_not_open_the_gate() {
     };
     let said = changed("max_drop = 0.01", "max_drop = 0.02");
     assert!(said.contains("held to 1, and 2 was asked for"), "{said}");
+    let said = changed("seed = 0", "seed = 1");
+    assert!(said.contains("about another plan"), "{said}");
     let said = changed("\"artifact weights\"", "\"artifact Weights\"");
     assert!(said.contains("about other weights"), "{said}");
 }
