@@ -212,11 +212,15 @@ fn rest(what: &str, n: usize, amount: Amount) -> Result<usize> {
 
 fn kept_channels(config: &Config, wanted: &Wanted) -> Result<usize> {
     let rest = rest("hidden channels", config.ffn_dim, wanted.channels)?;
-    let is_rounded = rest < config.ffn_dim && config.ffn_dim >= MANY_CHANNELS;
-    Ok(match is_rounded {
+    Ok(rounded(config.ffn_dim, rest))
+}
+
+/// How many of `all` channels really stay, where `rest` should.
+pub fn rounded(all: usize, rest: usize) -> usize {
+    match rest < all && all >= MANY_CHANNELS {
         true => ((rest as f64 / MULTIPLE as f64).round() as usize * MULTIPLE).max(MULTIPLE),
         false => rest,
-    })
+    }
 }
 
 /// Takes layers out one at a time, each time the one whose absence does least.

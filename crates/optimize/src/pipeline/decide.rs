@@ -115,7 +115,12 @@ pub fn decide<'p>(
     let open = |start| Desk::open(settings, prepared, start, (engine, clock), watch, deadline);
     let remembered = start::remembered(settings, prepared, pruned)?;
     let mut desk = match (remembered, pruned.is_empty()) {
-        (Some(start), _) => open(start)?,
+        (Some(start), _) => {
+            let mut desk = open(start)?;
+            let taken = start.words(prepared).unwrap_or_else(|| "none leaves".into());
+            desk.base.note(format!("prune: as the run that is resumed found; taken: {taken}"));
+            desk
+        }
         (None, true) => open(Start::whole(prepared))?,
         (None, false) => {
             let begun = clock.now();

@@ -10,7 +10,7 @@ use crate::error::{OptimizeError, Result};
 use crate::passes::{Context, PASSES, pad};
 use crate::progress::Watch;
 use crate::prune::cut::Pruned;
-use crate::prune::{Amount, Subject, Wanted, cut};
+use crate::prune::{Amount, Subject, Wanted, cut, rounded};
 use serde::{Deserialize, Serialize};
 use std::cell::OnceCell;
 use sterna_measure::quality::Passages;
@@ -252,7 +252,7 @@ impl<'p> Means<'p> {
 /// How many of so many channels may be left, the most first. Where rows have blocks of 256 now,
 /// there are widths that have too: encodings of few bits need them.
 fn left(all: usize) -> Vec<usize> {
-    let rest = |share: &f64| ((1.0 - share) * all as f64).round() as usize;
+    let rest = |share: &f64| rounded(all, ((1.0 - share) * all as f64).round() as usize);
     let n_blocks = all / BLOCK_LEN;
     let mut widths: Vec<usize> = match (all % BLOCK_LEN, n_blocks) {
         (0, MANY_BLOCKS..) => SHARES.iter().map(|s| rest(s).next_multiple_of(BLOCK_LEN)).collect(),
@@ -275,8 +275,8 @@ mod tests {
     #[test]
     fn widths_keep_long_blocks_where_there_are_some() {
         assert_eq!(left(5632), [5120, 4608, 4096, 3584, 2816]);
-        assert_eq!(left(1536), [1382, 1280, 1229, 1075, 1024, 768]);
-        assert_eq!(left(768), [691, 614, 538, 512]);
+        assert_eq!(left(1536), [1376, 1280, 1216, 1088, 1024, 768]);
+        assert_eq!(left(768), [704, 608, 544, 512]);
         assert_eq!(left(172), [155, 138, 120, 103, 86]);
         assert_eq!(left(1), [] as [usize; 0]);
     }

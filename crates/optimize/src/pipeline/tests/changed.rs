@@ -82,6 +82,12 @@ fn channels_leave_only_where_that_measures_better() {
     let is_said = |note: &String| note.starts_with("prune: ") && note.contains("channels of the");
     assert!(outcome.report.details.notes.iter().any(is_said), "{:?}", outcome.report.details.notes);
     assert_holds(&folder.path().join("out"));
+    // Whoever resumes goes on from the same start, and measures nothing again.
+    let resumed = run(&Settings { resume: true, ..of("Q8_0", true, small) }).unwrap();
+    let again = Artifact::open(&resumed.artifact).unwrap();
+    assert_eq!(again.content_hash, artifact.content_hash);
+    let is_sketched = |note: &String| note.starts_with("prune: after");
+    assert!(!resumed.report.details.notes.iter().any(is_sketched));
     // With fewer bits to choose from, nothing has to leave, and that is better.
     let outcome = run(&of("Q8_0,Q5_0", true, small)).unwrap();
     let artifact = Artifact::open(&outcome.artifact).unwrap();
