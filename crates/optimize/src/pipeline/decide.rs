@@ -209,7 +209,8 @@ fn choose<'p, 'r>(
                 best = if is_better { Some(sketched) } else { best };
             }
         }
-        let width = widths.next().filter(|_| n_worse < MAX_WORSE && !is_late());
+        let may_go_on = best.is_none() || (n_worse < MAX_WORSE && !is_late());
+        let width = widths.next().filter(|_| may_go_on);
         next = width.map(|width| width.start().and_then(open));
     }
     let Some(Sketched { mut desk, .. }) = best else {

@@ -30,8 +30,8 @@ use sterna_model::{Artifact, Model, Plan};
 /// Encodings whose uniform use is what the artifact is compared with.
 const UNIFORM: &[&str] = &["Q8_0", "Q4_0"];
 
-/// Whoever is compared with the artifact is left out where that would take longer, or more than
-/// half of the time that the search was given.
+/// Whoever is compared with the artifact is left out where that would take longer, or more than a
+/// quarter of the time that the search was given.
 const MAX_COMPARED: Duration = Duration::from_secs(180);
 
 /// Everything measured of the artifact.
@@ -124,7 +124,7 @@ pub fn prove(
 
 /// Whether there is time for whoever is compared with the artifact, on which a run `took` so long.
 fn may_compare(took: Duration, time_budget: Option<Duration>) -> bool {
-    let most = time_budget.map_or(MAX_COMPARED, |time| MAX_COMPARED.min(time / 2));
+    let most = time_budget.map_or(MAX_COMPARED, |time| MAX_COMPARED.min(time / 4));
     took * (UNIFORM.len() + 1) as u32 <= most
 }
 
@@ -133,7 +133,7 @@ fn not_compared(took: Duration) -> String {
     format!(
         "the artifact was not compared with uniform encodings and plain rounding on held-out \
          text: running it there took {:.1} s and each of them would take as long, which is more \
-         than they may take ({:.0} s, or half of --time-budget)",
+         than they may take ({:.0} s, or a quarter of --time-budget)",
         took.as_secs_f64(),
         MAX_COMPARED.as_secs_f64()
     )
