@@ -196,7 +196,7 @@ fn choose<'p, 'r>(
 ) -> Result<Desk<'p, 'r>> {
     let (mut best, mut problem, mut words): (Option<Sketched<'_, '_>>, _, _) = (None, None, vec![]);
     let mut judge = None;
-    let (mut next, mut n_worse) = (Some(whole), 0);
+    let (mut next, mut n_worse, mut least) = (Some(whole), 0, None);
     let mut widths = pruned.iter();
     while let Some(desk) = next {
         let sketched = desk.and_then(|desk| desk.sketch(&mut judge, &mut words));
@@ -205,7 +205,10 @@ fn choose<'p, 'r>(
             Err(error) => return Err(error),
             Ok(sketched) => {
                 let is_better = best.as_ref().is_none_or(|best| sketched.is_better_than(best));
-                n_worse = if is_better { 0 } else { n_worse + 1 };
+                // Less of a lead than is taken is still a reason to go on.
+                let leads = least.is_none_or(|least| sketched.rank < least);
+                n_worse = if leads { 0 } else { n_worse + 1 };
+                least = if leads { Some(sketched.rank) } else { least };
                 best = if is_better { Some(sketched) } else { best };
             }
         }
