@@ -101,14 +101,16 @@ impl Budget {
     /// Whether a size, memory or time is capped.
     pub fn is_capped(&self) -> bool {
         let is_small = self.max_size.is_some() || self.target_bpw.is_some();
-        let is_fast = self.token_nanos(1.0).is_some() || self.max_ttft_ms.is_some();
-        is_small || is_fast || self.max_memory.is_some()
+        is_small || self.caps_time() || self.max_memory.is_some()
+    }
+
+    fn caps_time(&self) -> bool {
+        self.token_nanos(1.0).is_some() || self.max_ttft_ms.is_some()
     }
 
     /// Whether plans must be compared in time.
     pub fn is_about_time(&self) -> bool {
-        let is_capped = self.token_nanos(1.0).is_some() || self.max_ttft_ms.is_some();
-        is_capped || self.least == Some(Least::Time)
+        self.caps_time() || self.least == Some(Least::Time)
     }
 
     /// What is capped: the metric that shows whether it is kept, and the most it may be.
@@ -282,19 +284,30 @@ const FAMILIES: &[(&str, &[&str])] = &[
 ];
 
 /// The word that allows channels to leave, among those that allow encodings.
-pub const PRUNE: &str = "prune";
+const PRUNE: &str = "prune";
 
-/// Encodings that may be used: families (`int8,int4`) and names (`Q5_0`). Floats always may, since
-/// rows that fit no block need them; all may where there is no word but [`PRUNE`].
+/// What `--allow` allows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Allowed {
+    /// Encodings that may be used.
+    pub encodings: Vec<EncodingRef>,
+    /// Whether channels of the MLP may leave.
+    pub prune: bool,
+}
+
+/// What may be used: families of encodings (`int8,int4`), names of some (`Q5_0`), and `prune`.
+/// Floats always may, since rows that fit no block need them; all may where no encoding is named.
 ///
 /// # Errors
 /// When a word is neither.
-pub fn parse_allow(text: &str) -> Result<Vec<EncodingRef>> {
+pub fn parse_allow(text: &str) -> Result<Allowed> {
     let mut names: Vec<&str> = FAMILIES[0].1.to_vec();
     let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
-    let words: Vec<&str> = words.filter(|word| !word.eq_ignore_ascii_case(PRUNE)).collect();
+    let (prunes, words): (Vec<&str>, Vec<&str>) =
+        words.partition(|word| word.eq_ignore_ascii_case(PRUNE));
+    let prune = !prunes.is_empty();
     if words.is_empty() {
-        return Ok(Budget::default().allow);
+        return Ok(Allowed { encodings: Budget::default().allow, prune });
     }
     for word in words {
         if let Some((_, family)) = FAMILIES.iter().find(|(name, _)| name.eq_ignore_ascii_case(word))
@@ -312,7 +325,7 @@ pub fn parse_allow(text: &str) -> Result<Vec<EncodingRef>> {
         }
     }
     let allowed = ENCODINGS.iter().copied().filter(|e| names.contains(&e.name()));
-    Ok(allowed.filter(|e| e.can_encode()).collect())
+    Ok(Allowed { encodings: allowed.filter(|e| e.can_encode()).collect(), prune })
 }
 
 #[cfg(test)]
@@ -334,10 +347,13 @@ mod tests {
         assert_eq!(parse_ms("0.2s").unwrap(), 200.0);
         assert!(parse_ms("5").is_err() && parse_ms("-1ms").is_err());
         assert!(parse_duration("30").is_err() && parse_duration("").is_err());
-        let names: Vec<&str> = parse_allow("int8,q4_0").unwrap().iter().map(|e| e.name()).collect();
-        assert_eq!(names, ["F32", "F16", "BF16", "Q8_0", "Q4_0"]);
-        assert_eq!(parse_allow("prune").unwrap(), Budget::default().allow);
-        assert_eq!(parse_allow("int8,Prune").unwrap(), parse_allow("int8").unwrap());
+        let Allowed { encodings, prune } = parse_allow("int8,q4_0").unwrap();
+        let names: Vec<&str> = encodings.iter().map(|e| e.name()).collect();
+        assert_eq!((&*names, prune), (&["F32", "F16", "BF16", "Q8_0", "Q4_0"][..], false));
+        let all = Budget::default().allow;
+        assert_eq!(parse_allow("prune").unwrap(), Allowed { encodings: all, prune: true });
+        let encodings = parse_allow("int8").unwrap().encodings;
+        assert_eq!(parse_allow("int8,Prune").unwrap(), Allowed { encodings, prune: true });
         assert!(parse_allow("int7").unwrap_err().to_string().contains("int5"));
     }
 

@@ -1,7 +1,8 @@
 //! The text: what the search may look at, and what it is judged by, never the same (B8).
 //!
-//! In: a file for calibration and perhaps one for evaluation. Out: [`Texts`]: passages to measure
-//! with while searching, and held-out ones for the verdict. Documents are told apart by
+//! In: a file for calibration and perhaps one for evaluation. Out: [`Texts`]: passages that rounding
+//! and pruning are fitted on, others to measure plans with while searching, so that no fit is judged
+//! by what it was made from, and held-out ones for the verdict. Documents are told apart by
 //! `<|endoftext|>`, by JSON lines with a `text`, or by blank lines; text without any of them is one
 //! paragraph per line.
 
@@ -10,7 +11,7 @@ use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
 use std::path::{Path, PathBuf};
 use sterna_measure::quality::{Passages, Scoring};
 use sterna_measure::{Workload, workload};
-use sterna_model::Tokenizer;
+use sterna_model::{Model, Tokenizer};
 
 /// Where the text is and how much of it is used.
 #[derive(Debug, Clone)]
@@ -19,8 +20,10 @@ pub struct TextSettings {
     pub calibration: PathBuf,
     /// The file it is judged by; `None` takes other documents of the same file.
     pub evaluation: Option<PathBuf>,
-    /// Calibration documents at most.
+    /// Calibration documents at most that plans are judged by.
     pub n_calibration: usize,
+    /// At most so many times as many others are looked at; with 0, the same are.
+    pub observed_ratio: usize,
     /// Held-out documents at most.
     pub n_evaluation: usize,
     /// Tokens of a document at most, and never more than the model's context.
@@ -38,11 +41,36 @@ impl TextSettings {
             calibration,
             evaluation: None,
             n_calibration: 128,
+            observed_ratio: 0,
             n_evaluation: 256,
             max_tokens: 512,
             quick_tokens: 4096,
             seed: 0x5eed,
         }
+    }
+
+    /// Calibration documents at most, whatever they are for.
+    fn n_in_all(&self) -> usize {
+        self.n_calibration.saturating_mul(1 + self.observed_ratio)
+    }
+
+    /// Of so many documents, those that plans are judged by: all where they would be too few else.
+    fn n_judged(&self, n: usize) -> usize {
+        let is_parted = self.observed_ratio > 0 && n >= 2 * MIN_DOCUMENTS;
+        if is_parted { self.n_calibration.clamp(MIN_DOCUMENTS, n / 2) } else { n }
+    }
+
+    /// Documents that are used of a text: those that are judged by, as many others, and more of
+    /// them as far as `max_tokens` goes.
+    fn n_looked_at(&self, text: &Workload, max_tokens: u64) -> usize {
+        let least = 2 * self.n_judged(text.documents().len());
+        let others = text.documents().iter().skip(least / 2);
+        let mut n_tokens = 0;
+        let fitting = others.take_while(|document| {
+            n_tokens += document.len() as u64;
+            n_tokens <= max_tokens
+        });
+        least.max(least / 2 + fitting.count()).min(text.documents().len())
     }
 
     /// The context that documents need of a model that has room for so many tokens: they are cut,
@@ -57,8 +85,12 @@ impl TextSettings {
 pub struct Texts {
     /// All calibration documents.
     pub calibration: Passages,
-    /// The first of them, for ranking tensors.
+    /// Those of them that plans are judged by.
+    pub judged: Passages,
+    /// The first of those, for ranking tensors.
     pub quick: Passages,
+    /// What is looked at: the others, where there are enough, else the same.
+    pub observed: Passages,
     /// What the verdict rests on.
     pub heldout: Passages,
     /// Remarks for the report.
@@ -67,17 +99,16 @@ pub struct Texts {
 
 /// Fewer documents give no interval, and without an interval no budget can be met.
 const MIN_DOCUMENTS: usize = 5;
+/// Documents that are looked at, but not more of them than are judged by, take at most so many
+/// products of a token and a parameter: a minute's work or so.
+const MAX_OBSERVED_PRODUCTS: u64 = 1_000_000_000_000;
 
 /// Reads, splits, tokenizes and checks.
 ///
 /// # Errors
 /// When a file cannot be read, there is too little text, or the two texts overlap.
-pub fn prepare(
-    settings: &TextSettings,
-    tokenizer: &Tokenizer,
-    context_len: usize,
-) -> Result<Texts> {
-    let mut notes = Vec::new();
+pub fn prepare(settings: &TextSettings, model: &Model, context_len: usize) -> Result<Texts> {
+    let (tokenizer, mut notes) = (model.tokenizer()?, Vec::new());
     let all = read(&settings.calibration)?;
     let (calibration, heldout) = match &settings.evaluation {
         Some(path) => (shuffled(all, settings.seed), shuffled(read(path)?, settings.seed)),
@@ -94,9 +125,12 @@ pub fn prepare(
     let calibration = tokenized.workload(
         &name(&settings.calibration, "calibration"),
         &calibration,
-        settings.n_calibration,
+        settings.n_in_all(),
         None,
     )?;
+    let max_tokens = MAX_OBSERVED_PRODUCTS / model.graph.n_parameters().max(1);
+    let calibration = calibration.first(settings.n_looked_at(&calibration, max_tokens))?;
+    let n_judged = settings.n_judged(calibration.documents().len());
     let heldout_path = settings.evaluation.as_ref().unwrap_or(&settings.calibration);
     let heldout = tokenized.workload(
         &name(heldout_path, "held out"),
@@ -105,11 +139,17 @@ pub fn prepare(
         settings.evaluation.is_none().then_some((&calibration, &mut notes)),
     )?;
     workload::disjoint(&calibration, &heldout)?;
-    let quick = calibration.first(n_documents(&calibration, settings.quick_tokens))?;
+    let judged = calibration.first(n_judged)?;
+    let quick = judged.first(n_documents(&judged, settings.quick_tokens))?;
+    let has_others = n_judged < calibration.documents().len();
+    let others = if has_others { calibration.without_first(n_judged)? } else { judged.clone() };
+    let passages = |workload| Passages::new(workload, scoring);
     Ok(Texts {
-        calibration: Passages::new(&calibration, scoring)?,
-        quick: Passages::new(&quick, scoring)?,
-        heldout: Passages::new(&heldout, scoring)?,
+        calibration: passages(&calibration)?,
+        judged: passages(&judged)?,
+        quick: passages(&quick)?,
+        observed: passages(&others)?,
+        heldout: passages(&heldout)?,
         notes,
     })
 }
@@ -223,10 +263,10 @@ impl Tokenized<'_> {
 /// Half for calibration, half held out, in proportion to what was asked for.
 fn split(all: Vec<String>, settings: &TextSettings) -> (Vec<String>, Vec<String>) {
     let mut documents = shuffled(all, settings.seed);
-    let wanted = settings.n_calibration + settings.n_evaluation;
-    let n = documents.len();
-    let n_calibration = (n * settings.n_calibration).checked_div(wanted).unwrap_or(n / 2);
-    let heldout = documents.split_off(n_calibration.min(settings.n_calibration));
+    let (n, n_calibration) = (documents.len(), settings.n_in_all());
+    let wanted = n_calibration.saturating_add(settings.n_evaluation);
+    let share = n.saturating_mul(n_calibration).checked_div(wanted).unwrap_or(n / 2);
+    let heldout = documents.split_off(share.min(n_calibration));
     (documents, heldout)
 }
 
@@ -317,6 +357,29 @@ mod tests {
         settings.seed += 1;
         assert_ne!(split(all.clone(), &settings).0, calibration);
         (settings.n_calibration, settings.n_evaluation) = (300, 100);
-        assert_eq!(split(all, &settings).0.len(), 75);
+        assert_eq!(split(all.clone(), &settings).0.len(), 75);
+        (settings.n_calibration, settings.observed_ratio) = (10, 4);
+        assert_eq!(split(all, &settings).0.len(), 33);
+    }
+
+    #[test]
+    fn what_is_fitted_on_is_not_what_plans_are_judged_by() {
+        let settings = |n_calibration, observed_ratio| TextSettings {
+            n_calibration,
+            observed_ratio,
+            ..TextSettings::of("x".into())
+        };
+        let text = |n| Workload::new("x", vec![vec![1; 10]; n], 100).unwrap();
+        // Of so many documents: those that are judged by, and those that are used at all.
+        let parts = |settings: &TextSettings, n: usize, max_tokens| {
+            let used = settings.n_looked_at(&text(n.min(settings.n_in_all())), max_tokens);
+            (settings.n_judged(used), used)
+        };
+        assert_eq!(parts(&settings(24, 4), 1000, 10_000), (24, 120));
+        assert_eq!(parts(&settings(24, 4), 1000, 500), (24, 74), "as many tokens as there is time");
+        assert_eq!(parts(&settings(24, 4), 1000, 0), (24, 48), "but no fewer documents");
+        assert_eq!(parts(&settings(24, 4), 30, 10_000), (15, 30));
+        assert_eq!(parts(&settings(24, 4), 9, 10_000), (9, 9), "too few to be parted");
+        assert_eq!(parts(&settings(24, 0), 1000, 10_000), (24, 24));
     }
 }

@@ -8,6 +8,7 @@ mod ablate;
 mod build;
 pub mod costs;
 mod decide;
+mod desk;
 mod feasible;
 pub mod inputs;
 mod prepare;
@@ -40,6 +41,10 @@ use sterna_measure::machine::Machine;
 pub use prepare::describe;
 pub(crate) use prove::run_report;
 pub use speed::Effort;
+
+/// For each document that plans are judged by, others at most that rounding and pruning are fitted
+/// on.
+const OBSERVED_RATIO: usize = 4;
 
 /// Everything that is asked for.
 #[derive(Clone)]
@@ -89,7 +94,8 @@ pub struct Settings {
 impl Settings {
     /// The defaults for a model, a folder, a calibration text and a budget.
     pub fn new(source: PathBuf, output: PathBuf, calibration: PathBuf, budget: Budget) -> Self {
-        let text = TextSettings { seed: budget.seed, ..TextSettings::of(calibration) };
+        let (seed, observed_ratio) = (budget.seed, OBSERVED_RATIO);
+        let text = TextSettings { seed, observed_ratio, ..TextSettings::of(calibration) };
         Self {
             source,
             tokenizer: None,

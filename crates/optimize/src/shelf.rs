@@ -6,9 +6,8 @@
 //! each time, as without a shelf.
 
 use std::collections::HashMap;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use sterna_formats::EncodingRef;
 use sterna_measure::scratch::{Scratch, Slot};
 use sterna_model::WeightId;
@@ -21,24 +20,22 @@ type Key = (WeightId, &'static str);
 #[derive(Debug)]
 pub struct Shelf {
     kept: Mutex<HashMap<Key, Slot>>,
-    scratch: Scratch,
+    /// Made when there is something to keep; `None` where the folder takes no file.
+    scratch: OnceLock<Option<Scratch>>,
     folder: PathBuf,
     max_bytes: u64,
 }
 
 impl Shelf {
     /// An empty shelf in a folder that takes `max_bytes` at most, and not all of the disk.
-    ///
-    /// # Errors
-    /// When the folder takes no file.
-    pub fn new(folder: &Path, max_bytes: u64) -> io::Result<Self> {
-        let scratch = Scratch::new(folder, max_bytes)?;
-        Ok(Self { kept: Mutex::default(), scratch, folder: folder.to_owned(), max_bytes })
+    pub fn new(folder: &Path, max_bytes: u64) -> Self {
+        let (kept, scratch) = (Mutex::default(), OnceLock::new());
+        Self { kept, scratch, folder: folder.to_owned(), max_bytes }
     }
 
     /// An empty shelf in the same folder, for weights that are rounded otherwise.
-    pub fn another(&self) -> Option<Self> {
-        Self::new(&self.folder, self.max_bytes).ok()
+    pub fn another(&self) -> Self {
+        Self::new(&self.folder, self.max_bytes)
     }
 
     /// The weight's bytes in that encoding: kept ones, else those that `encode` makes.
@@ -58,8 +55,9 @@ impl Shelf {
         let bytes = encode();
         let mut kept = lock();
         if !kept.contains_key(&key)
-            && let Some(slot) = self.scratch.reserve(bytes.len())
-            && self.scratch.write(slot, 0, &bytes).is_ok()
+            && let Some(scratch) = self.scratch()
+            && let Some(slot) = scratch.reserve(bytes.len())
+            && scratch.write(slot, 0, &bytes).is_ok()
         {
             kept.insert(key, slot);
         }
@@ -68,8 +66,12 @@ impl Shelf {
 
     fn read(&self, slot: Slot) -> Option<Vec<u8>> {
         let mut bytes = vec![0; slot.len()];
-        self.scratch.read(slot, 0, &mut bytes).ok()?;
+        self.scratch()?.read(slot, 0, &mut bytes).ok()?;
         Some(bytes)
+    }
+
+    fn scratch(&self) -> Option<&Scratch> {
+        self.scratch.get_or_init(|| Scratch::new(&self.folder, self.max_bytes).ok()).as_ref()
     }
 }
 
@@ -82,7 +84,7 @@ mod tests {
     #[test]
     fn what_fits_is_encoded_once_and_the_rest_each_time() {
         let folder = tempfile::tempdir().unwrap();
-        let shelf = Shelf::new(folder.path(), 10).unwrap();
+        let shelf = Shelf::new(folder.path(), 10);
         let (q8, q4) = (by_name("Q8_0").unwrap(), by_name("Q4_0").unwrap());
         let n_encoded = Cell::new(0);
         let get = |id, encoding, bytes: &[u8]| {

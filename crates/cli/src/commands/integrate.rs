@@ -127,7 +127,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     bars.finish();
     let outcome = outcome?;
     let speedup = if config.enable_parallel_execution {
-        let text = calibration::prepare(&settings.text, model.tokenizer()?, context_len)?.heldout;
+        let text = calibration::prepare(&settings.text, &model, context_len)?.heldout;
         parallel::speedup(&Artifact::open(&outcome.artifact)?.model, &one, &many, &text, &clock)?
     } else {
         let reason = "enable_parallel_execution is off";

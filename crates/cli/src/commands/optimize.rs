@@ -13,7 +13,7 @@ use sterna_measure::clock::{RealClock, timestamp_utc};
 use sterna_measure::report::Artefact;
 use sterna_model::Model;
 use sterna_optimize::budget::{
-    PRUNE, TTFT_PROMPT, parse_allow, parse_bytes, parse_duration, parse_ms, parse_percent,
+    Allowed, TTFT_PROMPT, parse_allow, parse_bytes, parse_duration, parse_ms, parse_percent,
 };
 use sterna_optimize::passes::int8;
 use sterna_optimize::pipeline::rounding::{self, Choice};
@@ -94,7 +94,8 @@ pub struct Args {
     /// How thorough: development, balanced or production, by any of their names.
     #[arg(long, default_value = "balanced")]
     level: Level,
-    /// Calibration documents at most.
+    /// Calibration documents at most that plans are judged by. Rounding and pruning are fitted on
+    /// others of that text, up to four times as many.
     #[arg(long, value_name = "N")]
     calib_samples: Option<usize>,
     /// Tokens of a document at most.
@@ -313,11 +314,8 @@ fn settings(args: &Args) -> anyhow::Result<Settings> {
         time: args.time_budget.as_deref().map(parse_duration).transpose()?,
         ..Budget::default()
     };
-    if let Some(allow) = &args.allow {
-        budget.allow = parse_allow(allow)?;
-    }
-    let may_prune = |allow: &str| allow.split(',').any(|w| w.trim().eq_ignore_ascii_case(PRUNE));
-    let may_prune = args.allow.as_deref().is_some_and(may_prune);
+    let Allowed { encodings, prune } = parse_allow(args.allow.as_deref().unwrap_or_default())?;
+    budget.allow = encodings;
     budget.seed = args.seed.unwrap_or(budget.seed);
     budget.check()?;
     let mut settings = Settings::new(args.model.clone(), args.out.clone(), calibration, budget);
@@ -328,7 +326,7 @@ fn settings(args: &Args) -> anyhow::Result<Settings> {
     settings.may_pad = !args.no_pad;
     settings.rounding = args.rounding.into();
     settings.scaling = args.scaling.into();
-    settings.may_prune = may_prune;
+    settings.may_prune = prune;
     settings.inputs = inputs(args)?;
     settings.strategy = by_name(&args.strategy).expect("one of those that clap lets pass");
     settings.use_case = match args.use_case {

@@ -89,7 +89,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let mut settings = args.compute.settings(model.config.context_len)?;
     settings.context_len = text.context_len(settings.context_len);
-    let texts = calibration::prepare(&text, model.tokenizer()?, settings.context_len)?;
+    let texts = calibration::prepare(&text, &model, settings.context_len)?;
     let engine = RuntimeEngine::new(settings)?.stopped_by(&interrupt::STOP);
     interrupt::listen()?;
     std::fs::create_dir_all(&args.out)?;
@@ -101,7 +101,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         graph: &model.graph,
         weights: &model,
         engine: &engine,
-        passages: &texts.calibration,
+        passages: &texts.observed,
         quick: &texts.quick,
         folder: &args.out,
         watch,

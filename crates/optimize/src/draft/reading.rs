@@ -14,12 +14,12 @@ impl Draft<'_> {
     /// Keeps what is encoded for this draft and its copies, up to so many bytes, in a file of that
     /// folder if it takes one.
     pub fn keep_encoded(&mut self, folder: &Path, max_bytes: u64) {
-        self.shelf = Shelf::new(folder, max_bytes).ok().map(Arc::new);
+        self.shelf = Some(Arc::new(Shelf::new(folder, max_bytes)));
     }
 
     /// Has what is encoded from now on kept apart from what was, which other copies go on using.
     pub(super) fn empty_shelf(&mut self) {
-        self.shelf = self.shelf.as_ref().and_then(|shelf| shelf.another()).map(Arc::new);
+        self.shelf = self.shelf.as_ref().map(|shelf| Arc::new(shelf.another()));
     }
 
     /// Whether the source's bytes serve as they are.

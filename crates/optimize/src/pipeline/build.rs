@@ -139,19 +139,15 @@ fn plan(settings: &Settings, prepared: &Prepared, draft: &Draft<'_>) -> Result<P
         let hash = format!("blake3:{}", workload.hash());
         Text { name: workload.name().into(), hash, tokens: workload.n_tokens() as u64 }
     };
-    let name = |id| draft.graph().decl(id).name.clone();
+    let (model, graph) = (&prepared.model, draft.graph());
     // What was edited, and what pruning had to decode.
-    let model = &prepared.model;
     let edited: BTreeSet<WeightId> = draft.edits().map(|(id, _)| id).collect();
-    let is_other = |id: WeightId| {
-        let source = model.graph.find_weight(&draft.graph().decl(id).name);
-        source.is_none_or(|source| model.encoding(source) != draft.encoding(id))
-    };
-    let decided = draft.graph().weight_ids().filter(|id| edited.contains(id) || is_other(*id));
-    let encodings = decided.map(|id| (name(id), draft.encoding(id).name().to_owned()));
-    let arch = prepared.model.arch;
-    let native = arch.graph(draft.config().unwrap_or(&prepared.model.config));
-    let int8_inputs = inputs::of(draft.graph(), &native.map_err(OptimizeError::Input)?);
+    let is_other = |id| edited.contains(&id) || prepared.is_recoded(graph, draft, id);
+    let decided = graph.weight_ids().filter(|id| is_other(*id));
+    let encoding = |id| (graph.decl(id).name.clone(), draft.encoding(id).name().to_owned());
+    let encodings = decided.map(encoding);
+    let config = draft.config().unwrap_or(&model.config);
+    let int8_inputs = super::inputs::ranges(model.arch, config, graph)?;
     let rewrites = sterna_model::rewrites::REWRITES.iter().map(|r| r.name().to_owned());
     Ok(Plan {
         seed: budget.seed,

@@ -62,7 +62,7 @@ pub fn costs(
     let place = place(engine);
     let before = settings.resume.then(|| read(&path)).flatten();
     let groups = groups::of(base, &settings.budget.allow, 1);
-    let tokens = super::speed::tokens(&prepared.texts.calibration);
+    let tokens = super::speed::tokens(&prepared.texts.judged);
     let n_prompt = TTFT_PROMPT.min(engine.context_len() / 2).max(1);
     let prompt = settings.budget.max_ttft_ms.map(|_| super::speed::prompt(tokens, n_prompt));
     if prompt.is_some() && n_prompt < TTFT_PROMPT {

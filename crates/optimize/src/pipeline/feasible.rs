@@ -3,7 +3,7 @@
 //! In: caps, the model's metadata, the draft that encodings are chosen for. Out: nothing, or a
 //! sentence that names the cap that binds and the least that can be asked for instead.
 
-use super::decide::TIME_AIM;
+use super::desk::TIME_AIM;
 use super::{EVIDENCE_BYTES, Prepared, Settings, build};
 use crate::budget::Budget;
 use crate::draft::Draft;

@@ -6,13 +6,18 @@
 use super::Prepared;
 use super::start::Start;
 use crate::draft::Draft;
-use crate::error::Result;
+use crate::error::{OptimizeError, Result};
 use crate::judge::ModelJudge;
 use crate::observe::observe;
 use crate::passes::int8::{Int8, Ranges, Scales};
 use crate::passes::{Context, Pass};
 use crate::progress::{Stage, Watch};
 use crate::search::{Depth, Judge};
+use std::collections::BTreeMap;
+use sterna_model::Graph;
+use sterna_model::archs::Arch;
+use sterna_model::config::Config;
+use sterna_model::plan::inputs;
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,7 +67,7 @@ pub fn decide(
         }
         Choice::Static(asked) => asked,
     };
-    let passages = &prepared.texts.calibration;
+    let passages = &prepared.texts.observed;
     let mut told = |done| {
         let note = "looking at how large inputs are";
         watch.step(Stage::Baseline, done, passages.len(), note)
@@ -85,6 +90,15 @@ pub fn decide(
         best.1.name()
     ));
     Ok(())
+}
+
+/// The ranges of a graph's int8 inputs, those left out that its architecture has in any case.
+///
+/// # Errors
+/// When the architecture has no such model.
+pub fn ranges(arch: &dyn Arch, config: &Config, graph: &Graph) -> Result<BTreeMap<String, f64>> {
+    let native = arch.graph(config).map_err(OptimizeError::Input)?;
+    Ok(inputs::of(graph, &native))
 }
 
 /// Gives the judge's draft such inputs, and gives what that alone loses.

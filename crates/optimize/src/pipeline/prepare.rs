@@ -14,7 +14,7 @@ use crate::search::groups;
 use crate::tasks::{self, Questions};
 use sterna_formats::OpenOptions;
 use sterna_model::plan::{Source, inputs};
-use sterna_model::{Graph, Model};
+use sterna_model::{Graph, Model, WeightId, WeightSource};
 
 /// A model and text, ready.
 pub struct Prepared {
@@ -41,6 +41,7 @@ impl Prepared {
         let parts = [
             self.source.content.as_str(),
             self.texts.calibration.workload().hash(),
+            self.texts.judged.workload().hash(),
             self.texts.quick.workload().hash(),
             &width,
             if base.rounding().is_plain() { "plain" } else { "weighed" },
@@ -49,6 +50,15 @@ impl Prepared {
             env!("CARGO_PKG_VERSION"),
         ];
         blake3::hash(parts.join("\n").as_bytes()).to_hex().to_string()
+    }
+}
+
+impl Prepared {
+    /// Whether a weight of a graph over this model is in another encoding than the model's of that
+    /// name.
+    pub fn is_recoded(&self, graph: &Graph, weights: &dyn WeightSource, id: WeightId) -> bool {
+        let source = self.model.graph.find_weight(&graph.decl(id).name);
+        source.is_none_or(|source| self.model.encoding(source) != weights.encoding(id))
     }
 }
 
@@ -61,7 +71,7 @@ pub fn prepare(settings: &Settings, engine: &dyn Engine, watch: Watch<'_>) -> Re
     let source = Source::of(&model);
     let context_len = engine.context_len().min(model.config.context_len);
     watch.step(Stage::Prepare, 2, 4, "tokenizing the text")?;
-    let mut texts = calibration::prepare(&settings.text, model.tokenizer()?, context_len)?;
+    let mut texts = calibration::prepare(&settings.text, &model, context_len)?;
     let tasks = tasks(settings, &model, context_len, &mut texts)?;
     watch.step(Stage::Prepare, 3, 4, "running the baseline in a process of its own")?;
     let footprint = settings.footprint.as_deref();
@@ -98,7 +108,7 @@ pub fn describe(settings: &Settings) -> Result<String> {
     settings.budget.check()?;
     let model = open(settings)?;
     let context_len = model.config.context_len;
-    let mut texts = calibration::prepare(&settings.text, model.tokenizer()?, context_len)?;
+    let mut texts = calibration::prepare(&settings.text, &model, context_len)?;
     let tasks = tasks(settings, &model, context_len, &mut texts)?;
     let mut draft = Draft::new(&model.graph, &model);
     if settings.may_pad {
@@ -120,7 +130,8 @@ pub fn describe(settings: &Settings) -> Result<String> {
     let mut text = format!(
         "model        {} ({}, {} parameters, {} bytes of weights)\n\
          budget       {}\n\
-         calibration  {} documents, {} tokens; {} of them for ranking tensors\n\
+         calibration  {} documents, {} tokens, to judge plans by; {} of them to rank tensors\n\
+         looked at    {} documents, {} tokens\n\
          held out     {} documents, {} tokens\n\
          rounding     {}\n\
          scaling      {}\n\
@@ -133,9 +144,11 @@ pub fn describe(settings: &Settings) -> Result<String> {
         model.graph.n_parameters(),
         model.graph.memory(&model).total(),
         settings.budget.line(),
-        texts.calibration.len(),
-        texts.calibration.n_scored(),
+        texts.judged.len(),
+        texts.judged.n_scored(),
         texts.quick.n_scored(),
+        texts.observed.len(),
+        texts.observed.n_scored(),
         texts.heldout.len(),
         texts.heldout.n_scored(),
         settings.rounding.words(),

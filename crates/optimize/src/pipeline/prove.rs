@@ -147,14 +147,18 @@ fn prediction(
     engine: &dyn Engine,
 ) -> Option<Prediction> {
     // Of the baseline's own shapes nothing was measured where the model was pruned.
-    let width = building.draft.config().map(|config| config.ffn_dim);
-    let is_pruned = width.is_some_and(|width| width < prepared.model.config.ffn_dim);
-    let is_as_measured = RunAs::of(&building.plan) == RunAs::by(engine) && !is_pruned;
+    let is_as_measured = RunAs::of(&building.plan) == RunAs::by(engine)
+        && !is_pruned(&prepared.model, &building.plan);
     is_as_measured.then(|| Prediction {
         costs: costs.clone(),
         matrices: Matrix::all(building.draft.graph(), &building.draft),
         given: prepared.timed(building),
     })
+}
+
+/// Whether a Plan leaves channels of the model's MLP out.
+fn is_pruned(model: &Model, plan: &Plan) -> bool {
+    plan.mlp_width.is_some_and(|width| width < model.config.ffn_dim as u64)
 }
 
 /// The engine as a Plan has its artifact run.
@@ -266,16 +270,13 @@ pub fn float_inputs(artifact: &Artifact, engine: &dyn Engine) -> Result<Box<dyn 
 /// The model in a Plan's encodings, unscaled, all errors alike; `None` where the Plan has them so,
 /// or the model was pruned.
 pub fn plain_draft<'m>(model: &'m Model, plan: &Plan) -> Result<Option<Draft<'m>>> {
-    if plan.rounding.is_plain() && plan.scaled.is_empty() {
+    // Which channels left is not in the Plan.
+    if (plan.rounding.is_plain() && plan.scaled.is_empty()) || is_pruned(model, plan) {
         return Ok(None);
     }
     let mut draft = Draft::new(&model.graph, model);
     let mut config = model.config.clone();
     if let Some(width) = plan.mlp_width {
-        if width < config.ffn_dim as u64 {
-            // Which channels left is not in the Plan.
-            return Ok(None);
-        }
         let padded = pad::padded(&config).filter(|config| config.ffn_dim as u64 == width);
         let other = || OptimizeError::Input(format!("the Plan widens the MLP to {width}"));
         config = padded.ok_or_else(other)?;

@@ -5,11 +5,11 @@
 //! what was measured. Unless they are asked for by name, both have to show that they help this
 //! model: the same encoding is measured both ways.
 
-use super::Prepared;
 use super::start::Start;
+use super::{Prepared, inputs};
 use crate::draft::Draft;
 use crate::engine::Engine;
-use crate::error::{OptimizeError, Result};
+use crate::error::Result;
 use crate::fit;
 use crate::importance::Importance;
 use crate::judge::ModelJudge;
@@ -25,7 +25,6 @@ use std::sync::Arc;
 use sterna_formats::EncodingRef;
 use sterna_measure::quality::Passages;
 use sterna_model::WeightId;
-use sterna_model::plan::inputs;
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -100,8 +99,8 @@ pub fn decide(
         Scaling::On => true,
         Scaling::Off => false,
     };
-    let native = prepared.model.arch.graph(start.config).map_err(OptimizeError::Input)?;
-    let has_int8 = !inputs::of(judge.draft.graph(), &native).is_empty();
+    let draft_graph = judge.draft.graph();
+    let has_int8 = !inputs::ranges(prepared.model.arch, start.config, draft_graph)?.is_empty();
     if is_scaled && has_int8 {
         judge
             .draft
@@ -199,7 +198,7 @@ pub fn compensate<'p>(
     if !matches!(choice, Choice::Auto | Choice::Compensated) || found.edits().next().is_none() {
         return Ok((found, loss));
     }
-    let passages = &prepared.texts.calibration;
+    let passages = &prepared.texts.observed;
     let n_documents = match choice {
         Choice::Auto => affordable(&found, passages, MAX_PRODUCTS),
         _ => passages.len(),
@@ -255,7 +254,7 @@ fn importance(
     judge: &mut ModelJudge<'_>,
     watch: Watch<'_>,
 ) -> Result<Importance> {
-    let passages = &prepared.texts.calibration;
+    let passages = &prepared.texts.observed;
     let mut told = |done| {
         let note = "looking at what matrices read";
         watch.step(Stage::Baseline, done, passages.len(), note)

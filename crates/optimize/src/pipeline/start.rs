@@ -3,7 +3,8 @@
 //! In: a model and whether it may be pruned. Out: some [`Width`]s, and a [`Start`] of each of them
 //! and of the model itself. Which of them is taken, the search decides by measurement.
 
-use super::{Prepared, Settings, write_file};
+use super::{Prepared, Settings, inputs, write_file};
+use crate::calibration::Texts;
 use crate::draft::Draft;
 use crate::engine::Engine;
 use crate::error::{OptimizeError, Result};
@@ -13,10 +14,7 @@ use crate::prune::cut::Pruned;
 use crate::prune::{Amount, Subject, Wanted, cut, rounded};
 use serde::{Deserialize, Serialize};
 use std::cell::OnceCell;
-use sterna_measure::quality::Passages;
-use sterna_measure::{MeasureError, Workload};
 use sterna_model::config::Config;
-use sterna_model::plan::inputs;
 use sterna_model::{Graph, WeightId, WeightSource};
 
 /// Shares of the MLP's channels that may leave.
@@ -44,22 +42,23 @@ impl<'p> Start<'p> {
         Start { graph: &model.graph, weights: model, config: &model.config }
     }
 
+    /// Whether channels are left out.
+    pub fn is_pruned(&self, prepared: &Prepared) -> bool {
+        self.config.ffn_dim != prepared.model.config.ffn_dim
+    }
+
     /// How many of the model's channels are left, as people say it; `None` of the model itself.
     pub fn words(&self, prepared: &Prepared) -> Option<String> {
         let (left, all) = (self.config.ffn_dim, prepared.model.config.ffn_dim);
-        (left != all).then(|| format!("{left} of {all} channels of the MLP"))
+        self.is_pruned(prepared).then(|| format!("{left} of {all} channels of the MLP"))
     }
 
     /// The draft that encodings are chosen for: padded if that may be.
     pub fn draft(&self, settings: &Settings, prepared: &Prepared) -> Result<Draft<'p>> {
         let mut draft = Draft::new(self.graph, self.weights);
-        if self.config.ffn_dim != prepared.model.config.ffn_dim {
+        if self.is_pruned(prepared) {
             draft.set_config(self.config.clone());
-            let model = &prepared.model;
-            let is_decoded = |id: &WeightId| {
-                let source = model.graph.find_weight(&self.graph.decl(*id).name);
-                source.is_some_and(|source| model.encoding(source) != self.weights.encoding(*id))
-            };
+            let is_decoded = |id: &WeightId| prepared.is_recoded(self.graph, self.weights, *id);
             let n = self.graph.weight_ids().filter(is_decoded).count();
             if n > 0 {
                 draft.note(format!(
@@ -73,24 +72,6 @@ impl<'p> Start<'p> {
         PASSES.iter().try_for_each(|pass| pass.apply(&mut draft, &mut context))?;
         Ok(draft)
     }
-}
-
-/// The calibration text in two halves: what stays makes up for what leaves on the first, so that
-/// only the second can say what that loses.
-fn halves(prepared: &Prepared) -> Result<(Passages, Passages)> {
-    let text = &prepared.texts.calibration;
-    let (workload, n) = (text.workload(), text.workload().documents().len() / 2);
-    let of =
-        |part: std::result::Result<Workload, MeasureError>| Passages::new(&part?, text.scoring());
-    Ok((of(workload.first(n))?, of(workload.without_first(n))?))
-}
-
-/// Text that nothing left by.
-///
-/// # Errors
-/// When there are too few documents.
-pub fn unseen(prepared: &Prepared) -> Result<Passages> {
-    Ok(halves(prepared)?.1)
 }
 
 /// The file in the output folder that says what plans start from.
@@ -162,17 +143,17 @@ pub fn widths<'p>(
     }
     check(settings)?;
     let model = &prepared.model;
-    let native = model.arch.graph(&model.config).map_err(OptimizeError::Input)?;
-    if !inputs::of(&model.graph, &native).is_empty() {
+    if !inputs::ranges(model.arch, &model.config, &model.graph)?.is_empty() {
         let why = "--allow prune: the ranges of this artifact's int8 inputs are of all its \
                    channels; prune the model that it was made from";
         return Err(OptimizeError::Input(why.into()));
     }
-    let n_documents = prepared.texts.calibration.len();
-    if n_documents < MIN_DOCUMENTS {
+    let Texts { judged, observed, calibration, .. } = &prepared.texts;
+    if judged.workload().hash() == observed.workload().hash() {
         return Err(OptimizeError::Input(format!(
-            "--allow prune leaves channels out by one half of the calibration text and judges that \
-             by the other, which takes {MIN_DOCUMENTS} documents; there are {n_documents}"
+            "--allow prune leaves channels out by some documents and judges that by others; there \
+             are {}, which is too few to part them",
+            calibration.len()
         )));
     }
     let means = Means { settings, prepared, engine, watch };
@@ -192,9 +173,6 @@ pub fn check(settings: &Settings) -> Result<()> {
                much, e.g. with --max-size";
     Err(OptimizeError::Input(why.into()))
 }
-
-/// Documents that there must be: five of them have an interval.
-const MIN_DOCUMENTS: usize = 10;
 
 /// The widths that are stored in fewer channels than the whole, one of those that are padded to the
 /// same.
@@ -230,15 +208,15 @@ impl<'p> Width<'p> {
 impl<'p> Means<'p> {
     fn prune(&self, n_channels: usize) -> Result<Pruned<'p>> {
         let Means { settings, prepared, engine, watch } = *self;
-        let (model, (passages, _)) = (&prepared.model, halves(prepared)?);
+        let (model, passages) = (&prepared.model, &prepared.texts.observed);
         let subject = Subject {
             arch: model.arch,
             config: &model.config,
             graph: &model.graph,
             weights: model,
             engine,
-            passages: &passages,
-            quick: &passages,
+            passages,
+            quick: passages,
             folder: &settings.output,
             watch,
         };

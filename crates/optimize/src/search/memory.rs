@@ -73,7 +73,26 @@ impl<'a> Remembered<'a> {
     pub fn n_reused(&self) -> usize {
         self.n_reused
     }
+
+    fn recall(&mut self, plan: String, depth: Depth, measure: &mut Measure<'_>) -> Result<Loss> {
+        let key = (plan, depth);
+        if let Some(loss) = self.seen.get(&key) {
+            self.n_reused += 1;
+            return Ok(*loss);
+        }
+        let loss = measure(self.judge)?;
+        if let Some(file) = &mut self.file {
+            let line = Line { plan: key.0.clone(), depth, loss };
+            let line = serde_json::to_string(&line).expect("plain data");
+            writeln!(file, "{line}").map_err(|e| OptimizeError::failed("the state file", e))?;
+        }
+        self.seen.insert(key, loss);
+        Ok(loss)
+    }
 }
+
+/// Asks a judge.
+type Measure<'m> = dyn FnMut(&mut dyn Judge) -> Result<Loss> + 'm;
 
 /// Reads whole lines; gives their length.
 fn read(
@@ -113,23 +132,11 @@ impl Judge for Remembered<'_> {
     }
 
     fn base(&mut self, depth: Depth) -> Result<Loss> {
-        self.judge.base(depth)
+        self.recall(plan_key(&[]), depth, &mut |judge| judge.base(depth))
     }
 
     fn judge(&mut self, plan: &[(WeightId, EncodingRef)], depth: Depth) -> Result<Loss> {
-        let key = (plan_key(plan), depth);
-        if let Some(loss) = self.seen.get(&key) {
-            self.n_reused += 1;
-            return Ok(*loss);
-        }
-        let loss = self.judge.judge(plan, depth)?;
-        if let Some(file) = &mut self.file {
-            let line = Line { plan: key.0.clone(), depth, loss };
-            let line = serde_json::to_string(&line).expect("plain data");
-            writeln!(file, "{line}").map_err(|e| OptimizeError::failed("the state file", e))?;
-        }
-        self.seen.insert(key, loss);
-        Ok(loss)
+        self.recall(plan_key(plan), depth, &mut |judge| judge.judge(plan, depth))
     }
 }
 

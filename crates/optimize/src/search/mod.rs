@@ -95,9 +95,8 @@ pub struct Settings {
     pub allow: Vec<EncodingRef>,
     /// Whole plans measured at most, after the reference ones.
     pub max_checks: usize,
-    /// Pairs of tensor group and encoding measured at most; what the others lose is estimated. With
-    /// none, of the encodings of the whole model too only one is measured.
-    pub max_pairs: usize,
+    /// Encodings measured of each tensor group at most; what the others lose is estimated.
+    pub max_rounds: usize,
     /// When to stop looking further; what was not measured by then is estimated.
     pub time_budget: Option<Duration>,
     /// Layers that are grouped into so many bands; `None` is one band per layer, unless the time
@@ -198,7 +197,7 @@ impl Chooser for Search<'_> {
             judge: &mut *self.judge,
             clock: self.clock,
             watch: self.watch,
-            max_pairs: self.settings.max_pairs,
+            max_rounds: self.settings.max_rounds,
             // The other half is for measuring whole plans.
             deadline: time.map(|budget| start + budget / 2),
         };
@@ -249,8 +248,7 @@ impl Search<'_> {
     /// no difference to it.
     fn screen(&mut self, draft: &Draft<'_>) -> Result<Vec<screen::Uniform>> {
         let end = self.settings.time_budget.map(|budget| self.clock.now() + budget / 4);
-        let is_sketch = self.settings.max_pairs == 0;
-        let is_late = || is_sketch || end.is_some_and(|end| self.clock.now() > end);
+        let is_late = || end.is_some_and(|end| self.clock.now() > end);
         let groups = self.groups(draft, 1);
         screen::measure(
             &groups,

@@ -29,8 +29,8 @@ pub struct Sensitivity<'a> {
     pub clock: &'a dyn Clock,
     /// Whom to tell.
     pub watch: Watch<'a>,
-    /// Pairs measured at most.
-    pub max_pairs: usize,
+    /// Candidates measured of each group at most.
+    pub max_rounds: usize,
     /// When to stop.
     pub deadline: Option<Duration>,
 }
@@ -51,7 +51,7 @@ impl Sensitivity<'_> {
         let (mut n_hopeless, mut late) = (0, Vec::new());
         for (done, &(group, candidate)) in order.iter().enumerate() {
             let is_late = self.deadline.is_some_and(|deadline| self.clock.now() > deadline);
-            if is_late || done >= self.max_pairs {
+            if is_late || done >= self.max_rounds.saturating_mul(groups.len()) {
                 let what = if is_late { "the time budget" } else { "a limit" };
                 notes.push(format!(
                     "{what} ended the sensitivity measurement after {done} of {} pairs of tensor \

@@ -84,7 +84,7 @@ fn settings(goal: Goal) -> Settings {
         goal,
         allow,
         max_checks: 80,
-        max_pairs: usize::MAX,
+        max_rounds: usize::MAX,
         time_budget: None,
         n_bands: None,
         strategy: STRATEGIES[0],

@@ -53,19 +53,13 @@ fn channels_leave_only_where_that_measures_better() {
     let folder = tempfile::tempdir().unwrap();
     let (model, text) = own(folder.path());
     let of = |allow: &str, may_prune: bool, max_size: u64| {
-        let allow = parse_allow(allow).unwrap();
-        let budget = Budget { max_size: Some(max_size), allow, ..Budget::default() };
-        let output = folder.path().join("out");
-        let mut settings = Settings::new(model.clone(), output, text.clone(), budget);
-        settings.text.n_calibration = 12;
-        settings.text.n_evaluation = 8;
-        settings.text.max_tokens = 48;
-        settings.text.quick_tokens = 200;
+        let budget = Budget { max_size: Some(max_size), ..Budget::default() };
+        let (model, output) = (model.clone(), folder.path().join("out"));
+        let budget = allowing(allow, budget);
+        let mut settings = shortened(Settings::new(model, output, text.clone(), budget));
         settings.max_checks = 2;
-        settings.n_bands = Some(1);
         settings.may_prune = may_prune;
         settings.rounding = Choice::Plain;
-        settings.effort = Effort::none();
         settings
     };
     let whole = Model::open(&model).unwrap();
