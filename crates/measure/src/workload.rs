@@ -136,7 +136,7 @@ impl Workload {
     }
 
     /// The first `n` documents as a workload of its own, its bytes taken in proportion to tokens;
-    /// for quick looks during a search, never for a final figure per byte. All of them are this one.
+    /// for quick looks during a search, never for a final figure per byte. All are this one.
     ///
     /// # Errors
     /// When they have no tokens.

@@ -1,10 +1,10 @@
 //! The text: what the search may look at, and what it is judged by, never the same (B8).
 //!
-//! In: a file for calibration and perhaps one for evaluation. Out: [`Texts`]: passages that rounding
-//! and pruning are fitted on, others to measure plans with while searching, so that no fit is judged
-//! by what it was made from, and held-out ones for the verdict. Documents are told apart by
-//! `<|endoftext|>`, by JSON lines with a `text`, or by blank lines; text without any of them is one
-//! paragraph per line.
+//! In: a file for calibration and perhaps one for evaluation. Out: [`Texts`]: passages that
+//! rounding and pruning are fitted on, others to measure plans with while searching, so that no fit
+//! is judged by what it was made from, and held-out ones for the verdict. Documents are told apart
+//! by `<|endoftext|>`, by JSON lines with a `text`, or by blank lines; text without any of them is
+//! one paragraph per line.
 
 use crate::error::{OptimizeError, Result};
 use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};

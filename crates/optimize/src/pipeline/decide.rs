@@ -1,7 +1,7 @@
 //! From caps to a draft that keeps them, as far as calibration text shows, and to its file.
 //!
-//! In: a model and text. Out: [`Decided`]. Plans start from the model, or from it with channels left
-//! out where a whole search of both shows that to be better. What turns out larger than it was
+//! In: a model and text. Out: [`Decided`]. Plans start from the model, or from it with channels
+//! left out where a whole search of both shows that to be better. What turns out larger than it was
 //! thought to be is searched for again.
 
 use super::desk::{Desk, Excess, Made};

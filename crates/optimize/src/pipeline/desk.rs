@@ -1,8 +1,8 @@
 //! A desk: where a plan is made from one start.
 //!
-//! In: a [`Start`], a goal, a judge. Out: [`Made`], the best plan found. Encodings are searched for;
-//! then rounding may make up for errors, and what that gains is spent: the search is asked once
-//! more, for a plan that loses as much more.
+//! In: a [`Start`], a goal, a judge. Out: [`Made`], the best plan found. Encodings are searched
+//! for; then rounding may make up for errors, and what that gains is spent: the search is asked
+//! once more, for a plan that loses as much more.
 
 use super::start::Start;
 use super::{EVIDENCE_BYTES, Prepared, Settings, build, costs, feasible, rounding};
