@@ -315,6 +315,10 @@ pub fn parse_allow(text: &str) -> Result<Allowed> {
             names.extend(*family);
         } else if let Some(encoding) = by_name(word) {
             names.push(encoding.name());
+        } else if word.eq_ignore_ascii_case("distill") {
+            let why = "--allow distill: a search trains nothing; `sterna prune --recover` has what \
+                       is left of a model learn from it, and that can be optimized";
+            return Err(OptimizeError::Input(why.into()));
         } else {
             let families: Vec<&str> = FAMILIES.iter().map(|(name, _)| *name).collect();
             return Err(OptimizeError::Input(format!(
@@ -355,6 +359,7 @@ mod tests {
         let encodings = parse_allow("int8").unwrap().encodings;
         assert_eq!(parse_allow("int8,Prune").unwrap(), Allowed { encodings, prune: true });
         assert!(parse_allow("int7").unwrap_err().to_string().contains("int5"));
+        assert!(parse_allow("int4,distill").unwrap_err().to_string().contains("--recover"));
     }
 
     #[test]

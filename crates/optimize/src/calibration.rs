@@ -22,7 +22,7 @@ pub struct TextSettings {
     pub evaluation: Option<PathBuf>,
     /// Calibration documents at most that plans are judged by.
     pub n_calibration: usize,
-    /// At most so many times as many others are looked at; with 0, the same are.
+    /// At most so many times as many others are observed; with 0, the same are.
     pub observed_ratio: usize,
     /// Held-out documents at most.
     pub n_evaluation: usize,
@@ -51,18 +51,19 @@ impl TextSettings {
 
     /// Calibration documents at most, whatever they are for.
     fn n_in_all(&self) -> usize {
-        self.n_calibration.saturating_mul(1 + self.observed_ratio)
+        let is_parted = self.n_calibration >= MIN_DOCUMENTS;
+        self.n_calibration.saturating_mul(if is_parted { 1 + self.observed_ratio } else { 1 })
     }
 
     /// Of so many documents, those that plans are judged by: all where they would be too few else.
     fn n_judged(&self, n: usize) -> usize {
-        let is_parted = self.observed_ratio > 0 && n >= 2 * MIN_DOCUMENTS;
+        let is_parted = self.observed_ratio > 0 && n >= MIN_PARTED;
         if is_parted { self.n_calibration.clamp(MIN_DOCUMENTS, n / 2) } else { n }
     }
 
     /// Documents that are used of a text: those that are judged by, as many others, and more of
     /// them as far as `max_tokens` goes.
-    fn n_looked_at(&self, text: &Workload, max_tokens: u64) -> usize {
+    fn n_used(&self, text: &Workload, max_tokens: u64) -> usize {
         let least = 2 * self.n_judged(text.documents().len());
         let others = text.documents().iter().skip(least / 2);
         let mut n_tokens = 0;
@@ -89,7 +90,7 @@ pub struct Texts {
     pub judged: Passages,
     /// The first of those, for ranking tensors.
     pub quick: Passages,
-    /// What is looked at: the others, where there are enough, else the same.
+    /// What rounding and pruning are fitted on: others, where there are enough, else the same.
     pub observed: Passages,
     /// What the verdict rests on.
     pub heldout: Passages,
@@ -97,9 +98,18 @@ pub struct Texts {
     pub notes: Vec<String>,
 }
 
+impl Texts {
+    /// Whether plans are judged by other documents than rounding and pruning are fitted on.
+    pub fn is_parted(&self) -> bool {
+        self.judged.len() < self.calibration.len()
+    }
+}
+
 /// Fewer documents give no interval, and without an interval no budget can be met.
 const MIN_DOCUMENTS: usize = 5;
-/// Documents that are looked at, but not more of them than are judged by, take at most so many
+/// Fewer documents are not parted: plans are judged by all of them.
+pub const MIN_PARTED: usize = 2 * MIN_DOCUMENTS;
+/// Documents that are observed, but not more of them than are judged by, take at most so many
 /// products of a token and a parameter: a minute's work or so.
 const MAX_OBSERVED_PRODUCTS: u64 = 1_000_000_000_000;
 
@@ -128,8 +138,8 @@ pub fn prepare(settings: &TextSettings, model: &Model, context_len: usize) -> Re
         settings.n_in_all(),
         None,
     )?;
-    let max_tokens = MAX_OBSERVED_PRODUCTS / model.graph.n_parameters().max(1);
-    let calibration = calibration.first(settings.n_looked_at(&calibration, max_tokens))?;
+    let max_observed = MAX_OBSERVED_PRODUCTS / model.graph.n_parameters().max(1);
+    let calibration = calibration.first(settings.n_used(&calibration, max_observed))?;
     let n_judged = settings.n_judged(calibration.documents().len());
     let heldout_path = settings.evaluation.as_ref().unwrap_or(&settings.calibration);
     let heldout = tokenized.workload(
@@ -143,6 +153,17 @@ pub fn prepare(settings: &TextSettings, model: &Model, context_len: usize) -> Re
     let quick = judged.first(n_documents(&judged, settings.quick_tokens))?;
     let has_others = n_judged < calibration.documents().len();
     let others = if has_others { calibration.without_first(n_judged)? } else { judged.clone() };
+    if !has_others && settings.observed_ratio > 0 {
+        notes.push(format!(
+            "the calibration text has {n_judged} documents, which is too few to part them: \
+             rounding is fitted to what plans are judged by"
+        ));
+    } else if has_others && workload::disjoint(&judged, &others).is_err() {
+        notes.push(
+            "some calibration text that rounding is fitted to repeats what plans are judged by"
+                .into(),
+        );
+    }
     let passages = |workload| Passages::new(workload, scoring);
     Ok(Texts {
         calibration: passages(&calibration)?,
@@ -263,10 +284,12 @@ impl Tokenized<'_> {
 /// Half for calibration, half held out, in proportion to what was asked for.
 fn split(all: Vec<String>, settings: &TextSettings) -> (Vec<String>, Vec<String>) {
     let mut documents = shuffled(all, settings.seed);
-    let (n, n_calibration) = (documents.len(), settings.n_in_all());
-    let wanted = n_calibration.saturating_add(settings.n_evaluation);
-    let share = n.saturating_mul(n_calibration).checked_div(wanted).unwrap_or(n / 2);
-    let heldout = documents.split_off(share.min(n_calibration));
+    let n = documents.len();
+    let wanted = settings.n_calibration.saturating_add(settings.n_evaluation);
+    let share = n.saturating_mul(settings.n_calibration).checked_div(wanted).unwrap_or(n / 2);
+    // What is not wanted for the proof may be observed.
+    let spare = n.saturating_sub(settings.n_evaluation).min(settings.n_in_all());
+    let heldout = documents.split_off(share.min(settings.n_calibration).max(spare));
     (documents, heldout)
 }
 
@@ -359,7 +382,9 @@ mod tests {
         (settings.n_calibration, settings.n_evaluation) = (300, 100);
         assert_eq!(split(all.clone(), &settings).0.len(), 75);
         (settings.n_calibration, settings.observed_ratio) = (10, 4);
-        assert_eq!(split(all, &settings).0.len(), 33);
+        assert_eq!(split(all.clone(), &settings).0.len(), 9, "nothing is taken from the proof");
+        settings.n_evaluation = 60;
+        assert_eq!(split(all, &settings).0.len(), 40);
     }
 
     #[test]
@@ -372,7 +397,7 @@ mod tests {
         let text = |n| Workload::new("x", vec![vec![1; 10]; n], 100).unwrap();
         // Of so many documents: those that are judged by, and those that are used at all.
         let parts = |settings: &TextSettings, n: usize, max_tokens| {
-            let used = settings.n_looked_at(&text(n.min(settings.n_in_all())), max_tokens);
+            let used = settings.n_used(&text(n.min(settings.n_in_all())), max_tokens);
             (settings.n_judged(used), used)
         };
         assert_eq!(parts(&settings(24, 4), 1000, 10_000), (24, 120));

@@ -10,7 +10,7 @@
 
 pub mod cut;
 pub mod report;
-mod scores;
+pub mod scores;
 
 use crate::engine::Engine;
 use crate::error::{OptimizeError, Result};

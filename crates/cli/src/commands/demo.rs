@@ -141,7 +141,7 @@ fn announce(args: &Args, model: &Model, settings: &Settings) {
     );
     if args.quick {
         eprintln!(
-            "--quick: {} documents for the search and {} for the proof, all layers in one band; \
+            "--quick: {} documents to judge plans by and {} for the proof, all layers in one band; \
              intervals are wider than in a full run",
             settings.text.n_calibration, settings.text.n_evaluation
         );

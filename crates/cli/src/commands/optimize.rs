@@ -175,6 +175,29 @@ fn strategies() -> PossibleValuesParser {
 enum Goal {
     Memory,
     Latency,
+    /// Known from other tools; what serves it here is said.
+    #[value(hide = true)]
+    Throughput,
+    /// The same.
+    #[value(hide = true)]
+    Energy,
+}
+
+impl Goal {
+    fn least(self) -> anyhow::Result<Least> {
+        Err(bad_input(match self {
+            Goal::Memory => return Ok(Least::Bytes),
+            Goal::Latency => return Ok(Least::Time),
+            Goal::Throughput => {
+                "--goal throughput: plans are compared by what a token of one sequence takes; ask \
+                 for --goal latency, and see with `sterna bench serve` what many at once get"
+            }
+            Goal::Energy => {
+                "--goal energy: nothing here measures energy; --goal latency is the plan whose \
+                 tokens take the least time"
+            }
+        }))
+    }
 }
 
 /// [`UseCase`] on the command line.
@@ -307,10 +330,7 @@ fn settings(args: &Args) -> anyhow::Result<Settings> {
         max_itl_ms: itl_ms(args)?,
         max_itl_p95_ms: args.latency_p95.as_deref().map(parse_ms).transpose()?,
         max_ttft_ms: args.ttft.as_deref().map(parse_ms).transpose()?,
-        least: args.goal.map(|goal| match goal {
-            Goal::Memory => Least::Bytes,
-            Goal::Latency => Least::Time,
-        }),
+        least: args.goal.map(Goal::least).transpose()?,
         time: args.time_budget.as_deref().map(parse_duration).transpose()?,
         ..Budget::default()
     };

@@ -4,9 +4,9 @@
 //! left out where a whole search of both shows that to be better. What turns out larger than it was
 //! thought to be is searched for again.
 
-use super::desk::{Desk, Excess, Made};
+use super::desk::{Desk, Excess, Made, Rank};
 use super::start::{self, Start, Width};
-use super::{Building, Prepared, STATE_NAME, Settings};
+use super::{Building, Prepared, Settings};
 use super::{ablate, build, costs, feasible, inputs, rounding};
 use crate::draft::Draft;
 use crate::engine::Engine;
@@ -17,7 +17,6 @@ use crate::progress::{Stage, Watch};
 use crate::search::memory::Remembered;
 use crate::search::{Costs, Found};
 use crate::yardstick::Yardstick;
-use std::path::PathBuf;
 use sterna_measure::Clock;
 
 /// So many widths may measure worse than the best one before no narrower one is looked at.
@@ -47,6 +46,9 @@ pub fn decide<'p>(
     let (begun, time) = (clock.now(), settings.budget.time);
     let deadline = time.map(|time| begun + time);
     let open = |start| Desk::open(settings, prepared, start, (engine, clock), watch, deadline);
+    if !settings.resume {
+        start::forget(settings, prepared, pruned);
+    }
     let resumed = start::remembered(settings, prepared, pruned)?;
     let first = open(resumed.unwrap_or(Start::whole(prepared)));
     let is_settled = resumed.is_some() || pruned.is_empty();
@@ -62,6 +64,10 @@ pub fn decide<'p>(
     let n_desks = desks.len();
     for (n_done, mut desk) in desks.into_iter().enumerate() {
         let (now, n_left) = (clock.now(), (n_desks - n_done) as u32);
+        if contest.best.is_some() && deadline.is_some_and(|deadline| now > deadline) {
+            contest.words.push(format!("{}: no time was left", desk.said()));
+            break;
+        }
         desk.deadline = deadline.map(|deadline| now + deadline.saturating_sub(now) / n_left);
         contest.enter(desk, &mut judge)?;
     }
@@ -72,7 +78,7 @@ pub fn decide<'p>(
     if is_about_width {
         let taken = contender.desk.start.words(prepared).unwrap_or_else(|| "none leaves".into());
         note = Some(format!("prune: {sketches}{searches}; taken: {taken}"));
-        start::remember(settings, &contender.desk.start)?;
+        start::remember(settings, prepared, &contender.desk.start)?;
         costs::keep(settings, contender.desk.costs.as_ref())?;
     }
     contender.build(&mut judge, note)
@@ -98,9 +104,6 @@ fn judge<'p>(
     let draft = Draft::new(&model.graph, model);
     Ok(ModelJudge { engine, draft, is_changed: false, quick, full })
 }
-
-/// How good a plan is: less is better.
-type Rank = (bool, f64);
 
 /// The desks worth a whole search: the model's own, and that of the width whose short search
 /// measured best if it measured better; and the short searches in words. Narrower widths are looked
@@ -175,17 +178,25 @@ struct Contender<'p, 'r> {
 
 impl<'p, 'r> Contest<'p, 'r> {
     /// Searches at a desk, and keeps what is found if it is the best so far.
-    fn enter(&mut self, desk: Desk<'p, 'r>, judge: &mut ModelJudge<'p>) -> Result<()> {
-        match Contender::new(desk, judge) {
-            Err(OptimizeError::Input(why)) => self.problem = Some(OptimizeError::Input(why)),
-            Err(error) => return Err(error),
-            Ok(contender) => {
-                let Contender { desk, made, rank } = &contender;
-                self.words.push(format!("{}: KL {:.5}", desk.said(), made.loss.kl));
-                if self.best.as_ref().is_none_or(|best| *rank < best.rank) {
-                    self.best = Some(contender);
-                }
+    fn enter(&mut self, mut desk: Desk<'p, 'r>, judge: &mut ModelJudge<'p>) -> Result<()> {
+        let Desk { settings, prepared, start, watch, .. } = desk;
+        seat(&desk, judge);
+        inputs::decide(settings.inputs, prepared, &start, judge, watch)?;
+        let how = (settings.rounding, settings.scaling);
+        rounding::decide(how, prepared, &start, &settings.budget.allow, judge, watch)?;
+        desk.base = judge.draft.clone();
+        let mut judge = remembered(&desk, judge, settings.resume)?;
+        let made = match desk.search(Excess::default(), &mut judge) {
+            Err(OptimizeError::Input(why)) => {
+                self.problem = Some(OptimizeError::Input(why));
+                return Ok(());
             }
+            made => made?,
+        };
+        let rank = desk.rank(&made.found, made.loss)?;
+        self.words.push(format!("{}: KL {:.5}", desk.said(), made.loss.kl));
+        if self.best.as_ref().is_none_or(|best| rank < best.rank) {
+            self.best = Some(Contender { desk, made, rank });
         }
         Ok(())
     }
@@ -203,20 +214,7 @@ impl<'p, 'r> Contest<'p, 'r> {
     }
 }
 
-impl<'p, 'r> Contender<'p, 'r> {
-    fn new(mut desk: Desk<'p, 'r>, judge: &mut ModelJudge<'p>) -> Result<Self> {
-        let Desk { settings, prepared, start, watch, .. } = desk;
-        seat(&desk, judge);
-        inputs::decide(settings.inputs, prepared, &start, judge, watch)?;
-        let how = (settings.rounding, settings.scaling);
-        rounding::decide(how, prepared, &start, &settings.budget.allow, judge, watch)?;
-        desk.base = judge.draft.clone();
-        let made =
-            desk.search(Excess::default(), &mut remembered(&desk, judge, settings.resume)?)?;
-        let rank = desk.rank(&made.found, made.loss)?;
-        Ok(Self { desk, made, rank })
-    }
-
+impl<'p> Contender<'p, '_> {
     /// The file that keeps the caps on bytes.
     fn build(self, judge: &mut ModelJudge<'p>, note: Option<String>) -> Result<Decided<'p>> {
         let Self { desk, made, .. } = self;
@@ -261,10 +259,6 @@ fn remembered<'a>(
     resume: bool,
 ) -> Result<Remembered<'a>> {
     let (prepared, start) = (desk.prepared, &desk.start);
-    let folder = &desk.settings.output;
-    let path: PathBuf = match start.is_pruned(prepared) {
-        true => folder.join(format!("{}-{STATE_NAME}", start.config.ffn_dim)),
-        false => folder.join(STATE_NAME),
-    };
+    let path = start::state_path(desk.settings, prepared, start.config.ffn_dim);
     Remembered::in_file(judge, &path, &prepared.key(&desk.base, start), resume)
 }

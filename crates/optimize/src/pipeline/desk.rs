@@ -72,6 +72,9 @@ struct Resident {
 /// Keys and values in half the memory.
 const SMALL_KV: &str = "Q8_0";
 
+/// How good a plan is, less being better: by how much it misses the goal, and what it costs.
+pub type Rank = (f64, f64);
+
 /// A plan made: its draft as rounded, and what that loses.
 pub struct Made<'p> {
     /// The draft.
@@ -225,11 +228,15 @@ impl<'p, 'r> Desk<'p, 'r> {
         Ok(self.plan(self.goal(Excess::default())?, Depth::Quick, judge)?.1)
     }
 
-    /// How good that is, the best first: whether it misses the goal, and what it costs.
-    pub fn rank(&self, found: &Found, loss: Loss) -> Result<(bool, f64)> {
-        let goal = self.goal(Excess::default())?;
-        let is_divergence = goal.drop_limit().is_none();
-        Ok((!found.is_met, if is_divergence { loss.kl } else { goal.price(found.best()) }))
+    /// How good what was found is, and what it loses as rounded.
+    ///
+    /// # Errors
+    /// As [`Desk::search`].
+    pub fn rank(&self, found: &Found, loss: Loss) -> Result<Rank> {
+        let (goal, best) = (self.goal(Excess::default())?, found.best());
+        let is_by_price = found.is_met && goal.drop_limit().is_some();
+        let excess = if found.is_met { 0.0 } else { goal.excess(best) };
+        Ok((excess, if is_by_price { goal.price(best) } else { loss.kl }))
     }
 
     /// A plan for a goal; a quick one is of few groups and measurements.

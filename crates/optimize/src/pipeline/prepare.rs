@@ -111,15 +111,8 @@ pub fn describe(settings: &Settings) -> Result<String> {
     let mut texts = calibration::prepare(&settings.text, &model, context_len)?;
     let tasks = tasks(settings, &model, context_len, &mut texts)?;
     let mut draft = Draft::new(&model.graph, &model);
-    if settings.may_pad {
-        let may_pad = Some((model.arch, &model.config));
-        let mut context = crate::passes::Context { may_pad, ..Default::default() };
-        crate::passes::by_name("pad").expect("pad is a pass").apply(&mut draft, &mut context)?;
-    }
-    let widths = match settings.may_prune {
-        true => start::check(settings).map(|()| start::narrower(settings, &model.config))?,
-        false => Vec::new(),
-    };
+    start::pad(settings, model.arch, &model.config, &mut draft)?;
+    let widths = start::allowed(settings, &model, &texts)?;
     if widths.is_empty() {
         super::feasible::size(&settings.budget, &model.metadata, &draft)?;
         super::feasible::bits(&settings.budget, model.graph.n_parameters(), &draft)?;
@@ -131,7 +124,7 @@ pub fn describe(settings: &Settings) -> Result<String> {
         "model        {} ({}, {} parameters, {} bytes of weights)\n\
          budget       {}\n\
          calibration  {} documents, {} tokens, to judge plans by; {} of them to rank tensors\n\
-         looked at    {} documents, {} tokens\n\
+         fitted on    {} documents, {} tokens\n\
          held out     {} documents, {} tokens\n\
          rounding     {}\n\
          scaling      {}\n\
@@ -160,7 +153,10 @@ pub fn describe(settings: &Settings) -> Result<String> {
     if !widths.is_empty() {
         let (all, widths) = (model.config.ffn_dim, widths.iter().map(usize::to_string));
         let widths = widths.collect::<Vec<_>>().join(", ");
-        text += &format!("pruning      from {all} channels of the MLP to {widths}, if better\n");
+        text += &format!(
+            "pruning      from {all} channels of the MLP to {widths}, if better: a short search of \
+             each, a whole one of the best\n"
+        );
     }
     for Questions { name, questions } in &tasks {
         text += &format!("task         {name}: {} questions\n", questions.len());

@@ -3,19 +3,22 @@
 //! In: a model and whether it may be pruned. Out: some [`Width`]s, and a [`Start`] of each of them
 //! and of the model itself. Which of them is taken, the search decides by measurement.
 
-use super::{Prepared, Settings, inputs, write_file};
-use crate::calibration::Texts;
+use super::{Prepared, STATE_NAME, Settings, feasible, inputs, write_file};
+use crate::calibration::{MIN_PARTED, Texts};
 use crate::draft::Draft;
 use crate::engine::Engine;
 use crate::error::{OptimizeError, Result};
-use crate::passes::{Context, PASSES, pad};
+use crate::passes::pad::padded;
+use crate::passes::{Context, PASSES};
 use crate::progress::Watch;
-use crate::prune::cut::Pruned;
-use crate::prune::{Amount, Subject, Wanted, cut, rounded};
+use crate::prune::cut::{Kept, Pruned};
+use crate::prune::{Amount, Subject, Wanted, cut, rounded, scores};
 use serde::{Deserialize, Serialize};
 use std::cell::OnceCell;
+use std::path::PathBuf;
+use sterna_model::archs::Arch;
 use sterna_model::config::Config;
-use sterna_model::{Graph, WeightId, WeightSource};
+use sterna_model::{Graph, Model, WeightId, WeightSource};
 
 /// Shares of the MLP's channels that may leave.
 const SHARES: [f64; 5] = [0.1, 0.2, 0.3, 0.4, 0.5];
@@ -67,11 +70,24 @@ impl<'p> Start<'p> {
                 ));
             }
         }
-        let may_pad = settings.may_pad.then_some((prepared.model.arch, self.config));
-        let mut context = Context { may_pad, ..Context::default() };
-        PASSES.iter().try_for_each(|pass| pass.apply(&mut draft, &mut context))?;
+        pad(settings, prepared.model.arch, self.config, &mut draft)?;
         Ok(draft)
     }
+}
+
+/// Pads a draft, if that may be.
+///
+/// # Errors
+/// When the architecture has no such model.
+pub fn pad(
+    settings: &Settings,
+    arch: &dyn Arch,
+    config: &Config,
+    draft: &mut Draft<'_>,
+) -> Result<()> {
+    let may_pad = settings.may_pad.then_some((arch, config));
+    let mut context = Context { may_pad, ..Context::default() };
+    PASSES.iter().try_for_each(|pass| pass.apply(draft, &mut context))
 }
 
 /// The file in the output folder that says what plans start from.
@@ -82,18 +98,31 @@ const NAME: &str = "start.json";
 struct Chosen {
     /// Channels of the MLP.
     channels: usize,
+    /// Hash of what was asked for, of which model and text.
+    of: String,
+}
+
+/// Whatever the choice of a start depends on.
+fn circumstances(settings: &Settings, prepared: &Prepared) -> String {
+    let Settings { budget, rounding, scaling, inputs, .. } = settings;
+    let allowed: Vec<&str> = budget.allow.iter().map(|encoding| encoding.name()).collect();
+    let (content, text) = (&prepared.source.content, prepared.texts.calibration.workload().hash());
+    let line = budget.line();
+    let all = format!("{content} {text} {line} {allowed:?} {rounding:?} {scaling:?} {inputs:?}");
+    blake3::hash(all.as_bytes()).to_hex().to_string()
 }
 
 /// Keeps what was chosen, for whoever resumes.
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn remember(settings: &Settings, start: &Start<'_>) -> Result<()> {
-    let text = serde_json::to_string(&Chosen { channels: start.config.ffn_dim });
+pub fn remember(settings: &Settings, prepared: &Prepared, start: &Start<'_>) -> Result<()> {
+    let (channels, of) = (start.config.ffn_dim, circumstances(settings, prepared));
+    let text = serde_json::to_string(&Chosen { channels, of });
     write_file(&settings.output.join(NAME), text.expect("plain data").as_bytes())
 }
 
-/// What an earlier run chose of these, where it is resumed.
+/// What an earlier run chose of these for the same model, text and budget, where it is resumed.
 ///
 /// # Errors
 /// When the model cannot be pruned so again.
@@ -104,12 +133,31 @@ pub fn remembered<'p>(
 ) -> Result<Option<Start<'p>>> {
     let text = settings.resume.then(|| std::fs::read(settings.output.join(NAME)).ok()).flatten();
     let chosen = text.and_then(|text| serde_json::from_slice::<Chosen>(&text).ok());
-    let Some(Chosen { channels }) = chosen.filter(|_| !pruned.is_empty()) else { return Ok(None) };
+    let chosen = chosen.filter(|chosen| chosen.of == circumstances(settings, prepared));
+    let Some(Chosen { channels, .. }) = chosen.filter(|_| !pruned.is_empty()) else {
+        return Ok(None);
+    };
     if channels == prepared.model.config.ffn_dim {
         return Ok(Some(Start::whole(prepared)));
     }
     let width = pruned.iter().find(|width| width.n_channels == channels);
     width.map(Width::start).transpose()
+}
+
+/// The file with what was measured of plans that start from so many channels.
+pub fn state_path(settings: &Settings, prepared: &Prepared, n_channels: usize) -> PathBuf {
+    settings.output.join(match n_channels == prepared.model.config.ffn_dim {
+        true => STATE_NAME.to_owned(),
+        false => format!("{n_channels}-{STATE_NAME}"),
+    })
+}
+
+/// Removes what an earlier run measured of these.
+pub fn forget(settings: &Settings, prepared: &Prepared, pruned: &[Width<'_>]) {
+    for width in pruned {
+        // What is not there is as good as removed; what stays is refused if it does not serve.
+        let _ = std::fs::remove_file(state_path(settings, prepared, width.n_channels));
+    }
 }
 
 /// The model with so many channels of its MLP, made when it is first asked for.
@@ -131,55 +179,72 @@ struct Means<'p> {
 /// Widths that plans may start from, the widest first; none where the model may not be pruned.
 ///
 /// # Errors
-/// When nothing is capped that pruning would help to keep.
+/// As [`allowed`].
 pub fn widths<'p>(
     settings: &'p Settings,
     prepared: &'p Prepared,
     engine: &'p dyn Engine,
     watch: Watch<'p>,
 ) -> Result<Vec<Width<'p>>> {
+    let means = Means { settings, prepared, engine, watch };
+    let of = |n_channels| Width { n_channels, means, made: OnceCell::new() };
+    let widths = allowed(settings, &prepared.model, &prepared.texts)?;
+    Ok(widths.into_iter().map(of).collect())
+}
+
+/// The channels that such widths have; runs nothing.
+///
+/// # Errors
+/// When nothing is capped that pruning would help to keep, no width keeps the caps on bytes, or
+/// neither model nor text are such that channels can leave.
+pub fn allowed(settings: &Settings, model: &Model, texts: &Texts) -> Result<Vec<usize>> {
     if !settings.may_prune {
         return Ok(Vec::new());
     }
-    check(settings)?;
-    let model = &prepared.model;
+    let bad = |why: &str| Err(OptimizeError::Input(format!("--allow prune: {why}")));
+    if !settings.budget.is_capped() {
+        return bad("fewer channels help where a size, memory or time is capped; say how much, \
+                    e.g. with --max-size");
+    }
     if !inputs::ranges(model.arch, &model.config, &model.graph)?.is_empty() {
-        let why = "--allow prune: the ranges of this artifact's int8 inputs are of all its \
-                   channels; prune the model that it was made from";
-        return Err(OptimizeError::Input(why.into()));
+        return bad(
+            "the ranges of this artifact's int8 inputs are of all its channels; prune the \
+                    model that it was made from",
+        );
     }
-    let Texts { judged, observed, calibration, .. } = &prepared.texts;
-    if judged.workload().hash() == observed.workload().hash() {
-        return Err(OptimizeError::Input(format!(
-            "--allow prune leaves channels out by some documents and judges that by others; there \
-             are {}, which is too few to part them",
-            calibration.len()
-        )));
+    scores::check(&model.graph)?;
+    if !texts.is_parted() {
+        return bad(&format!(
+            "what stays is fitted to some documents and judged by others, which takes \
+             {MIN_PARTED}; the calibration text has {}, so give more",
+            texts.calibration.len()
+        ));
     }
-    let means = Means { settings, prepared, engine, watch };
-    let of = |n_channels| Width { n_channels, means, made: OnceCell::new() };
-    Ok(narrower(settings, &model.config).into_iter().map(of).collect())
+    let widths = narrower(settings, &model.config);
+    let mut all = std::iter::once(model.config.ffn_dim).chain(widths.iter().copied());
+    let first = may_fit(settings, model, all.next().expect("its own"));
+    all.fold(first, |found, width| found.or_else(|_| may_fit(settings, model, width)))?;
+    Ok(widths)
 }
 
-/// Refuses to prune where nothing is capped that it would help to keep.
-///
-/// # Errors
-/// Then.
-pub fn check(settings: &Settings) -> Result<()> {
-    if settings.budget.is_capped() {
-        return Ok(());
-    }
-    let why = "--allow prune makes a model smaller where a size, memory or time is capped; say how \
-               much, e.g. with --max-size";
-    Err(OptimizeError::Input(why.into()))
+/// Refuses a width in which the caps on bytes cannot be kept, whichever channels it has.
+fn may_fit(settings: &Settings, model: &Model, n_channels: usize) -> Result<()> {
+    let config = &model.config;
+    let kept = |layer| Kept { channels: (0..n_channels).collect(), ..Kept::all(layer, config) };
+    let kept: Vec<Kept> = (0..config.n_layers).map(kept).collect();
+    let pruned = Pruned::new(model, &model.graph, model.arch, config, &kept)?;
+    let mut draft = Draft::new(pruned.graph(), &pruned);
+    pad(settings, model.arch, pruned.config(), &mut draft)?;
+    feasible::size(&settings.budget, &model.metadata, &draft)?;
+    feasible::bits(&settings.budget, model.graph.n_parameters(), &draft)
 }
 
 /// The widths that are stored in fewer channels than the whole, one of those that are padded to the
 /// same.
-pub fn narrower(settings: &Settings, config: &Config) -> Vec<usize> {
+fn narrower(settings: &Settings, config: &Config) -> Vec<usize> {
     let stored = |ffn_dim: usize| {
         let config = Config { ffn_dim, ..config.clone() };
-        let padded = settings.may_pad.then(|| pad::padded(&config)).flatten();
+        let padded = settings.may_pad.then(|| padded(&config)).flatten();
         padded.map_or(ffn_dim, |padded| padded.ffn_dim)
     };
     let mut widths = left(config.ffn_dim);

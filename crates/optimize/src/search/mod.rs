@@ -114,7 +114,7 @@ pub struct Settings {
     pub packed: Option<Packed>,
 }
 
-/// A whole plan that was measured on all calibration text.
+/// A whole plan that was measured on all text that plans are judged by.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trial {
     /// Where it came from, e.g. `knapsack` or `uniform Q8_0`.
