@@ -44,9 +44,7 @@ pub fn of_model(name: &str, rivals: &[Row], outcomes: &[Outcome]) -> String {
             None => "none is as large".into(),
         };
         let cells = KINDS.map(cell).join(" | ");
-        let left =
-            if row.name.ends_with("channels") { format!(", {}", row.name) } else { "".into() };
-        lines.push(format!("| {budget} | {}{left} | {cells} |", numbers(row)));
+        lines.push(format!("| {budget} | {} | {cells} |", numbers(row)));
     }
     lines.join("\n")
 }
@@ -101,15 +99,13 @@ mod tests {
         assert_eq!(rival(&rivals, "mix", 100_000).unwrap().kl, 0.5);
         assert_eq!(rival(&rivals, "mix", 100_001).unwrap().kl, 0.1);
         assert!(rival(&rivals, "mix", 150_001).is_none() && rival(&rivals, "uniform", 1).is_some());
-        let pruned = Row { name: "9 of 12 channels".into(), ..row("sterna", 99_000, 0.07) };
         let outcomes = vec![
             (4.0, Ok(row("sterna", 110_000, 0.05))),
-            (3.5, Ok(pruned)),
+            (3.5, Ok(row("sterna", 99_000, 0.07))),
             (3.0, Err("no".to_owned())),
         ];
         let text = of_model("m", &rivals, &outcomes);
         assert!(text.contains("| 4 | 0.05000 (+0.05%), 110 kB | none is as large |"), "{text}");
-        assert!(text.contains("99 kB, 9 of 12 channels | none is as large"), "{text}");
         assert!(text.contains("| 3 | no | | | |") && !text.contains("**better**"), "{text}");
         let (text, is_enough) =
             summary(&[4.0, 3.5, 3.0], &[("m".into(), rivals.to_vec(), outcomes)]);
