@@ -16,6 +16,10 @@ pub struct Hessian {
 
 /// Added to the diagonal, of its mean, so that inputs that always go together are no trouble.
 const DAMPING: f64 = 0.01;
+/// Rows that are added together.
+const CACHED_ROWS: usize = 32;
+/// Rows of sums that a thread takes at least.
+const MIN_SUMS: usize = 16;
 /// Added where an input may have been always zero.
 const LEAST_DAMPING: f64 = 1e-6;
 
@@ -23,6 +27,11 @@ impl Hessian {
     /// Bytes of one of `n` inputs.
     pub fn bytes(n: usize) -> usize {
         n * n * size_of::<f64>()
+    }
+
+    /// Bytes of this one.
+    pub fn len_bytes(&self) -> usize {
+        Self::bytes(self.n)
     }
 
     /// Of nothing yet.
@@ -34,14 +43,23 @@ impl Hessian {
     pub fn add(&mut self, rows: &[f32]) {
         let n = self.n;
         self.n_rows += (rows.len() / n) as u64;
-        self.sums.par_chunks_exact_mut(n).enumerate().for_each(|(i, sums)| {
-            for row in rows.chunks_exact(n).filter(|row| row[i] != 0.0) {
-                let x = f64::from(row[i]);
-                for (sum, &y) in sums[i..].iter_mut().zip(&row[i..]) {
-                    *sum += x * f64::from(y);
-                }
-            }
-        });
+        // So few rows at a time stay in cache while every sum meets them.
+        for rows in rows.chunks(CACHED_ROWS * n) {
+            self.sums.par_chunks_exact_mut(n).with_min_len(MIN_SUMS).enumerate().for_each(
+                |(i, sums)| {
+                    let sums = &mut sums[i..];
+                    let (fours, rest) = rows.split_at(rows.len() / (4 * n) * (4 * n));
+                    for four in fours.chunks_exact(4 * n) {
+                        add_four(sums, std::array::from_fn(|r| &four[r * n + i..(r + 1) * n]));
+                    }
+                    for row in rest.chunks_exact(n) {
+                        let x = f64::from(row[i]);
+                        let each = sums.iter_mut().zip(&row[i..]);
+                        each.for_each(|(sum, &y)| *sum += x * f64::from(y));
+                    }
+                },
+            );
+        }
     }
 
     /// The same of inputs that were divided by `factors`.
@@ -104,6 +122,18 @@ impl Hessian {
             shares.iter_mut().zip(x).for_each(|(share, x)| *share = x as f32);
         });
         Some(shares)
+    }
+}
+
+/// Adds four rows, from one input on, times that input: each sum in the order of rows.
+fn add_four(sums: &mut [f64], rows: [&[f32]; 4]) {
+    let [a, b, c, d] = rows.map(|row| &row[..sums.len()]);
+    let x = rows.map(|row| f64::from(row[0]));
+    for (j, sum) in sums.iter_mut().enumerate() {
+        let mut s = *sum + x[0] * f64::from(a[j]);
+        s += x[1] * f64::from(b[j]);
+        s += x[2] * f64::from(c[j]);
+        *sum = s + x[3] * f64::from(d[j]);
     }
 }
 

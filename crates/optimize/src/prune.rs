@@ -15,12 +15,13 @@ pub mod scores;
 use crate::engine::Engine;
 use crate::error::{OptimizeError, Result};
 use crate::hessian::Hessian;
-use crate::observe::observe;
+use crate::observe::{Observed, observe};
 use crate::passes::gptq::{Calibrated, second_moments};
 use crate::progress::{Stage, Watch};
 use crate::yardstick::Yardstick;
 use cut::{Kept, Pruned};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::str::FromStr;
 use sterna_measure::quality::Passages;
@@ -149,11 +150,22 @@ const MULTIPLE: usize = 32;
 /// Fewer channels are kept to the number.
 const MANY_CHANNELS: usize = 320;
 
+/// What was seen of a model, kept for other cuts of it that take the same layers out.
+#[derive(Default)]
+pub struct Seen {
+    observed: Option<Observed>,
+    /// Second moments of what matrices read, as many as have room.
+    moments: BTreeMap<WeightId, Hessian>,
+}
+
+/// Second moments kept at most; those of further matrices are summed up again for each cut.
+const MAX_MOMENTS_BYTES: usize = 1 << 30;
+
 /// Finds what should leave.
 ///
 /// # Errors
 /// When more is to leave than there is, the model cannot be run, or the user stops it.
-pub fn cut(subject: &Subject<'_>, wanted: &Wanted) -> Result<Cut> {
+pub fn cut(subject: &Subject<'_>, wanted: &Wanted, seen: &mut Seen) -> Result<Cut> {
     let config = subject.config;
     let channels = kept_channels(config, wanted)?;
     let kv_heads = rest("key and value heads", config.n_kv_heads, wanted.kv_heads)?;
@@ -178,10 +190,14 @@ pub fn cut(subject: &Subject<'_>, wanted: &Wanted) -> Result<Cut> {
             let note = "looking at what channels and heads add";
             subject.watch.step(Stage::Sensitivity, done, subject.passages.len(), note)
         };
-        let observed = observe(whole.graph(), &whole, subject.engine, subject.passages, told)?;
-        scores::narrow(subject, &whole, &observed, (channels, kv_heads), &mut cut)?;
+        let observed = match seen.observed.take() {
+            Some(observed) => observed,
+            None => observe(whole.graph(), &whole, subject.engine, subject.passages, told)?,
+        };
+        let observed = seen.observed.insert(observed);
+        scores::narrow(subject, &whole, observed, (channels, kv_heads), &mut cut)?;
         if wanted.makes_up {
-            cut.shares = shares(subject, &whole, &cut)?;
+            cut.shares = shares(subject, &whole, &cut, &mut seen.moments)?;
         }
     }
     Ok(cut)
@@ -264,6 +280,7 @@ fn shares(
     subject: &Subject<'_>,
     whole: &Pruned<'_>,
     cut: &Cut,
+    moments: &mut BTreeMap<WeightId, Hessian>,
 ) -> Result<Vec<(WeightId, Vec<f32>)>> {
     let columns = |id: WeightId| {
         let decl = whole.graph().decl(id);
@@ -275,7 +292,7 @@ fn shares(
         };
         (columns.len() < decl.matrix().1).then_some((id, columns))
     };
-    let narrower: Vec<(WeightId, Vec<usize>)> =
+    let narrower: BTreeMap<WeightId, Vec<usize>> =
         whole.graph().weight_ids().filter_map(columns).collect();
     let calibrated = Calibrated {
         engine: subject.engine,
@@ -285,12 +302,19 @@ fn shares(
         n_documents: subject.passages.len(),
         watch: subject.watch,
     };
-    let ids: Vec<WeightId> = narrower.iter().map(|(id, _)| *id).collect();
-    let mut shares = Vec::new();
-    second_moments(&calibrated, &ids, &mut |id, hessian: &Hessian| {
-        let columns = narrower.iter().find(|(narrow, _)| *narrow == id);
-        let (_, columns) = columns.expect("one of those asked for");
-        shares.extend(hessian.shares(columns).map(|of_matrix| (id, of_matrix)));
+    let of_matrix = |id: WeightId, hessian: &Hessian| Some((id, hessian.shares(&narrower[&id])?));
+    let known = moments.iter().filter(|(id, _)| narrower.contains_key(*id));
+    let mut shares: Vec<(WeightId, Vec<f32>)> =
+        known.filter_map(|(id, hessian)| of_matrix(*id, hessian)).collect();
+    let unknown: Vec<WeightId> =
+        narrower.keys().filter(|id| !moments.contains_key(id)).copied().collect();
+    let mut room = MAX_MOMENTS_BYTES - moments.values().map(Hessian::len_bytes).sum::<usize>();
+    second_moments(&calibrated, &unknown, &mut |id, hessian: &Hessian| {
+        shares.extend(of_matrix(id, hessian));
+        if let Some(rest) = room.checked_sub(hessian.len_bytes()) {
+            room = rest;
+            moments.insert(id, hessian.clone());
+        }
         Ok(())
     })?;
     Ok(shares)

@@ -17,7 +17,7 @@ use sterna_optimize::evidence::times::Times;
 use sterna_optimize::pipeline::Effort;
 use sterna_optimize::progress::Watch;
 use sterna_optimize::prune::report::{self, Made, Means};
-use sterna_optimize::prune::{self, Amount, Cut, Subject, Wanted};
+use sterna_optimize::prune::{self, Amount, Cut, Seen, Subject, Wanted};
 use sterna_optimize::runner::RuntimeEngine;
 use sterna_train::{Config, Session};
 
@@ -106,7 +106,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         folder: &args.out,
         watch,
     };
-    let mut cut = watch.outcome(prune::cut(&subject, &wanted))?;
+    let mut cut = watch.outcome(prune::cut(&subject, &wanted, &mut Seen::default()))?;
     let pruned = cut.apply(&subject)?;
     cut.notes.extend(pruned.widened());
     cut.notes.extend(texts.notes.iter().cloned());

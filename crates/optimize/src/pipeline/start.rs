@@ -12,10 +12,11 @@ use crate::passes::pad::padded;
 use crate::passes::{Context, PASSES};
 use crate::progress::Watch;
 use crate::prune::cut::{Kept, Pruned};
-use crate::prune::{Amount, Subject, Wanted, cut, rounded, scores};
+use crate::prune::{Amount, Seen, Subject, Wanted, cut, rounded, scores};
 use serde::{Deserialize, Serialize};
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::path::PathBuf;
+use std::rc::Rc;
 use sterna_model::archs::Arch;
 use sterna_model::config::Config;
 use sterna_model::{Graph, Model, WeightId, WeightSource};
@@ -163,17 +164,17 @@ pub fn forget(settings: &Settings, prepared: &Prepared, pruned: &[Width<'_>]) {
 /// The model with so many channels of its MLP, made when it is first asked for.
 pub struct Width<'p> {
     n_channels: usize,
-    means: Means<'p>,
+    means: Rc<Means<'p>>,
     made: OnceCell<Pruned<'p>>,
 }
 
 /// What channels are left out with.
-#[derive(Clone, Copy)]
 struct Means<'p> {
     settings: &'p Settings,
     prepared: &'p Prepared,
     engine: &'p dyn Engine,
     watch: Watch<'p>,
+    seen: RefCell<Seen>,
 }
 
 /// Widths that plans may start from, the widest first; none where the model may not be pruned.
@@ -186,8 +187,8 @@ pub fn widths<'p>(
     engine: &'p dyn Engine,
     watch: Watch<'p>,
 ) -> Result<Vec<Width<'p>>> {
-    let means = Means { settings, prepared, engine, watch };
-    let of = |n_channels| Width { n_channels, means, made: OnceCell::new() };
+    let means = Rc::new(Means { settings, prepared, engine, watch, seen: RefCell::default() });
+    let of = |n_channels| Width { n_channels, means: means.clone(), made: OnceCell::new() };
     let widths = allowed(settings, &prepared.model, &prepared.texts)?;
     Ok(widths.into_iter().map(of).collect())
 }
@@ -272,7 +273,7 @@ impl<'p> Width<'p> {
 
 impl<'p> Means<'p> {
     fn prune(&self, n_channels: usize) -> Result<Pruned<'p>> {
-        let Means { settings, prepared, engine, watch } = *self;
+        let Means { settings, prepared, engine, watch, .. } = *self;
         let (model, passages) = (&prepared.model, &prepared.texts.observed);
         let subject = Subject {
             arch: model.arch,
@@ -287,7 +288,8 @@ impl<'p> Means<'p> {
         };
         let channels = Amount::Count(model.config.ffn_dim - n_channels);
         let (kv_heads, layers) = (Amount::NONE, Amount::NONE);
-        let cut = cut(&subject, &Wanted { channels, kv_heads, layers, makes_up: true })?;
+        let wanted = Wanted { channels, kv_heads, layers, makes_up: true };
+        let cut = cut(&subject, &wanted, &mut self.seen.borrow_mut())?;
         cut.of(model, &model.graph, model.arch, &model.config)
     }
 }

@@ -35,7 +35,7 @@ fn pruned(tiny: &Tiny, wanted: &Wanted) -> Result<(Cut, Config, f64)> {
         folder: Path::new("."),
         watch: Watch { progress: &Silent, stop: &stop },
     };
-    let cut = cut(&subject, wanted)?;
+    let cut = cut(&subject, wanted, &mut Seen::default())?;
     let pruned = cut.apply(&subject)?;
     let whole = engine.load(&tiny.graph, tiny)?;
     let mut yardstick = Yardstick::new(whole, &passages, subject.folder)?;
