@@ -14,6 +14,7 @@ use crate::error::{OptimizeError, Result};
 use crate::footprint::RunAs;
 use crate::judge::ModelJudge;
 use crate::progress::{Stage, Watch};
+use crate::prune::Seen;
 use crate::search::memory::Remembered;
 use crate::search::{Costs, Found};
 use crate::yardstick::Yardstick;
@@ -49,16 +50,17 @@ pub fn decide<'p>(
     if !settings.resume {
         start::forget(settings, prepared, pruned);
     }
-    let resumed = start::remembered(settings, prepared, pruned)?;
-    let first = open(resumed.unwrap_or(Start::whole(prepared)));
-    let is_settled = resumed.is_some() || pruned.is_empty();
+    let settled = match pruned.is_empty() {
+        true => Some(Start::whole(prepared)),
+        false => start::remembered(settings, prepared, pruned)?,
+    };
     // What cannot be kept is said before anything is run.
-    let first = if is_settled { Ok(first?) } else { first };
+    let settled = settled.map(open).transpose()?;
     let mut judge = judge(settings, prepared, engine, watch)?;
     let is_late = || time.is_some_and(|time| clock.now() > begun + time / SHORT);
-    let (desks, sketches) = match is_settled {
-        true => (vec![first?], "as the run that is resumed found".to_owned()),
-        false => shortlist(first, pruned, &open, &is_late, &mut judge)?,
+    let (desks, sketches) = match settled {
+        Some(desk) => (vec![desk], "as the run that is resumed found".to_owned()),
+        None => shortlist((prepared, pruned), &open, &is_late, &mut judge)?,
     };
     let mut contest = Contest { best: None, problem: None, words: Vec::new() };
     let n_desks = desks.len();
@@ -109,19 +111,18 @@ fn judge<'p>(
 /// measured best if it measured better; and the short searches in words. Narrower widths are looked
 /// at as long as that helps and there is time.
 fn shortlist<'p, 'r>(
-    whole: Result<Desk<'p, 'r>>,
-    pruned: &'p [Width<'p>],
+    (prepared, pruned): (&'p Prepared, &'p [Width<'p>]),
     open: &dyn Fn(Start<'p>) -> Result<Desk<'p, 'r>>,
     is_late: &dyn Fn() -> bool,
     judge: &mut ModelJudge<'p>,
 ) -> Result<(Vec<Desk<'p, 'r>>, String)> {
     let (mut desks, mut problem, mut words) = (Vec::new(), None, Vec::new());
     let (mut least, mut n_worse): (Option<Rank>, _) = (None, 0);
-    let (mut next, mut widths) = (Some(whole), pruned.iter());
-    while let Some(desk) = next {
-        let sketched =
-            desk.and_then(|desk| sketch(&desk, judge, &mut words).map(|rank| (desk, rank)));
-        match sketched {
+    let mut seen = Seen::default();
+    let widths = pruned.iter().map(|width| width.start(&mut seen));
+    for start in std::iter::once(Ok(Start::whole(prepared))).chain(widths) {
+        let desk = start.and_then(open);
+        match desk.and_then(|desk| sketch(&desk, judge, &mut words).map(|rank| (desk, rank))) {
             Err(OptimizeError::Input(why)) => problem = Some(OptimizeError::Input(why)),
             Err(error) => return Err(error),
             Ok((desk, rank)) if least.is_none_or(|least| rank < least) => {
@@ -131,9 +132,9 @@ fn shortlist<'p, 'r>(
             }
             Ok(_) => n_worse += 1,
         }
-        let may_go_on = least.is_none() || (n_worse < MAX_WORSE && !is_late());
-        let width = widths.next().filter(|_| may_go_on);
-        next = width.map(|width| width.start().and_then(open));
+        if least.is_some() && (n_worse >= MAX_WORSE || is_late()) {
+            break;
+        }
     }
     match (desks.is_empty(), problem) {
         (true, Some(problem)) => Err(problem),

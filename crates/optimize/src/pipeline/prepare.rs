@@ -51,9 +51,7 @@ impl Prepared {
         ];
         blake3::hash(parts.join("\n").as_bytes()).to_hex().to_string()
     }
-}
 
-impl Prepared {
     /// Whether a weight of a graph over this model is in another encoding than the model's of that
     /// name.
     pub fn is_recoded(&self, graph: &Graph, weights: &dyn WeightSource, id: WeightId) -> bool {

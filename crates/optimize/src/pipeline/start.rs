@@ -14,9 +14,8 @@ use crate::progress::Watch;
 use crate::prune::cut::{Kept, Pruned};
 use crate::prune::{Amount, Seen, Subject, Wanted, cut, rounded, scores};
 use serde::{Deserialize, Serialize};
-use std::cell::{OnceCell, RefCell};
+use std::cell::OnceCell;
 use std::path::PathBuf;
-use std::rc::Rc;
 use sterna_model::archs::Arch;
 use sterna_model::config::Config;
 use sterna_model::{Graph, Model, WeightId, WeightSource};
@@ -135,14 +134,12 @@ pub fn remembered<'p>(
     let text = settings.resume.then(|| std::fs::read(settings.output.join(NAME)).ok()).flatten();
     let chosen = text.and_then(|text| serde_json::from_slice::<Chosen>(&text).ok());
     let chosen = chosen.filter(|chosen| chosen.of == circumstances(settings, prepared));
-    let Some(Chosen { channels, .. }) = chosen.filter(|_| !pruned.is_empty()) else {
-        return Ok(None);
-    };
+    let Some(Chosen { channels, .. }) = chosen else { return Ok(None) };
     if channels == prepared.model.config.ffn_dim {
         return Ok(Some(Start::whole(prepared)));
     }
     let width = pruned.iter().find(|width| width.n_channels == channels);
-    width.map(Width::start).transpose()
+    width.map(|width| width.start(&mut Seen::default())).transpose()
 }
 
 /// The file with what was measured of plans that start from so many channels.
@@ -164,17 +161,17 @@ pub fn forget(settings: &Settings, prepared: &Prepared, pruned: &[Width<'_>]) {
 /// The model with so many channels of its MLP, made when it is first asked for.
 pub struct Width<'p> {
     n_channels: usize,
-    means: Rc<Means<'p>>,
+    means: Means<'p>,
     made: OnceCell<Pruned<'p>>,
 }
 
 /// What channels are left out with.
+#[derive(Clone, Copy)]
 struct Means<'p> {
     settings: &'p Settings,
     prepared: &'p Prepared,
     engine: &'p dyn Engine,
     watch: Watch<'p>,
-    seen: RefCell<Seen>,
 }
 
 /// Widths that plans may start from, the widest first; none where the model may not be pruned.
@@ -187,8 +184,8 @@ pub fn widths<'p>(
     engine: &'p dyn Engine,
     watch: Watch<'p>,
 ) -> Result<Vec<Width<'p>>> {
-    let means = Rc::new(Means { settings, prepared, engine, watch, seen: RefCell::default() });
-    let of = |n_channels| Width { n_channels, means: means.clone(), made: OnceCell::new() };
+    let means = Means { settings, prepared, engine, watch };
+    let of = |n_channels| Width { n_channels, means, made: OnceCell::new() };
     let widths = allowed(settings, &prepared.model, &prepared.texts)?;
     Ok(widths.into_iter().map(of).collect())
 }
@@ -255,15 +252,15 @@ fn narrower(settings: &Settings, config: &Config) -> Vec<usize> {
 }
 
 impl<'p> Width<'p> {
-    /// The model of this width.
+    /// The model of this width; what is seen of the whole one on the way serves other widths too.
     ///
     /// # Errors
     /// When the model cannot be run or pruned, or the user stops it.
-    pub fn start(&'p self) -> Result<Start<'p>> {
+    pub fn start(&'p self, seen: &mut Seen) -> Result<Start<'p>> {
         let pruned = match self.made.get() {
             Some(pruned) => pruned,
             None => {
-                let made = self.means.prune(self.n_channels)?;
+                let made = self.means.prune(self.n_channels, seen)?;
                 self.made.get_or_init(|| made)
             }
         };
@@ -272,8 +269,8 @@ impl<'p> Width<'p> {
 }
 
 impl<'p> Means<'p> {
-    fn prune(&self, n_channels: usize) -> Result<Pruned<'p>> {
-        let Means { settings, prepared, engine, watch, .. } = *self;
+    fn prune(&self, n_channels: usize, seen: &mut Seen) -> Result<Pruned<'p>> {
+        let Means { settings, prepared, engine, watch } = *self;
         let (model, passages) = (&prepared.model, &prepared.texts.observed);
         let subject = Subject {
             arch: model.arch,
@@ -289,7 +286,7 @@ impl<'p> Means<'p> {
         let channels = Amount::Count(model.config.ffn_dim - n_channels);
         let (kv_heads, layers) = (Amount::NONE, Amount::NONE);
         let wanted = Wanted { channels, kv_heads, layers, makes_up: true };
-        let cut = cut(&subject, &wanted, &mut self.seen.borrow_mut())?;
+        let cut = cut(&subject, &wanted, seen)?;
         cut.of(model, &model.graph, model.arch, &model.config)
     }
 }

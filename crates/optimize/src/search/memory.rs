@@ -74,7 +74,12 @@ impl<'a> Remembered<'a> {
         self.n_reused
     }
 
-    fn recall(&mut self, plan: String, depth: Depth, measure: &mut Measure<'_>) -> Result<Loss> {
+    fn recall(
+        &mut self,
+        plan: String,
+        depth: Depth,
+        measure: impl FnOnce(&mut dyn Judge) -> Result<Loss>,
+    ) -> Result<Loss> {
         let key = (plan, depth);
         if let Some(loss) = self.seen.get(&key) {
             self.n_reused += 1;
@@ -90,9 +95,6 @@ impl<'a> Remembered<'a> {
         Ok(loss)
     }
 }
-
-/// Asks a judge.
-type Measure<'m> = dyn FnMut(&mut dyn Judge) -> Result<Loss> + 'm;
 
 /// Reads whole lines; gives their length.
 fn read(
@@ -132,11 +134,11 @@ impl Judge for Remembered<'_> {
     }
 
     fn base(&mut self, depth: Depth) -> Result<Loss> {
-        self.recall(plan_key(&[]), depth, &mut |judge| judge.base(depth))
+        self.recall(plan_key(&[]), depth, |judge| judge.base(depth))
     }
 
     fn judge(&mut self, plan: &[(WeightId, EncodingRef)], depth: Depth) -> Result<Loss> {
-        self.recall(plan_key(plan), depth, &mut |judge| judge.judge(plan, depth))
+        self.recall(plan_key(plan), depth, |judge| judge.judge(plan, depth))
     }
 }
 
