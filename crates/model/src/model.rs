@@ -99,6 +99,9 @@ impl Model {
             if let Some(template) = template.and_then(|json| json["chat_template"].as_str()) {
                 metadata.set("tokenizer.chat_template", Value::Str(template.to_owned()));
             }
+            if let Some(pooling) = pooling_of(&checkpoint) {
+                metadata.set(format!("{}.pooling_type", arch.name()), Value::U32(pooling));
+            }
         }
         Ok(Self { name, arch, config, graph, metadata, warnings, tokenizer, checkpoint, bindings })
     }
@@ -196,6 +199,20 @@ fn from_json(checkpoint: &Checkpoint, json: &serde_json::Value) -> Result<Unders
         Some(tensor.shape.clone())
     };
     Ok((arch, arch.config_from_json(&JsonKeys { path, json, class, shape: &shape })?))
+}
+
+/// llama.cpp's number of how a sentence encoder makes one vector of the tokens' states, from what
+/// sentence-transformers keeps beside a model; 0 for ways that have no number.
+fn pooling_of(checkpoint: &Checkpoint) -> Option<u32> {
+    let modes = checkpoint.side_json.get("1_Pooling/config.json")?.as_object()?;
+    let on: Vec<&str> =
+        modes.iter().filter(|(_, is_on)| **is_on == true).map(|(mode, _)| mode.as_str()).collect();
+    Some(match on.as_slice() {
+        ["pooling_mode_mean_tokens"] => 1,
+        ["pooling_mode_cls_token"] => 2,
+        ["pooling_mode_lasttoken"] => 3,
+        _ => 0,
+    })
 }
 
 fn unsupported(path: &Path, name: &str) -> FormatError {

@@ -124,6 +124,12 @@ pub fn config(arch: &str) -> Config {
         "bitnet-gpt" => {
             Config { rotary_dim: 0, biases: crate::archs::bitnet_gpt::biases(), ..base }
         }
+        "bert" => Config {
+            rotary_dim: 0,
+            n_kv_heads: 4,
+            biases: crate::archs::bert::biases(),
+            ..base
+        },
         other => unreachable!("{other}"),
     }
 }
@@ -138,6 +144,7 @@ pub const VARIANTS: &[(&str, &str)] = &[
     ("bitnet-b1.58", "bitnet-b1.58"),
     ("bitnet", "bitnet"),
     ("bitnet-gpt", "bitnet-gpt"),
+    ("bert", "bert"),
 ];
 
 /// Writes and opens a GGUF file of these weights.
@@ -318,8 +325,13 @@ pub fn config_json(arch: &dyn Arch, config: &Config) -> Json {
         "vocab_size": config.vocab_len,
         "max_position_embeddings": config.context_len,
         "rms_norm_eps": 1e-5,
+        "layer_norm_eps": 1e-5,
         "rope_theta": config.rope_base,
-        "hidden_act": if arch.name() == "bitnet-b1.58" { "relu2" } else { "silu" },
+        "hidden_act": match arch.name() {
+            "bitnet-b1.58" => "relu2",
+            "bert" => "gelu",
+            _ => "silu",
+        },
         "tie_word_embeddings": config.tied,
         "sliding_window": config.window,
         "attention_bias": config.biases.contains(&Role::AttentionOutput),

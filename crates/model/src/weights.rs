@@ -10,6 +10,7 @@ use sterna_formats::EncodingRef;
 pub enum Role {
     TokenEmbedding,
     PositionEmbedding,
+    TypeEmbedding,
     AttentionQuery,
     AttentionKey,
     AttentionValue,
@@ -26,7 +27,7 @@ pub enum Role {
 impl Role {
     /// Whether the weight is a matrix that may take a block encoding.
     pub fn is_matrix(self) -> bool {
-        !matches!(self, Role::Norm | Role::Bias | Role::RopeFactors)
+        !matches!(self, Role::Norm | Role::Bias | Role::RopeFactors | Role::TypeEmbedding)
     }
 }
 

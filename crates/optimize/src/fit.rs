@@ -124,6 +124,7 @@ pub fn role_name(role: Role) -> &'static str {
     match role {
         Role::TokenEmbedding => "token embedding",
         Role::PositionEmbedding => "position embedding",
+        Role::TypeEmbedding => "type embedding",
         Role::AttentionQuery => "attention query",
         Role::AttentionKey => "attention key",
         Role::AttentionValue => "attention value",

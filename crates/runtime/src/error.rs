@@ -57,6 +57,25 @@ pub enum RuntimeError {
     Bf16Dots { isa: &'static str },
     #[error(transparent)]
     File(#[from] FormatError),
+    /// Logits are asked of an encoder.
+    #[error(
+        "this model encodes texts and predicts no next token: it is for embeddings (`sterna serve`, \
+         POST /v1/embeddings)"
+    )]
+    NoLogits,
+    /// An encoder is given a text in parts.
+    #[error(
+        "an encoder reads a text at once: it has {given} tokens here, at position {position}, and \
+         at most {most} fit, from position 0 on"
+    )]
+    Whole {
+        /// Tokens of the chunk.
+        given: usize,
+        /// Where it would begin.
+        position: usize,
+        /// Rows of a batch.
+        most: usize,
+    },
     /// States before the head are asked of a program that does not keep them.
     #[error(
         "this program keeps no states before the head: compile it with `hidden`, of a model whose \
@@ -77,6 +96,7 @@ impl RuntimeError {
                 | Self::Setting { .. }
                 | Self::ContextFull { .. }
                 | Self::Budget(_)
+                | Self::NoLogits
         )
     }
 }

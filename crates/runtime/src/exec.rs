@@ -183,6 +183,7 @@ impl Runner {
         self.batch.pages.clear();
         for chunk in chunks {
             self.check_tokens(chunk.tokens)?;
+            self.check_whole(chunk.position, chunk.tokens.len())?;
             chunk.check(self.program.settings.context_len, self.kv.n_pages())?;
             push_start(&mut self.starts, &mut self.batch, chunk.position, chunk.pages);
         }
@@ -217,6 +218,7 @@ impl Runner {
             }
             self.places.push(at);
             self.check_tokens(chunk.tokens)?;
+            self.check_whole(self.kv.len_at(at), chunk.tokens.len())?;
         }
         let lens = chunks.iter().map(|chunk| chunk.tokens.len());
         self.kv.check_growth(self.places.iter().copied().zip(lens))
@@ -227,6 +229,16 @@ impl Runner {
         match tokens.iter().find(|&&token| token as usize >= vocabulary) {
             Some(&token) => Err(RuntimeError::Token { token, vocabulary }),
             None => Ok(()),
+        }
+    }
+
+    /// An encoder's chunk is a text.
+    fn check_whole(&self, position: usize, given: usize) -> Result<(), RuntimeError> {
+        let most = self.program.settings.max_batch_rows;
+        let fits = position == 0 && given <= most;
+        match self.program.is_encoder() && !fits {
+            true => Err(RuntimeError::Whole { given, position, most }),
+            false => Ok(()),
         }
     }
 
@@ -248,6 +260,10 @@ impl Runner {
             let tokens = chunk.tokens();
             let room = self.program.settings.max_batch_rows - batch.tokens.len();
             let n_rows = room.min(tokens.len() - at.token);
+            if self.program.is_encoder() && n_rows < tokens.len() {
+                // It is read at once, in the next batch.
+                break;
+            }
             if n_rows > 0 {
                 let Start { position, first_page, n_pages } = self.starts[at.chunk];
                 let first_row = batch.tokens.len();
@@ -281,7 +297,7 @@ impl Runner {
     fn run_batch(&mut self, first_logits: usize) {
         let program = &*self.program;
         let lowered = &program.lowered;
-        let logits = &mut self.logits.floats_mut()[first_logits * program.n_outputs..];
+        let logits = &mut self.logits.floats_mut()[first_logits * program.n_outputs()..];
         let run = Run {
             level: program.level,
             weights: program.weights(),

@@ -28,6 +28,7 @@ pub const LOWERINGS: &[(&str, Lower)] = &[
     ("embedding", steps::embed::lower),
     ("linear", steps::linear::lower),
     ("position_embedding", steps::embed::lower_positions),
+    ("type_embedding", steps::embed::lower_types),
     ("rms_norm", steps::norm::lower),
     ("layer_norm", steps::norm::lower),
     ("rope", steps::rope::lower),
@@ -80,6 +81,15 @@ pub struct Lowered {
     pub arena_len: usize,
     /// Entries of the vocabulary that tokens come from.
     pub vocabulary: usize,
+    /// Features of a row of logits; an encoder has none.
+    pub n_logits: usize,
+}
+
+impl Lowered {
+    /// Whether texts are read as a whole, and have states but no logits.
+    pub fn is_encoder(&self) -> bool {
+        self.n_logits == 0
+    }
 }
 
 /// A step with its places, before the arena is planned.
@@ -122,6 +132,8 @@ pub struct Lowering<'g> {
     layer: Option<usize>,
     /// The head, where rows may want their state before it instead of its logits.
     head: Option<usize>,
+    /// Whether the result is states, which nobody chooses tokens by.
+    is_encoder: bool,
 }
 
 /// Lowers a graph.
@@ -163,7 +175,9 @@ pub fn lower(
         split,
         layer: None,
         head,
+        is_encoder: graph.is_encoder(),
     };
+    lowering.check_batch()?;
     for n in 0..graph.nodes.len() {
         if !lowering.fusions.absorbed.contains(&n) {
             lowering.lower_node(n)?;
@@ -173,6 +187,19 @@ pub fn lower(
 }
 
 impl<'g> Lowering<'g> {
+    /// An encoder reads a text at once, so the longest must fit a batch.
+    fn check_batch(&self) -> Result<(), RuntimeError> {
+        let Settings { context_len, max_batch_rows: value, .. } = *self.settings;
+        if !self.is_encoder || context_len <= value {
+            return Ok(());
+        }
+        let reason = format!(
+            "an encoder reads a text at once, whose tokens may be {context_len}: raise it, or \
+             lower the context"
+        );
+        Err(RuntimeError::Setting { field: "max_batch_rows", value, reason })
+    }
+
     fn lower_node(&mut self, n: usize) -> Result<(), RuntimeError> {
         let node = &self.graph.nodes[n];
         self.layer = layer_of(self.graph, n).unwrap_or(self.layer);
@@ -222,7 +249,8 @@ impl<'g> Lowering<'g> {
 
     /// Where a value is to be written.
     pub fn output(&mut self, value: ValueId, rows: Rows) -> Place {
-        let place = if self.graph.output == Some(value) && rows != Rows::All {
+        let is_logits = self.graph.output == Some(value) && !self.is_encoder;
+        let place = if is_logits && rows != Rows::All {
             Place::Logits
         } else {
             self.buffer(self.features(value))

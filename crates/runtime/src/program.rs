@@ -17,7 +17,6 @@ pub struct Program {
     pub(crate) level: Level,
     pub(crate) n_workers: usize,
     pub(crate) scratch_lines: usize,
-    pub(crate) n_outputs: usize,
     weights: Arc<Image>,
     warnings: Vec<String>,
     notes: Vec<String>,
@@ -100,7 +99,6 @@ impl Program {
             settings: settings.clone(),
             level,
             n_workers: settings.n_workers(),
-            n_outputs: graph.out_features(),
             weights,
             warnings: warning.into_iter().chain(idle).collect(),
             notes: note.into_iter().collect(),
@@ -123,9 +121,14 @@ impl Program {
         self.n_workers
     }
 
-    /// Logits per row.
+    /// Logits per row; an encoder has none.
     pub fn n_outputs(&self) -> usize {
-        self.n_outputs
+        self.lowered.n_logits
+    }
+
+    /// Whether it reads texts and writes none: a text is one chunk then, and has states only.
+    pub fn is_encoder(&self) -> bool {
+        self.lowered.is_encoder()
     }
 
     /// Features of the states before the head, where they are kept.
@@ -135,7 +138,7 @@ impl Program {
 
     /// Lines of the logits that a runner begins with.
     pub(crate) fn logits_lines(&self) -> usize {
-        logits_lines(&self.settings, self.n_outputs)
+        logits_lines(&self.settings, &self.lowered)
     }
 
     /// Lines of the states before the head that it begins with.
@@ -180,7 +183,7 @@ impl Program {
 
     /// The bytes of this program and one runner.
     pub fn memory(&self) -> Memory {
-        memory(&self.lowered, &self.settings, self.n_outputs)
+        memory(&self.lowered, &self.settings)
     }
 
     /// The bytes that a program of this graph and one runner of it would take. No weight is read
@@ -196,7 +199,7 @@ impl Program {
         let graph = &prepared(graph, settings)?;
         let adaptive = settings.precision_budget.map(|b| Adaptive::choose(graph, source, b));
         let source = adaptive.as_ref().map_or(source, |adaptive| adaptive);
-        Ok(memory(&lower(graph, source, settings)?, settings, graph.out_features()))
+        Ok(memory(&lower(graph, source, settings)?, settings))
     }
 
     pub(crate) fn weights(&self) -> &[Line] {
@@ -226,7 +229,7 @@ fn scratch_lines(lowered: &Lowered, settings: &Settings) -> usize {
     lines.max().unwrap_or(0) + 2
 }
 
-fn memory(lowered: &Lowered, settings: &Settings, n_outputs: usize) -> Memory {
+fn memory(lowered: &Lowered, settings: &Settings) -> Memory {
     let lines = |n: usize| n * size_of::<Line>();
     let tables = lowered.tables.iter().map(|t| (t.cos.len() + t.sin.len()) * 4).sum();
     Memory {
@@ -235,13 +238,13 @@ fn memory(lowered: &Lowered, settings: &Settings, n_outputs: usize) -> Memory {
         arena: lines(lowered.arena_len.div_ceil(16)),
         scratch: lines(scratch_lines(lowered, settings) * settings.n_workers()),
         kv: lines(settings.n_pages() * lowered.kv.page_lines),
-        logits: lines(logits_lines(settings, n_outputs) + hidden_lines(lowered, settings)),
+        logits: lines(logits_lines(settings, lowered) + hidden_lines(lowered, settings)),
     }
 }
 
 /// Lines of the logits that calls are planned to ask for.
-fn logits_lines(settings: &Settings, n_outputs: usize) -> usize {
-    (n_outputs * settings.logits_rows).div_ceil(16)
+fn logits_lines(settings: &Settings, lowered: &Lowered) -> usize {
+    (lowered.n_logits * settings.logits_rows).div_ceil(16)
 }
 
 /// Lines of the states before the head: a batch may want those of all rows.

@@ -9,8 +9,12 @@ use std::path::{Path, PathBuf};
 pub struct HuggingFace;
 
 /// Kept as JSON in [`Checkpoint::side_json`] where they are there.
-const SIDE_FILES: &[&str] =
-    &["tokenizer_config.json", "generation_config.json", "special_tokens_map.json"];
+const SIDE_FILES: &[&str] = &[
+    "tokenizer_config.json",
+    "generation_config.json",
+    "special_tokens_map.json",
+    "1_Pooling/config.json",
+];
 
 /// The largest known (with a vocabulary's added tokens) have 2 MB.
 const MAX_JSON_LEN: usize = 4 << 20;

@@ -1,4 +1,4 @@
-//! Causal attention over a paged KV cache.
+//! Attention over a paged KV cache, causal or over all of a sequence.
 //!
 //! A *slot* is one page of one KV head: [`PAGE_LEN`] positions of keys, then of values, in a
 //! [`KvEncoding`] with a file here. Weights are `exp(score - max)`; their sum in 16 lanes by
@@ -165,6 +165,9 @@ pub struct Attend<'a> {
     pub first_position: usize,
     /// Positions a query may look back on, itself included; `usize::MAX` for all.
     pub window: usize,
+    /// Positions that every row sees, of rows after it too; `None` where each sees those up to its
+    /// own. It goes with no window.
+    pub sees: Option<usize>,
     /// Multiplies scores, usually `1 / sqrt(head_dim)`.
     pub scale: f32,
     /// `[n_rows, n_heads * head_dim]`.
@@ -265,10 +268,12 @@ fn tile<I: Isa, C: Cached, const T: usize, const P: usize>(
     let (shape, slots) = (call.shape, call.slots);
     let value_dim = shape.value_dim();
     let first_row = first / call.n_heads;
-    let base = (call.first_position + first_row + 1).saturating_sub(call.window) / PAGE_LEN;
+    let (first_position, sees) = (call.first_position, call.sees);
+    let end = |row: usize| sees.unwrap_or(first_position + row + 1);
+    let base = end(first_row).saturating_sub(call.window) / PAGE_LEN;
     let queries: [Query<'_>; T] = std::array::from_fn(|t| {
         let (row, head) = ((first + t) / call.n_heads, (first + t) % call.n_heads);
-        let end = call.first_position + row + 1;
+        let end = end(row);
         let sees = (end.saturating_sub(call.window) - base * PAGE_LEN, end - base * PAGE_LEN);
         let features = &call.queries[row * call.stride + head * shape.head_dim..];
         Query { features: &features[..shape.head_dim], sees, row, head }

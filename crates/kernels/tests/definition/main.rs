@@ -372,7 +372,8 @@ fn rope_rotates_pairs() {
     }
 }
 
-// proves T-11: tiled attention equals the naive one, with causal and window masks, on stale pages.
+// proves T-11: tiled attention equals the naive one, with causal and window masks and without any,
+// on stale pages.
 #[test]
 fn attention_is_its_definition() {
     let mut rng = Rng(11);
@@ -381,7 +382,10 @@ fn attention_is_its_definition() {
             [(8, 2, usize::MAX), (64, 8, usize::MAX), (48, 1, 20), (128, 3, 7), (64, 4, 1)]
         {
             if head_dim % encoding.head_multiple() == 0 {
-                attention_case(&mut rng, encoding, head_dim, n_heads, window);
+                attention_case(&mut rng, encoding, head_dim, n_heads, window, false);
+            }
+            if head_dim % encoding.head_multiple() == 0 && window == usize::MAX {
+                attention_case(&mut rng, encoding, head_dim, n_heads, window, true);
             }
         }
     }
@@ -393,6 +397,7 @@ fn attention_case(
     head_dim: usize,
     n_heads: usize,
     window: usize,
+    sees_all: bool,
 ) {
     let shape = KvShape { head_dim, encoding };
     let total = 75;
@@ -405,7 +410,7 @@ fn attention_case(
         };
         let mut wanted = Vec::new();
         for row in 0..n_rows {
-            let end = first_position + row + 1;
+            let end = if sees_all { first_position + n_rows } else { first_position + row + 1 };
             let start = end.saturating_sub(window);
             for head in 0..n_heads {
                 let query = &queries[(row * n_heads + head) * head_dim..][..head_dim];
@@ -448,6 +453,7 @@ fn attention_case(
                 n_heads,
                 first_position,
                 window,
+                sees: sees_all.then_some(first_position + n_rows),
                 scale,
                 out: ColumnsMut::new(&mut out, n_rows, width, 0..width),
                 scratch: &mut scratch,

@@ -64,7 +64,7 @@ impl Arch for BitNet {
         refuse_other_quantization(keys)?;
         let biases = keys.flag("attention_bias", llama::ATTENTION_MATRICES)?;
         let biases: BTreeSet<_> = biases.iter().copied().collect();
-        keys.numbers(RopeLayout::Half, biases)
+        keys.numbers("rms_norm_eps", RopeLayout::Half, biases)
     }
 
     fn graph(&self, config: &Config) -> Result<Graph, String> {

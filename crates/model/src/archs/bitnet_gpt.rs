@@ -108,6 +108,7 @@ impl Build<'_> {
             head_dim: c.head_dim,
             scale: Attention::usual_scale(c.head_dim),
             window: c.window,
+            causal: true,
         };
         let mixed = self.add("attention", op, &[q, k, v], &[])?;
         let out = self.linear("attn_output", Role::AttentionOutput, mixed, c.dim)?;

@@ -151,6 +151,7 @@ impl Layer<'_> {
             head_dim: c.head_dim,
             scale: Attention::usual_scale(c.head_dim),
             window: c.window,
+            causal: true,
         };
         let mut mixed = self.graph.add(self.name("attention"), op, &[q, k, v], &[])?;
         if self.recipe.sub_norms {

@@ -6,6 +6,7 @@
 
 pub mod shared;
 
+pub mod bert;
 pub mod bitnet;
 pub mod bitnet_gpt;
 pub mod llama;
@@ -27,6 +28,7 @@ pub const ARCHS: &[&dyn Arch] = &[
     &bitnet::B158,
     &bitnet::SILU,
     &bitnet_gpt::BitNetGpt,
+    &bert::Bert,
 ];
 
 /// A kind of model.

@@ -10,7 +10,7 @@ fn logits(arch: &dyn Arch, config: &Config) -> String {
     let graph = arch.graph(config).unwrap();
     let tokens = [1, 2, 3, 4, 5, 6, 7, 8, 9];
     let logits = eval_graph(&graph, &Weights::random(&graph, 42), &tokens).unwrap();
-    let last = &logits[logits.len() - config.vocab_len..][..6];
+    let last = &logits[logits.len() - graph.out_features()..][..6];
     last.iter().map(|x| format!("{x:.4}")).collect::<Vec<_>>().join(" ")
 }
 
@@ -188,6 +188,39 @@ fn bitnet_gpt() {
     let tied = arch.graph(&Config { tied: true, ..config }).unwrap();
     assert!(tied.find_weight("output.weight").is_none());
     assert_eq!(tied.bit_matrices().len(), 6 * 2, "a tied head is not ternary");
+}
+
+#[test]
+fn bert() {
+    let graph = expect![[r#"
+        embed[32] = embedding(tokens; token_embd.weight[40x32])
+        type_embed[32] = type_embedding(embed; token_types.weight[2x32])
+        position_embed[32] = position_embedding(type_embed; position_embd.weight[64x32])
+        token_embd_norm[32] = layer_norm(position_embed; token_embd_norm.weight[32], token_embd_norm.bias[32]) eps=1e-5
+        blk.0.attn_q[32] = linear(token_embd_norm; blk.0.attn_q.weight[32x32], blk.0.attn_q.bias[32]) (bias)
+        blk.0.attn_k[32] = linear(token_embd_norm; blk.0.attn_k.weight[32x32], blk.0.attn_k.bias[32]) (bias)
+        blk.0.attn_v[32] = linear(token_embd_norm; blk.0.attn_v.weight[32x32], blk.0.attn_v.bias[32]) (bias)
+        blk.0.attention[32] = attention(blk.0.attn_q, blk.0.attn_k, blk.0.attn_v) heads=4 kv_heads=4 head=8 scale=0.35355338 whole
+        blk.0.attn_output[32] = linear(blk.0.attention; blk.0.attn_output.weight[32x32], blk.0.attn_output.bias[32]) (bias)
+        blk.0.attn_residual[32] = add(token_embd_norm, blk.0.attn_output)
+        blk.0.attn_output_norm[32] = layer_norm(blk.0.attn_residual; blk.0.attn_output_norm.weight[32], blk.0.attn_output_norm.bias[32]) eps=1e-5
+        blk.0.ffn_up[48] = linear(blk.0.attn_output_norm; blk.0.ffn_up.weight[48x32], blk.0.ffn_up.bias[48]) (bias)
+        blk.0.gelu[48] = gelu(blk.0.ffn_up)
+        blk.0.ffn_down[32] = linear(blk.0.gelu; blk.0.ffn_down.weight[32x48], blk.0.ffn_down.bias[32]) (bias)
+        blk.0.ffn_residual[32] = add(blk.0.attn_output_norm, blk.0.ffn_down)
+        blk.0.layer_output_norm[32] = layer_norm(blk.0.ffn_residual; blk.0.layer_output_norm.weight[32], blk.0.layer_output_norm.bias[32]) eps=1e-5
+        return blk.0.layer_output_norm[32]
+    "#]];
+    check("bert", "bert", Some(graph), expect!["-0.3676 0.9902 -1.6053 -1.1151 0.9337 -0.9020"]);
+    let arch = by_name("bert").unwrap();
+    let config = config("bert");
+    let graph = arch.graph(&config).unwrap();
+    assert!(graph.is_encoder());
+    assert_eq!((graph.vocab_len(), graph.out_features()), (config.vocab_len, config.dim));
+    let weights = Weights::random(&graph, 1);
+    let states = |tokens: &[u32]| eval_graph(&graph, &weights, tokens).unwrap();
+    let (short, long) = (states(&[1, 2, 3]), states(&[1, 2, 3, 4]));
+    assert_ne!(short[..config.dim], long[..config.dim], "a token sees those after it");
 }
 
 #[test]

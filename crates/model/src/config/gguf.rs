@@ -69,6 +69,31 @@ impl GgufKeys<'_> {
         biases: BTreeSet<Role>,
     ) -> Result<Config, FormatError> {
         self.refuse_unsupported()?;
+        self.check_causal(true)?;
+        self.numbers(eps, layout, biases)
+    }
+
+    /// [`GgufKeys::config_with_eps`] of a family that encodes texts.
+    ///
+    /// # Errors
+    /// As [`GgufKeys::config`].
+    pub fn encoder(
+        &self,
+        eps: &str,
+        layout: RopeLayout,
+        biases: BTreeSet<Role>,
+    ) -> Result<Config, FormatError> {
+        self.refuse_unsupported()?;
+        self.check_causal(false)?;
+        self.numbers(eps, layout, biases)
+    }
+
+    fn numbers(
+        &self,
+        eps: &str,
+        layout: RopeLayout,
+        biases: BTreeSet<Role>,
+    ) -> Result<Config, FormatError> {
         let dim = self.need("embedding_length")?;
         let n_heads = self.need("attention.head_count")?;
         let head_dim = self.head_dim(dim, n_heads)?;
@@ -148,11 +173,20 @@ impl GgufKeys<'_> {
                 return Err(self.error(problem, "use a dense model of a supported architecture"));
             }
         }
-        if self.metadata.bool(&self.key("attention.causal")) == Some(false) {
-            let problem = format!("{} is false", self.key("attention.causal"));
-            return Err(self.error(problem, "only causal models are supported"));
-        }
         Ok(())
+    }
+
+    /// Refuses attention that is of the other kind than the family's.
+    fn check_causal(&self, wanted: bool) -> Result<(), FormatError> {
+        match self.metadata.bool(&self.key("attention.causal")) {
+            Some(causal) if causal != wanted => {
+                let problem = format!("{} is {causal}", self.key("attention.causal"));
+                let kind = if wanted { "only causal" } else { "no causal" };
+                let fix = format!("{kind} models of this architecture are supported");
+                Err(self.error(problem, &fix))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn key(&self, name: &str) -> String {

@@ -36,15 +36,17 @@ impl JsonKeys<'_> {
                            supported";
             return Err(self.error(problem, "use the unquantized model, or a GGUF of it"));
         }
-        self.numbers(layout, biases)
+        self.numbers("rms_norm_eps", layout, biases)
     }
 
-    /// [`JsonKeys::config`] for a family that has refused what it does not support itself.
+    /// [`JsonKeys::config`] for a family that has refused what it does not support itself; `eps` is
+    /// the key of its norms' epsilon.
     ///
     /// # Errors
     /// When a key is missing, of the wrong type or out of range.
     pub fn numbers(
         &self,
+        eps: &str,
         layout: RopeLayout,
         biases: BTreeSet<Role>,
     ) -> Result<Config, FormatError> {
@@ -62,7 +64,7 @@ impl JsonKeys<'_> {
             head_dim,
             vocab_len: self.count("vocab_size")?,
             context_len: self.count("max_position_embeddings")?,
-            norm_eps: self.need(self.json, "rms_norm_eps")? as f32,
+            norm_eps: self.need(self.json, eps)? as f32,
             rope_layout: layout,
             rotary_dim: head_dim,
             rope_base: rope.base,

@@ -70,7 +70,7 @@ fn gguf_metadata() {
         &messages,
         expect![[r#"
             m.gguf: metadata key general.architecture is missing; convert the model again with a current converter
-            m.gguf: the architecture "mamba" is not supported; supported are llama (LlamaForCausalLM, MistralForCausalLM); qwen2 (Qwen2ForCausalLM); qwen3 (Qwen3ForCausalLM); bitnet-b1.58 (BitNetForCausalLM, BitnetForCausalLM); bitnet; bitnet-gpt
+            m.gguf: the architecture "mamba" is not supported; supported are llama (LlamaForCausalLM, MistralForCausalLM); qwen2 (Qwen2ForCausalLM); qwen3 (Qwen3ForCausalLM); bitnet-b1.58 (BitNetForCausalLM, BitnetForCausalLM); bitnet; bitnet-gpt; bert (BertModel)
             m.gguf: metadata key llama.block_count is missing; convert the model again with a current converter
             m.gguf: metadata key llama.attention.layer_norm_rms_epsilon is missing; convert the model again with a current converter
             m.gguf: metadata key llama.block_count is 4294967295, more than 16777216; convert the model again with a current converter
@@ -140,7 +140,7 @@ fn config_json_keys() {
         &messages,
         expect![[r#"
             config.json: "architectures" names no class; download config.json again, or correct it
-            config.json: the architecture "MambaForCausalLM" is not supported; supported are llama (LlamaForCausalLM, MistralForCausalLM); qwen2 (Qwen2ForCausalLM); qwen3 (Qwen3ForCausalLM); bitnet-b1.58 (BitNetForCausalLM, BitnetForCausalLM); bitnet; bitnet-gpt
+            config.json: the architecture "MambaForCausalLM" is not supported; supported are llama (LlamaForCausalLM, MistralForCausalLM); qwen2 (Qwen2ForCausalLM); qwen3 (Qwen3ForCausalLM); bitnet-b1.58 (BitNetForCausalLM, BitnetForCausalLM); bitnet; bitnet-gpt; bert (BertModel)
             config.json: "hidden_size" is missing or not a number; download config.json again, or correct it
             config.json: "hidden_size" is "large", not a count up to 16777216; download config.json again, or correct it
             config.json: "num_hidden_layers" is 1152921504606846976, not a count up to 16777216; download config.json again, or correct it

@@ -1,7 +1,7 @@
 //! What a graph costs: arithmetic and KV traffic per token, bytes of its weights by role.
 
-use super::Graph;
-use crate::ops::{Activations, Linear};
+use super::{Graph, Node};
+use crate::ops::{Activations, Attention, Linear};
 use crate::{Cost, Role, WeightId, WeightSource};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -75,6 +75,21 @@ impl Graph {
     /// Numbers in [`Graph::bit_matrices`]: the quantized parameters of a BitNet model.
     pub fn n_bit_parameters(&self) -> u64 {
         self.bit_matrices().into_iter().map(|id| self.decl(id).n_values()).sum()
+    }
+
+    /// Entries of the vocabulary that tokens come from: rows of the smallest token embedding.
+    pub fn vocab_len(&self) -> usize {
+        let tables = self.weights.iter().filter(|w| w.role == Role::TokenEmbedding);
+        tables.map(|table| table.shape[0]).min().unwrap_or(0)
+    }
+
+    /// Whether it reads texts and writes none: its tokens see those after them, so that it has no
+    /// next token. Its result is the tokens' states.
+    pub fn is_encoder(&self) -> bool {
+        let sees_all = |node: &Node| {
+            node.op.as_any().downcast_ref::<Attention>().is_some_and(|op| !op.causal)
+        };
+        self.nodes.iter().any(sees_all)
     }
 
     /// Positions that the graph has learned rows for; `None` where positions have no table.

@@ -4,7 +4,7 @@ use super::{Graph, Node};
 use crate::WeightSource;
 use crate::ops::EvalInputs;
 
-/// The logits `[tokens, vocabulary]` of one sequence from its start. Weights are decoded to f32 and
+/// The logits `[tokens, vocabulary]` (an encoder's states, `[tokens, features]`) of one sequence from its start. Weights are decoded to f32 and
 /// activations stay f32, so block-encoded models differ from the runtime by its activation codes.
 ///
 /// # Errors
@@ -15,7 +15,7 @@ pub fn eval_graph(
     tokens: &[u32],
 ) -> Result<Vec<f32>, String> {
     let output = graph.output.ok_or("the graph has no output")?;
-    let vocab_len = graph.out_features();
+    let vocab_len = graph.vocab_len();
     if tokens.is_empty() {
         return Err("there are no tokens to evaluate".into());
     }

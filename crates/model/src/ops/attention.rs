@@ -1,7 +1,8 @@
-//! `attention`: causal, grouped-query, optionally through a sliding window.
+//! `attention`: grouped-query; causal, optionally through a sliding window, or over all of a text.
 
 use super::{Cost, EvalInputs, Op, expect_counts};
 use std::any::Any;
+use std::ops::Range;
 
 /// Reads queries `[rows, n_heads * head_dim]`, keys and values `[rows, n_kv_heads * head_dim]`;
 /// writes `[rows, n_heads * head_dim]`. Keys and values join the sequence's KV cache, one per node.
@@ -17,6 +18,9 @@ pub struct Attention {
     pub scale: f32,
     /// A query at position `i` sees keys `j` with `i - j < window`, itself included.
     pub window: Option<usize>,
+    /// Whether a query sees no later keys; else it sees all of its sequence, which is computed as a
+    /// whole then.
+    pub causal: bool,
 }
 
 impl Attention {
@@ -28,6 +32,11 @@ impl Attention {
     /// The first key position that a query at `position` sees.
     pub fn first_visible(&self, position: usize) -> usize {
         self.window.map_or(0, |window| (position + 1).saturating_sub(window))
+    }
+
+    /// The keys of a sequence of `len` positions that a query at `position` sees.
+    pub fn visible(&self, position: usize, len: usize) -> Range<usize> {
+        self.first_visible(position)..if self.causal { position + 1 } else { len }
     }
 
     /// One query head over the visible keys and values, `[keys, n_kv_heads * head_dim]` each.
@@ -60,7 +69,7 @@ impl Op for Attention {
     }
 
     fn about(&self) -> &'static str {
-        "softmax(q k^T * scale) v over earlier positions, grouped-query"
+        "softmax(q k^T * scale) v over earlier positions or all, grouped-query"
     }
 
     fn out_features(&self, inputs: &[usize], weights: &[&[usize]]) -> Result<Vec<usize>, String> {
@@ -74,6 +83,9 @@ impl Op for Attention {
         let (q, kv) = (self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim);
         if inputs != [q, kv, kv] {
             return Err(format!("attention wants [{q}, {kv}, {kv}] features, not {inputs:?}"));
+        }
+        if self.window.is_some() && !self.causal {
+            return Err("a sliding window is for causal attention".into());
         }
         Ok(vec![q])
     }
@@ -95,15 +107,17 @@ impl Op for Attention {
         for (i, (q, out)) in queries.zip(outputs[0].chunks_exact_mut(self.head_dim)).enumerate() {
             let (position, head) = (i / self.n_heads, i % self.n_heads);
             let kv_head = head / (self.n_heads / self.n_kv_heads);
-            let seen = self.first_visible(position) * stride..(position + 1) * stride;
+            let seen = self.visible(position, from.n_rows);
+            let seen = seen.start * stride..seen.end * stride;
             self.one_head(q, &k[seen.clone()], &v[seen], kv_head, out);
         }
     }
 
     fn attributes(&self) -> String {
         let window = self.window.map_or(String::new(), |w| format!(" window={w}"));
+        let whole = if self.causal { "" } else { " whole" };
         format!(
-            "heads={} kv_heads={} head={} scale={}{window}",
+            "heads={} kv_heads={} head={} scale={}{window}{whole}",
             self.n_heads, self.n_kv_heads, self.head_dim, self.scale
         )
     }

@@ -13,6 +13,7 @@ pub mod rope;
 pub mod swiglu;
 #[cfg(test)]
 mod tests;
+pub mod type_embedding;
 
 pub use add::Add;
 pub use attention::Attention;
@@ -25,6 +26,7 @@ pub use relu2::Relu2;
 pub use rms_norm::RmsNorm;
 pub use rope::{Llama3Scaling, Rope, RopeLayout, RopeTable};
 pub use swiglu::Swiglu;
+pub use type_embedding::TypeEmbedding;
 
 use std::any::Any;
 use std::fmt::Debug;
@@ -34,6 +36,7 @@ use std::ops::RangeInclusive;
 pub const OPS: &[&dyn Op] = &[
     &embedding::Embedding,
     &position_embedding::PositionEmbedding,
+    &type_embedding::TypeEmbedding,
     &linear::Linear { biases: Vec::new(), activations: Activations::Float },
     &rms_norm::RmsNorm { eps: 1e-5, group_len: 1 },
     &layer_norm::LayerNorm { eps: 1e-5 },
@@ -44,7 +47,14 @@ pub const OPS: &[&dyn Op] = &[
         base: 10_000.0,
         scale: 1.0,
     },
-    &attention::Attention { n_heads: 1, n_kv_heads: 1, head_dim: 1, scale: 1.0, window: None },
+    &attention::Attention {
+        n_heads: 1,
+        n_kv_heads: 1,
+        head_dim: 1,
+        scale: 1.0,
+        window: None,
+        causal: true,
+    },
     &swiglu::Swiglu,
     &relu2::Relu2,
     &gelu::Gelu,

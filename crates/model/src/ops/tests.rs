@@ -124,7 +124,14 @@ fn llama3_factors_keep_fast_pairs_and_divide_slow_ones() {
 
 #[test]
 fn attention_is_causal_grouped_and_windowed() {
-    let op = Attention { n_heads: 2, n_kv_heads: 1, head_dim: 1, scale: 1.0, window: None };
+    let op = Attention {
+        n_heads: 2,
+        n_kv_heads: 1,
+        head_dim: 1,
+        scale: 1.0,
+        window: None,
+        causal: true,
+    };
     let (q, k, v) = ([0.0; 6], [1.0, 2.0, 3.0], [3.0, 6.0, 12.0]);
     let y = eval(&op, 3, &[&q, &k, &v], &[], &[2]);
     assert_eq!(y, [3.0, 3.0, 4.5, 4.5, 7.0, 7.0], "zero queries average what they see");
@@ -132,6 +139,10 @@ fn attention_is_causal_grouped_and_windowed() {
     let y = eval(&windowed, 3, &[&q, &k, &v], &[], &[2]);
     assert_eq!(y, [3.0, 3.0, 4.5, 4.5, 9.0, 9.0]);
     assert_eq!(windowed.cost(&[], &[], 10).kv_read, 4.0);
+    let whole = Attention { causal: false, ..op.clone() };
+    assert_eq!(eval(&whole, 3, &[&q, &k, &v], &[], &[2]), [7.0; 6], "all see all");
+    let both = Attention { causal: false, ..windowed };
+    assert!(both.out_features(&[2, 1, 1], &[]).unwrap_err().contains("window"));
     assert!(op.out_features(&[2, 2, 1], &[]).is_err());
 }
 
@@ -141,6 +152,14 @@ fn position_embedding_adds_the_row_of_each_position() {
     let y = eval(&PositionEmbedding, 2, &[&[10.0, 10.0, 20.0, 20.0]], &[&table], &[2]);
     assert_eq!(y, [11.0, 12.0, 23.0, 24.0]);
     assert!(PositionEmbedding.out_features(&[2], &[&[3, 4]]).is_err());
+}
+
+#[test]
+fn type_embedding_adds_the_row_of_a_single_text() {
+    let table = [1.0, 2.0, 3.0, 4.0];
+    let y = eval(&TypeEmbedding, 2, &[&[10.0, 10.0, 20.0, 20.0]], &[&table], &[2]);
+    assert_eq!(y, [11.0, 12.0, 21.0, 22.0]);
+    assert!(TypeEmbedding.out_features(&[2], &[&[2, 4]]).is_err());
 }
 
 #[test]

@@ -5,6 +5,7 @@
 use super::json::JsonTokenizer;
 use super::pre::PRE_TOKENIZERS;
 use super::vocab::{Kind, Spelling, Vocab};
+use super::wordpiece::{MAX_WORD_CHARS, respelled};
 use serde_json::Value as Json;
 use std::collections::{HashMap, HashSet};
 use sterna_formats::{Array, Value};
@@ -42,12 +43,11 @@ pub(super) fn texts(texts: impl Iterator<Item = impl AsRef<str>>) -> Value {
 /// The metadata of a `tokenizer.json`.
 pub(super) fn from_json(tokenizer: &JsonTokenizer, vocab: &Vocab) -> Result<Entries, String> {
     let json = tokenizer.to_json();
-    let model = &json["model"];
-    if model["type"] != "BPE" {
+    let kind = &json["model"]["type"];
+    if kind != "BPE" && kind != "WordPiece" {
         return Err(format!(
-            "tokenizer.json: model.type is {}, which cannot be written as GGUF; only BPE can, so \
-             keep this model in its Hugging Face form",
-            model["type"]
+            "tokenizer.json: model.type is {kind}, which cannot be written as GGUF; only BPE and \
+             WordPiece can, so keep this model in its Hugging Face form"
         ));
     }
     let specials = &vocab.specials;
@@ -63,9 +63,36 @@ pub(super) fn from_json(tokenizer: &JsonTokenizer, vocab: &Vocab) -> Result<Entr
         }
     }
     match vocab.spelling {
+        _ if kind == "WordPiece" => wordpiece(&json, vocab),
         Spelling::ByteLevel => byte_level(&json, vocab),
         _ => sentencepiece(&json, vocab),
     }
+}
+
+/// BERT's WordPiece: GGUF knows its normalizer with two switches, and nothing else of it.
+fn wordpiece(json: &Json, vocab: &Vocab) -> Result<Entries, String> {
+    let (normalizer, pre, model) = (&json["normalizer"], &json["pre_tokenizer"], &json["model"]);
+    let is_whole = normalizer["clean_text"] == true && normalizer["handle_chinese_chars"] == true;
+    if normalizer["type"] != "BertNormalizer" || !is_whole {
+        return Err(cannot_say("normalizer", normalizer));
+    }
+    if pre["type"] != "BertPreTokenizer" {
+        return Err(cannot_say("pre_tokenizer", pre));
+    }
+    for (key, wanted) in [
+        ("continuing_subword_prefix", Json::from("##")),
+        ("max_input_chars_per_word", Json::from(MAX_WORD_CHARS)),
+    ] {
+        if model[key] != wanted {
+            let (given, why) = (&model[key], format!("model.{key}"));
+            return Err(format!("{}, which is not {wanted}", cannot_say(&why, given)));
+        }
+    }
+    let lowercase = normalizer["lowercase"] == true;
+    let strip_accents = normalizer["strip_accents"].as_bool().unwrap_or(lowercase);
+    let tokens = vocab.tokens.iter().map(|token| respelled(token)).collect();
+    let vocab = Vocab { tokens, spelling: Spelling::Metaspace, ..vocab.clone() };
+    Ok(super::wordpiece::metadata(&vocab, lowercase, strip_accents))
 }
 
 fn byte_level(json: &Json, vocab: &Vocab) -> Result<Entries, String> {

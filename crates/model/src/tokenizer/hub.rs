@@ -38,7 +38,8 @@ impl Settings {
         let specials = &mut vocab.specials;
         specials.bos = named_bos.or(bos_ids.first().copied()).or(specials.prefix.first().copied());
         let only_end = specials.ends.iter().next().copied().filter(|_| specials.ends.len() == 1);
-        specials.eos = named_eos.or(eos_ids.first().copied()).or(only_end);
+        let last = specials.suffix.last().copied();
+        specials.eos = named_eos.or(eos_ids.first().copied()).or(only_end).or(last);
         specials.ends.extend(eos_ids);
         specials.ends.extend(specials.eos);
         // Where these are given, transformers rebuilds the post-processor from them.

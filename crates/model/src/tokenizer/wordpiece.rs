@@ -21,7 +21,31 @@ pub(super) struct WordPiece {
 }
 
 /// A longer word is unknown: BERT's own limit.
-const MAX_WORD_CHARS: usize = 100;
+pub(super) const MAX_WORD_CHARS: usize = 100;
+
+/// The metadata of a vocabulary in GGUF's spelling, and what its normalizer does.
+pub(super) fn metadata(vocab: &Vocab, lowercase: bool, strip_accents: bool) -> Entries {
+    let mut entries = entries("bert", "default", vocab);
+    let specials = &vocab.specials;
+    for (name, id) in [("cls", specials.bos), ("seperator", specials.eos)] {
+        let key = format!("tokenizer.ggml.{name}_token_id");
+        entries.extend(id.map(|id| (key, Value::U32(id))));
+    }
+    for (name, flag) in [("lowercase", lowercase), ("strip_accents", strip_accents)] {
+        entries.push((format!("tokenizer.ggml.normalizer.{name}"), Value::Bool(flag)));
+    }
+    entries
+}
+
+/// A token of a `tokenizer.json`, where `##` continues a word, as GGUF spells it: `▁` begins one.
+/// Tokens in brackets, such as `[CLS]`, are no words.
+pub(super) fn respelled(token: &str) -> Box<str> {
+    match token.strip_prefix("##") {
+        Some(rest) => rest.into(),
+        None if token.starts_with('[') && token.ends_with(']') => token.into(),
+        None => format!("▁{token}").into(),
+    }
+}
 
 impl WordPiece {
     /// Builds the encoder from the vocabulary and the normalizer's settings.
@@ -40,18 +64,9 @@ impl WordPiece {
 
     /// The metadata it could have been built from.
     pub fn to_metadata(&self, vocab: &Vocab) -> Entries {
-        let mut entries = entries("bert", "default", vocab);
         let normalizer = &self.normalizer;
         let accents = normalizer.strip_accents.unwrap_or(normalizer.lowercase);
-        let specials = &vocab.specials;
-        for (name, id) in [("cls", specials.bos), ("seperator", specials.eos)] {
-            let key = format!("tokenizer.ggml.{name}_token_id");
-            entries.extend(id.map(|id| (key, Value::U32(id))));
-        }
-        for (name, flag) in [("lowercase", normalizer.lowercase), ("strip_accents", accents)] {
-            entries.push((format!("tokenizer.ggml.normalizer.{name}"), Value::Bool(flag)));
-        }
-        entries
+        metadata(vocab, normalizer.lowercase, accents)
     }
 
     /// Appends the tokens of a text.

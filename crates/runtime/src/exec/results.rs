@@ -11,7 +11,7 @@ impl Runner {
     /// The logits that the last call wanted, `[rows, n_outputs]`.
     pub fn logits(&self) -> &[f32] {
         let logits: &[f32] = bytemuck::cast_slice(self.logits.lines());
-        &logits[..self.n_wanted.0 * self.program.n_outputs]
+        &logits[..self.n_wanted.0 * self.program.n_outputs()]
     }
 
     /// The states before the head that it wanted, `[rows, hidden_len]`.
@@ -37,7 +37,10 @@ impl Runner {
     /// Makes room for the logits and states that a call wants.
     pub(super) fn grow_logits<C: Tokens>(&mut self, chunks: &[C]) -> Result<(), RuntimeError> {
         let n_wanted: usize = chunks.iter().map(|c| c.logits().count(c.tokens().len())).sum();
-        let n_lines = (n_wanted * self.program.n_outputs).div_ceil(16);
+        if n_wanted > 0 && self.program.is_encoder() {
+            return Err(RuntimeError::NoLogits);
+        }
+        let n_lines = (n_wanted * self.program.n_outputs()).div_ceil(16);
         if n_lines > self.logits.lines().len() {
             self.logits = Lines::zeroed(n_lines, "logits")?;
         }

@@ -21,8 +21,12 @@ impl Lowering<'_> {
             reason: "the graph has none".into(),
         })?;
         // A result that exists on all rows is gathered like any other value.
-        self.input(output, if self.head.is_some() { Rows::Logits } else { Rows::Wanted });
-        let hidden = self.head.map(|head| hidden::lower(&mut self, head)).transpose()?;
+        let result =
+            self.input(output, if self.head.is_some() { Rows::Logits } else { Rows::Wanted });
+        let hidden = match self.head {
+            Some(head) => Some(hidden::lower(&mut self, head)?),
+            None => self.is_encoder.then(|| (result, self.features(output))),
+        };
         let max_rows = self.settings.max_batch_rows;
         let buffers: Vec<Buffer> = (0..self.buffers.len()).map(|b| self.life(b)).collect();
         let (offsets, arena_len) =
@@ -59,6 +63,7 @@ impl Lowering<'_> {
             inputs,
             arena_len,
             vocabulary: self.vocabulary,
+            n_logits: if self.is_encoder { 0 } else { graph.out_features() },
         })
     }
 

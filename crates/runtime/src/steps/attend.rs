@@ -25,6 +25,8 @@ struct AttendStep {
     /// Query heads per KV head.
     group: usize,
     window: usize,
+    /// Whether a row sees no later ones.
+    causal: bool,
     scale: f32,
 }
 
@@ -71,6 +73,7 @@ impl AttendStep {
             n_heads: self.group,
             first_position,
             window: self.window,
+            sees: (!self.causal).then_some(part.first_position + part.n_rows),
             scale: self.scale,
             out,
             scratch,
@@ -113,7 +116,11 @@ impl Step for AttendStep {
         let per_key = (2 * shape.head_dim * self.node.n_heads) as f64;
         let mut work = Work::default();
         for part in &batch.parts {
-            let seen = |row: usize| (part.first_position + row + 1).min(self.window);
+            let len = part.first_position + part.n_rows;
+            let seen = |row: usize| match self.causal {
+                true => (part.first_position + row + 1).min(self.window),
+                false => len,
+            };
             let keys: usize = (0..part.n_rows).map(seen).sum();
             // Scores, and as much again for weighted values; scores of codes are dots of int8.
             let scores = per_key * self.group as f64 * keys as f64;
@@ -122,8 +129,8 @@ impl Step for AttendStep {
                 work.int8_flops += scores;
             }
             let first_seen = (part.first_position + 1).saturating_sub(self.window);
-            let n_read = part.first_position + part.n_rows - first_seen;
-            work.bytes += position_bytes * n_read as f64;
+            let first_seen = if self.causal { first_seen } else { 0 };
+            work.bytes += position_bytes * (len - first_seen) as f64;
         }
         work
     }
@@ -159,6 +166,7 @@ pub fn lower(l: &mut Lowering<'_>, n: usize) -> Result<(), RuntimeError> {
         page_lines,
         group,
         window: op.window.unwrap_or(usize::MAX),
+        causal: op.causal,
         scale: op.scale,
     };
     let out = l.output(node.outputs[0], rows);

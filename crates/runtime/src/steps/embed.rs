@@ -1,4 +1,4 @@
-//! Looks up embeddings: decodes the encoded row of each token, or of each position.
+//! Looks up embeddings: decodes the encoded row of each token, of each position, or of a text's type.
 
 use super::{Rows, Run, Step, row_tiles};
 use crate::RuntimeError;
@@ -35,17 +35,30 @@ impl Step for Embed {
     }
 }
 
-/// The step. Adds read 0 to the position's row.
-struct Positions {
+/// Which row of a table is added.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Which {
+    /// The position's.
+    Position,
+    /// The first: the type of a single text.
+    First,
+}
+
+/// The step. Adds read 0 to a learned row.
+struct Learned {
     lines: Range<usize>,
     encoding: EncodingRef,
     cols: usize,
     rows: Rows,
+    which: Which,
 }
 
-impl Step for Positions {
+impl Step for Learned {
     fn kind(&self) -> &'static str {
-        "position_embedding"
+        match self.which {
+            Which::Position => "position_embedding",
+            Which::First => "type_embedding",
+        }
     }
 
     fn items(&self, n_rows: usize, _n_workers: usize) -> Items {
@@ -57,8 +70,11 @@ impl Step for Positions {
         let table: &[u8] = bytemuck::cast_slice(&run.weights[self.lines.clone()]);
         let x = io.floats(0).chunks_exact(self.cols).skip(io.items().start);
         for ((row, x), out) in io.items().zip(x).zip(io.rows(0).chunks_exact_mut(self.cols)) {
-            let position = run.batch.position_of(self.rows, row);
-            self.encoding.decode(&table[position * row_bytes..][..row_bytes], out);
+            let at = match self.which {
+                Which::Position => run.batch.position_of(self.rows, row),
+                Which::First => 0,
+            };
+            self.encoding.decode(&table[at * row_bytes..][..row_bytes], out);
             run.level.run(AddTo { x, out });
         }
     }
@@ -79,9 +95,23 @@ pub fn lower_positions(l: &mut Lowering<'_>, n: usize) -> Result<(), RuntimeErro
             reason: format!("the model has learned {n_positions} positions and knows no others"),
         });
     }
+    lower_learned(l, n, Which::Position)
+}
+
+/// Lowers a `type_embedding` node.
+///
+/// # Errors
+/// When the table cannot be read.
+pub fn lower_types(l: &mut Lowering<'_>, n: usize) -> Result<(), RuntimeError> {
+    lower_learned(l, n, Which::First)
+}
+
+fn lower_learned(l: &mut Lowering<'_>, n: usize, which: Which) -> Result<(), RuntimeError> {
+    let node = &l.graph.nodes[n];
+    let table = node.weights[0];
     let (rows, cols) = (l.rows(n), l.features(node.outputs[0]));
     let lines = l.lines(table, Form::Encoded)?;
-    let step = Positions { lines, encoding: l.source.encoding(table), cols, rows };
+    let step = Learned { lines, encoding: l.source.encoding(table), cols, rows, which };
     let input = l.input(node.inputs[0], rows);
     let out = l.output(node.outputs[0], rows);
     l.emit(node.name.clone(), rows, step, vec![input], vec![(out, Split::Rows { len: cols })]);

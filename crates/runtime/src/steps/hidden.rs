@@ -1,5 +1,6 @@
 //! The state of rows before the head, after the last norm: what the model makes of a text, for
-//! those who ask for that instead of the next token.
+//! those who ask for that instead of the next token. An encoder has no head; its result is the
+//! state.
 
 use super::norm::Norm;
 use super::{Rows, Run, Step, row_tiles};

@@ -212,6 +212,7 @@ pub fn graph(s: Shape) -> Graph {
             head_dim: s.head_dim,
             scale: Attention::usual_scale(s.head_dim),
             window: s.window,
+            causal: true,
         };
         let a = g.add(name("attn"), attention, &[q, k, v], &[]).unwrap();
         let o = linear(&mut g, &s, &name("attn_output"), s.dim, Role::AttentionOutput, a);

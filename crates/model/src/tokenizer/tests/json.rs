@@ -76,6 +76,53 @@ fn load(json: &Json) -> Tokenizer {
     Tokenizer::from_json_text(&json.to_string()).unwrap()
 }
 
+/// BERT's uncased tokenizer, as sentence encoders come with it.
+fn wordpiece() -> Json {
+    let words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "cat", "##s", "naive", "!", "[unused1]"];
+    let vocab: serde_json::Map<_, _> =
+        words.iter().enumerate().map(|(id, word)| (word.to_string(), json!(id))).collect();
+    let special = |id: &str| json!({"SpecialToken": {"id": id, "type_id": 0}});
+    let token = |id: &str, n: u32| json!({"id": id, "ids": [n], "tokens": [id]});
+    json!({
+        "version": "1.0",
+        "added_tokens": [added(0, "[PAD]", true), added(1, "[UNK]", true),
+                         added(2, "[CLS]", true), added(3, "[SEP]", true)],
+        "normalizer": {"type": "BertNormalizer", "clean_text": true, "lowercase": true,
+                       "handle_chinese_chars": true, "strip_accents": null},
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": {"type": "TemplateProcessing",
+            "single": [special("[CLS]"), {"Sequence": {"id": "A", "type_id": 0}},
+                       special("[SEP]")],
+            "pair": [],
+            "special_tokens": {"[CLS]": token("[CLS]", 2), "[SEP]": token("[SEP]", 3)}},
+        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": true},
+        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+                  "max_input_chars_per_word": 100, "vocab": vocab},
+    })
+}
+
+#[test]
+fn wordpiece_says_the_same_as_gguf() {
+    let tokenizer = load(&wordpiece());
+    let again = rebuilt(&tokenizer);
+    for tokenizer in [&tokenizer, &again] {
+        assert_eq!(tokenizer.encode("The cats, NAÏVE!", true), [2, 4, 5, 6, 1, 7, 8, 3]);
+        assert_eq!(tokenizer.encode("[unused1]", false), [1, 1, 1], "no text is such a token");
+        assert_eq!((tokenizer.bos(), tokenizer.eos()), (Some(2), Some(3)));
+        assert_eq!(tokenizer.decode(&[2, 4, 5, 6, 8, 3]), "the cats !");
+    }
+    for (place, value) in [
+        ("/normalizer/clean_text", json!(false)),
+        ("/pre_tokenizer", json!({"type": "Whitespace"})),
+        ("/model/continuing_subword_prefix", json!("@@")),
+    ] {
+        let mut json = wordpiece();
+        *json.pointer_mut(place).unwrap() = value;
+        let error = load(&json).to_metadata().unwrap_err();
+        assert!(error.contains("cannot be written as GGUF"), "{error}");
+    }
+}
+
 const TEXTS: [&str; 7] = [
     "",
     "the abc",
@@ -176,7 +223,7 @@ fn what_gguf_cannot_say_is_an_error() {
         (
             "/model",
             json!({"type": "Unigram", "unk_id": 0, "vocab": [["a", 0.0], ["b", -1.0]]}),
-            "only BPE can",
+            "only BPE and WordPiece can",
         ),
     ];
     for (place, value, expected) in cases {
