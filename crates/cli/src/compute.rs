@@ -171,6 +171,14 @@ impl ComputeArgs {
         Ok(settings)
     }
 
+    /// Makes batches as large as the longest text of an encoder, which is read at once, where the
+    /// user has not said how large they are to be.
+    pub fn fit_texts(&self, model: &Model, settings: &mut Settings) {
+        if model.graph.is_encoder() && self.batch_size.is_none() {
+            settings.max_batch_rows = settings.max_batch_rows.max(settings.context_len);
+        }
+    }
+
     /// Which optimizations are on.
     ///
     /// # Errors

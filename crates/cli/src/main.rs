@@ -10,6 +10,7 @@ mod commands;
 mod compute;
 mod curve;
 mod embedded;
+mod embedder;
 mod footprint;
 mod interrupt;
 mod levels;

@@ -77,6 +77,7 @@ pub fn compiled(
         true => compute.quiet_settings(model.config.context_len)?,
         false => settings,
     };
+    compute.fit_texts(&model, &mut settings);
     let wanted = kv_positions(&model, &settings);
     settings.kv_positions = Some(settings.context_len.max(wanted));
     let program = compile(&model, &settings, cache.as_ref())?;
@@ -95,6 +96,7 @@ pub fn sized(
     let model = Model::open_with(path, &OpenOptions { tokenizer: compute.tokenizer.clone() })?;
     let compute = as_planned(&model, compute, &mut |_| ())?;
     let mut settings = compute.quiet_settings(model.config.context_len)?;
+    compute.fit_texts(&model, &mut settings);
     let wanted = kv_positions(&model, &settings);
     settings.kv_positions = Some(settings.context_len.max(wanted));
     let memory = Program::memory_of(&model.graph, &model, &settings)

@@ -54,6 +54,9 @@ pub struct Limits {
     pub max_queue: usize,
     /// Tokens are below it.
     pub vocabulary: usize,
+    /// Whether the model is an encoder: each token of a prompt sees all of it, so that a prompt is
+    /// read in one batch, shares nothing with others, and is not gone on from.
+    pub reads_whole: bool,
     /// What a batch should take at most that generates tokens.
     pub itl_target: Option<Duration>,
     /// What the response cache keeps.
@@ -63,7 +66,8 @@ pub struct Limits {
 impl Limits {
     /// Tokens that a request may have, prompt and answer together.
     pub fn longest(&self) -> usize {
-        self.context_len.min(self.n_pages * PAGE_LEN)
+        let longest = self.context_len.min(self.n_pages * PAGE_LEN);
+        if self.reads_whole { longest.min(self.max_rows) } else { longest }
     }
 
     /// Requests that may be there at once, in work or waiting.
@@ -83,6 +87,10 @@ impl Limits {
         let context_len = self.longest();
         if prompt_tokens.saturating_add(max_tokens) > context_len {
             return Err(EngineError::ContextLength { prompt_tokens, max_tokens, context_len });
+        }
+        if self.reads_whole && request.embed.is_none() {
+            let why = "this model encodes texts and generates none: ask it for embeddings";
+            return Err(EngineError::Invalid(why.into()));
         }
         if request.constraint.is_some() && request.stop.ignore_eos {
             let why = "an answer that is held to a grammar ends with it, so it cannot go on past \
@@ -194,7 +202,10 @@ impl Core {
         let key = self.next_key;
         self.next_key += 1;
         let listener = Listener::new(now, id, &request, false);
-        Sequence::new(key, request, answer_key, listener, self.tokenizer.clone())
+        let tokenizer = self.tokenizer.clone();
+        let mut sequence = Sequence::new(key, request, answer_key, listener, tokenizer);
+        sequence.is_whole = self.schedule.limits.reads_whole;
+        sequence
     }
 
     /// Listens to a sequence that has the same answer.

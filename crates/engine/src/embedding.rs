@@ -9,6 +9,8 @@ pub enum Pooling {
     Last,
     /// The mean of all.
     Mean,
+    /// The first one's, which an encoder learns to make the text's (BERT's `[CLS]`).
+    First,
 }
 
 /// A sum of states.
@@ -25,6 +27,11 @@ impl Pool {
         for (sum, &x) in self.sum.iter_mut().zip(state) {
             *sum += f64::from(x);
         }
+    }
+
+    /// Whether nothing was added.
+    pub fn is_empty(&self) -> bool {
+        self.sum.is_empty()
     }
 
     /// Forgets what was added.

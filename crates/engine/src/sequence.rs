@@ -75,6 +75,8 @@ pub struct Sequence {
     pub tokens: Vec<u32>,
     /// Tokens of the prompt.
     pub n_prompt: usize,
+    /// Whether each of its tokens sees all others: see [`crate::Limits::reads_whole`].
+    pub is_whole: bool,
     /// Tokens whose keys and values are in the pages.
     pub n_computed: usize,
     /// Tokens of the prompt that were found in the prefix tree.
@@ -125,6 +127,7 @@ impl Sequence {
             key,
             n_prompt: tokens.len(),
             tokens,
+            is_whole: false,
             n_computed: 0,
             n_cached: 0,
             n_found: 0,
@@ -193,7 +196,12 @@ impl Sequence {
 
     /// Whether all of its tokens must be computed, whoever computed them before.
     fn needs_all(&self) -> bool {
-        self.wants_prompt() || self.request.embed == Some(Pooling::Mean)
+        self.is_whole || self.wants_prompt() || self.pools_all()
+    }
+
+    /// Whether the states of all its tokens are told: the first is among them only so.
+    fn pools_all(&self) -> bool {
+        matches!(self.request.embed, Some(Pooling::Mean | Pooling::First))
     }
 
     /// What the tree has of it. One token is left at least, whose logits choose the next.
@@ -244,7 +252,11 @@ impl Sequence {
 
     /// Notes in the tree the pages that are full, and the beginning of the next where the prompt or
     /// the answer ends in it.
+    /// What is computed as a whole is of use to nobody else.
     pub fn note(&mut self, tree: &mut PrefixTree, pool: &mut PagePool, is_over: bool) {
+        if self.is_whole {
+            return;
+        }
         while (self.n_noted + 1) * PAGE_LEN <= self.n_computed {
             let at = self.n_noted * PAGE_LEN;
             self.forget_leaf(tree, pool);
@@ -312,7 +324,7 @@ impl Sequence {
     pub fn logits(&self, n_tokens: usize) -> Logits {
         let is_last = self.n_computed + n_tokens == self.tokens.len();
         match () {
-            () if self.request.embed == Some(Pooling::Mean) => Logits::AllHidden,
+            () if self.pools_all() => Logits::AllHidden,
             () if is_last && self.request.embed == Some(Pooling::Last) => Logits::LastHidden,
             () if self.wants_prompt() => Logits::All,
             () if is_last && self.request.max_tokens > 0 => Logits::Last,
@@ -333,6 +345,13 @@ impl Sequence {
             new.map(|(at, row)| crate::logprobs::of(row, self.tokens[at], n_top)).collect();
         self.next_told += told.len();
         told
+    }
+
+    /// Takes the state of its next token, where it is to be embedded.
+    pub fn take_state(&mut self, state: &[f32]) {
+        if self.request.embed != Some(Pooling::First) || self.pool.is_empty() {
+            self.pool.add(state);
+        }
     }
 
     /// The end, as a listener sees it.

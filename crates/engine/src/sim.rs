@@ -11,6 +11,7 @@ use crate::speculation::Speculate;
 use crate::{AnswerLimits, Core, EngineError, Limits, Stats, logits_rows};
 use device::{Device, embedded, expected};
 use guesses::{draft, how, predicted, sampling};
+use plain::{plain, roomy};
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use std::collections::BTreeMap;
@@ -23,9 +24,11 @@ use sterna_runtime::settings::PAGE_LEN;
 mod constraints;
 mod device;
 mod disk;
+mod encoder;
 mod guesses;
 mod load_step;
 mod packing;
+mod plain;
 mod sessions;
 mod time;
 
@@ -66,6 +69,7 @@ impl Scenario {
             max_running: rng.random_range(1..9),
             max_queue: 1000,
             vocabulary: VOCABULARY,
+            reads_whole: false,
             itl_target: [None, Some(10), Some(50), Some(10_000)][rng.random_range(0..4)]
                 .map(Duration::from_millis),
             answers: AnswerLimits {
@@ -351,31 +355,6 @@ fn a_batch_that_fails_ends_its_requests_and_no_others() {
     assert_eq!(said.len(), 2);
     assert_eq!(first_tokens(&mut core, &mut device).len(), 1);
     assert_eq!((core.stats().finished[1], core.stats().finished[3]), (1, 2));
-}
-
-fn plain(prompt: Vec<u32>, max_tokens: usize, agent: &str, class: Class) -> Request {
-    Request {
-        prompt,
-        max_tokens,
-        sampling: SamplerSettings::greedy(),
-        stop: Stop { ignore_eos: true, ..Stop::default() },
-        agent: agent.to_owned(),
-        class,
-        ..Request::default()
-    }
-}
-
-fn roomy() -> Limits {
-    Limits {
-        n_pages: 4096,
-        context_len: 128 * PAGE_LEN,
-        max_rows: 512,
-        max_running: 64,
-        max_queue: 1000,
-        vocabulary: VOCABULARY,
-        itl_target: None,
-        answers: AnswerLimits::default(),
-    }
 }
 
 /// Computes until all is said; how many batches it took until each request's first token.

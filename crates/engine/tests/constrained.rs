@@ -88,6 +88,7 @@ fn limits() -> Limits {
         max_running: 16,
         max_queue: 100,
         vocabulary: 2048,
+        reads_whole: false,
         itl_target: None,
         answers: AnswerLimits::default(),
     }

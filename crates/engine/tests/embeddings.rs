@@ -17,7 +17,7 @@ fn embeddings_are_the_states_that_the_runner_gives_by_itself() {
         let sequence = runner.new_sequence();
         let logits = match pooling {
             Pooling::Last => Logits::LastHidden,
-            Pooling::Mean => Logits::AllHidden,
+            Pooling::Mean | Pooling::First => Logits::AllHidden,
         };
         runner.forward(&[Chunk { sequence, tokens, logits }]).unwrap();
         let mut pool = Pool::default();

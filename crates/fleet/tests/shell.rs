@@ -117,6 +117,7 @@ impl Load for Loader {
             describe: "a fake".into(),
             memory: vec![("weights", 60)],
             pooling: None,
+            is_encoder: false,
         };
         Ok(Loaded { served, engine: Box::new(Engine(name, self.0.clone())) })
     }

@@ -58,6 +58,15 @@ pub enum Unit {
     /// The raw scale of a model's logits.
     #[serde(rename = "logit")]
     Logit,
+    /// A correlation or a cosine: always in -1..=1.
+    #[serde(rename = "correlation")]
+    Correlation,
+    /// A difference in hundredths of a correlation or a share; may be negative.
+    #[serde(rename = "points")]
+    Points,
+    /// Texts per second.
+    #[serde(rename = "texts/s")]
+    TextsPerSecond,
     /// Joules.
     #[serde(rename = "J")]
     Joules,
@@ -87,6 +96,9 @@ impl Unit {
             Unit::BytesPerToken => "bytes/token",
             Unit::BitsPerWeight => "bits/weight",
             Unit::Logit => "logit",
+            Unit::Correlation => "correlation",
+            Unit::Points => "points",
+            Unit::TextsPerSecond => "texts/s",
             Unit::Joules => "J",
             Unit::Watts => "W",
         }
@@ -95,7 +107,9 @@ impl Unit {
     /// The rule that `value` breaks, if it breaks one.
     pub fn broken_rule(self, value: f64) -> Option<&'static str> {
         match self {
-            Unit::Percent => None,
+            Unit::Percent | Unit::Points => None,
+            Unit::Correlation if !(-1.0..=1.0).contains(&value) => Some("it is in -1..=1"),
+            Unit::Correlation => None,
             Unit::Fraction if !(0.0..=1.0).contains(&value) => Some("a fraction is in 0..=1"),
             Unit::Perplexity if value < 1.0 => Some("a perplexity is at least 1"),
             // Rounding may leave a divergence of equal models a hair below zero.
@@ -133,6 +147,9 @@ mod tests {
             Unit::BytesPerToken,
             Unit::BitsPerWeight,
             Unit::Logit,
+            Unit::Correlation,
+            Unit::Points,
+            Unit::TextsPerSecond,
             Unit::Joules,
             Unit::Watts,
         ] {
@@ -148,5 +165,7 @@ mod tests {
         assert!(Unit::Bytes.broken_rule(-1.0).is_some());
         assert!(Unit::Nats.broken_rule(-1e-12).is_none());
         assert!(Unit::Percent.broken_rule(-3.0).is_none());
+        assert!(Unit::Correlation.broken_rule(-1.0).is_none());
+        assert!(Unit::Correlation.broken_rule(1.1).is_some());
     }
 }

@@ -48,7 +48,8 @@ pub async fn embed(
     dimensions: Option<usize>,
 ) -> Result<Embedded, ApiError> {
     let Some(pooling) = asked.model.served.pooling else {
-        let message = "this model's file asks for a pooling that is not there; mean and last are";
+        let message = "this model's file asks for a pooling that is not there; mean, last and, for \
+                       encoders, first are";
         return Err(ApiError::unsupported("model", message));
     };
     let quotas = asked.policy.quotas;

@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use sterna_engine::{CacheControl, Class, EngineError, Output, Request};
+use sterna_engine::{CacheControl, Class, EngineError, Output, Pooling, Request};
 use tokio::sync::Mutex;
 
 /// For so long a probe is as good as a new one.
@@ -31,7 +31,7 @@ pub async fn version() -> Json<Value> {
     Json(json!({ "name": "sterna", "version": env!("CARGO_PKG_VERSION") }))
 }
 
-/// `GET /health/ready`: every model in memory generates a token now. It goes through the queue as a
+/// `GET /health/ready`: every model in memory generates a token now, or embeds one. It goes through the queue as a
 /// request does, ahead of others.
 pub async fn ready(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
     let now = app.options.now;
@@ -69,14 +69,18 @@ async fn probe(app: &App) -> Result<Value, ApiError> {
     Ok(json!({ "status": "ready", "models": ready }))
 }
 
-/// Computes a token, which is not one that was kept, and says how many seconds that took.
+/// Computes a token, which is not one that was kept, and says how many seconds that took. An encoder
+/// has none: it embeds the text.
 async fn one_token(model: &Arc<Model>) -> Result<f64, EngineError> {
     let tokenizer = &model.served.tokenizer;
     let mut prompt = tokenizer.encode("a", true);
     if prompt.is_empty() {
         prompt.push(0);
     }
-    let mut request = Request { prompt, max_tokens: 1, ..Request::default() };
+    let is_encoder = model.served.is_encoder;
+    let embed = is_encoder.then(Pooling::default);
+    let max_tokens = usize::from(!is_encoder);
+    let mut request = Request { prompt, max_tokens, embed, ..Request::default() };
     request.class = Class::Interactive;
     request.agent = "health".into();
     request.cache = CacheControl { no_cache: true, no_store: true, ..CacheControl::default() };
@@ -85,7 +89,7 @@ async fn one_token(model: &Arc<Model>) -> Result<f64, EngineError> {
     let mut running = Running::start(model, vec![request], 1)?.uncounted();
     while let Some((_, output)) = running.next().await {
         match output {
-            Output::Finished(end) if end.new_tokens > 0 => {
+            Output::Finished(end) if end.new_tokens > 0 || end.embedding.is_some() => {
                 return Ok(end.queue_seconds + end.prefill_seconds);
             }
             Output::Finished(_) => {

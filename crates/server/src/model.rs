@@ -26,6 +26,8 @@ pub struct Served {
     pub chat_template: Option<String>,
     /// How embeddings are made of a text's tokens; `None` where the model's way is not there.
     pub pooling: Option<Pooling>,
+    /// Whether it encodes texts and generates none.
+    pub is_encoder: bool,
     /// What the template sees as `bos_token`.
     pub bos: Option<String>,
     /// What the template sees as `eos_token`.

@@ -1,4 +1,7 @@
-//! `sterna eval`: score a text with a model, alone or against a baseline.
+//! `sterna eval`: score a text with a model, alone or against a baseline; with `--pairs`, its
+//! embeddings.
+
+mod pairs;
 
 use crate::compute::{ComputeArgs, kv_encodings};
 use crate::scoring::Scorer;
@@ -20,17 +23,27 @@ use sterna_runtime::KvEncoding;
 /// The text is cut into documents at --separator; each is scored alone after a BOS. --windows N
 /// scores as llama-perplexity does instead. What an 8-bit KV cache changes:
 /// `sterna eval model.gguf -f text.txt --kv-cache-dtype q8_0 --baseline-kv f16`.
+///
+/// Models that encode texts have no next token to score: --pairs takes pairs of texts with human
+/// scores instead, and says how well the cosines of their embeddings rank them; with --baseline also
+/// what that loses, how near the vectors are, and how fast both models make them.
 #[derive(clap::Args)]
 pub struct Args {
     /// The model.
     model: PathBuf,
     /// The text, UTF-8.
-    #[arg(long, short = 'f', value_name = "FILE")]
-    text: PathBuf,
+    #[arg(long, short = 'f', value_name = "FILE", required_unless_present = "pairs")]
+    text: Option<PathBuf>,
+    /// Pairs of texts with a human score, parted by tabs: text, text, score, or the columns of the
+    /// STS benchmark. Measures embeddings.
+    #[arg(long, value_name = "FILE",
+          conflicts_with_all = ["text", "separator", "skip_documents", "max_chars", "max_tokens",
+                                "windows", "baseline_kv"])]
+    pairs: Option<PathBuf>,
     /// Where one document ends and the next begins, e.g. '<|endoftext|>' [default: one document].
     #[arg(long)]
     separator: Option<String>,
-    /// Score at most so many documents.
+    /// Score at most so many documents, or pairs.
     #[arg(long, visible_alias = "limit")]
     documents: Option<usize>,
     /// Leave out the first so many documents.
@@ -45,7 +58,7 @@ pub struct Args {
     /// Score as llama-perplexity does: one stream in windows of N tokens, second halves scored.
     #[arg(long, value_name = "N", conflicts_with_all = ["separator", "max_tokens"])]
     windows: Option<usize>,
-    /// Another model of the same vocabulary to compare with.
+    /// Another model of the same vocabulary (of vectors as long, for --pairs) to compare with.
     #[arg(long, value_name = "MODEL")]
     baseline: Option<PathBuf>,
     /// Compare with another encoding of the KV cache, of the baseline or the model itself.
@@ -63,8 +76,12 @@ pub struct Args {
 /// # Errors
 /// When a file cannot be read, the text is empty, or vocabularies differ.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let text = std::fs::read_to_string(&args.text)
-        .with_context(|| format!("reading {}", args.text.display()))?;
+    if let Some(file) = &args.pairs {
+        return pairs::run(&args, file);
+    }
+    let file = args.text.as_ref().context("clap wants a text or pairs")?;
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("reading {}", file.display()))?;
     let mut model = Scorer::open(&args.model, &args.compute)?;
     let passages = passages(&args, &text, model.tokenizer()?)?;
     let longest = passages.iter().map(|p| p.tokens.len()).max().unwrap_or(0);
@@ -120,7 +137,8 @@ fn passages(args: &Args, text: &str, tokenizer: &Tokenizer) -> anyhow::Result<Pa
         max_chars: args.max_chars,
         max_tokens: args.max_tokens.map(|n| n.saturating_sub(n_bos)),
     };
-    let name = args.text.file_name().map_or("text".into(), |n| n.to_string_lossy());
+    let name = args.text.as_ref().and_then(|path| path.file_name());
+    let name = name.map_or("text".into(), |n| n.to_string_lossy());
     let workload =
         recipe.workload(&name, text, &mut |part| tokenizer.encode(part, false), &|token| {
             tokenizer.token_bytes(token).len()

@@ -69,7 +69,7 @@ impl Core {
         for part in &batch.parts {
             let own = rows.by_ref().take(wanted(part));
             match self.schedule.running.iter_mut().find(|s| s.key == part.key) {
-                Some(sequence) => own.for_each(|row| sequence.pool.add(row)),
+                Some(sequence) => own.for_each(|row| sequence.take_state(row)),
                 // Cancelled while the batch was computed.
                 None => own.for_each(|_| ()),
             }

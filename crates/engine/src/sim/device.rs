@@ -41,6 +41,13 @@ pub struct Device {
     pub pages: Vec<[u64; PAGE_LEN]>,
     /// The states before the head that the last batch wanted.
     pub hidden: Vec<f32>,
+    /// Whether a token's state depends on those after it: see [`crate::Limits::reads_whole`].
+    pub reads_whole: bool,
+}
+
+/// What all tokens of a text add to each one's state.
+fn whole(tokens: &[u32]) -> u64 {
+    tokens.iter().fold(1, |kept, &token| mix(kept, token))
 }
 
 /// The state of a position before the head.
@@ -50,7 +57,7 @@ fn state(kept: u64) -> [f32; 3] {
 
 impl Device {
     pub fn new(n_pages: usize) -> Self {
-        Self { pages: vec![[u64::MAX; PAGE_LEN]; n_pages], hidden: Vec::new() }
+        Self { pages: vec![[u64::MAX; PAGE_LEN]; n_pages], hidden: Vec::new(), reads_whole: false }
     }
 
     pub fn run(&mut self, core: &Core, batch: &Batch) -> Vec<f32> {
@@ -60,6 +67,8 @@ impl Device {
         let mut all = Vec::new();
         self.hidden.clear();
         for chunk in core.chunks(batch) {
+            let all_tokens = if self.reads_whole { whole(chunk.tokens) } else { 0 };
+            assert!(!self.reads_whole || chunk.position == 0, "a text is read at once");
             for (i, &token) in chunk.tokens.iter().enumerate() {
                 let at = chunk.position + i;
                 let slot = |at: usize| (chunk.pages[at / PAGE_LEN] as usize, at % PAGE_LEN);
@@ -74,8 +83,10 @@ impl Device {
                 match chunk.logits {
                     Logits::All => all.extend(logits(kept, token)),
                     Logits::Last if is_last => all.extend(logits(kept, token)),
-                    Logits::AllHidden => self.hidden.extend(state(kept)),
-                    Logits::LastHidden if is_last => self.hidden.extend(state(kept)),
+                    Logits::AllHidden => self.hidden.extend(state(kept ^ all_tokens)),
+                    Logits::LastHidden if is_last => {
+                        self.hidden.extend(state(kept ^ all_tokens));
+                    }
                     Logits::None | Logits::Last | Logits::LastHidden => {}
                 }
             }
@@ -101,14 +112,26 @@ pub fn expected(request: &Request) -> Vec<u32> {
 
 /// The embedding of a request that is alone in the world.
 pub fn embedded(request: &Request) -> Option<Vec<f32>> {
+    embedded_by(request, 0)
+}
+
+/// The same by a machine that reads texts as a whole.
+pub fn encoded(request: &Request) -> Option<Vec<f32>> {
+    embedded_by(request, whole(&request.prompt))
+}
+
+fn embedded_by(request: &Request, all_tokens: u64) -> Option<Vec<f32>> {
     let mut kept = 0;
     let mut pool = Pool::default();
     for &token in &request.prompt {
         kept = mix(kept, token);
-        if request.embed? == Pooling::Last {
-            pool.clear();
+        match request.embed? {
+            Pooling::Mean => {}
+            Pooling::Last => pool.clear(),
+            Pooling::First if pool.is_empty() => {}
+            Pooling::First => break,
         }
-        pool.add(&state(kept));
+        pool.add(&state(kept ^ all_tokens));
     }
     Some(pool.embedding())
 }

@@ -104,6 +104,7 @@ impl Machine {
             max_running,
             max_queue: 200,
             vocabulary: self.program.vocabulary(),
+            reads_whole: self.program.is_encoder(),
             itl_target: None,
             answers: AnswerLimits::default(),
         };

@@ -90,6 +90,7 @@ fn a_thousand_random_attentions() {
         let multiple = if encoding == KvEncoding::Q8_0 { 32 } else { 8 };
         let (head_dim, n_heads) = (multiple * rng.up_to(128 / multiple), rng.up_to(25));
         let window = if rng.up_to(3) == 1 { rng.up_to(60) } else { usize::MAX };
-        attention_case(&mut rng, encoding, head_dim, n_heads, window);
+        let sees_all = window == usize::MAX && rng.up_to(3) == 1;
+        attention_case(&mut rng, encoding, head_dim, n_heads, window, sees_all);
     }
 }

@@ -16,6 +16,7 @@ pub mod predictions;
 pub mod reliability;
 mod rows;
 pub mod scores;
+pub mod similarity;
 pub mod tasks;
 
 pub use divergence::{Divergence, Reference, divergence_between};

@@ -135,7 +135,8 @@ fn shown(posted: &Posted) -> Result<Json<Value>, ApiError> {
         info["sterna.vocabulary_length"] = served.tokenizer.vocab_len().into();
     }
     let template = served.and_then(|served| served.chat_template.as_deref()).unwrap_or_default();
-    let mut capabilities = vec!["completion"];
+    let is_encoder = served.is_some_and(|served| served.is_encoder);
+    let mut capabilities = vec![if is_encoder { "embedding" } else { "completion" }];
     if template.contains("tools") {
         capabilities.push("tools");
     }

@@ -231,6 +231,7 @@ pub fn served(name: &str, template: Option<&str>, engine: Arc<Fake>) -> Served {
         context_len: 100,
         chat_template: template.map(str::to_owned),
         pooling: Some(Pooling::Mean),
+        is_encoder: false,
         bos: Some("<s>".into()),
         eos: None,
         fingerprint: "plan-build".into(),

@@ -4,6 +4,7 @@ use super::disk::DiskArgs;
 use super::sizes::Sizes;
 use super::speculate::SpeculateArgs;
 use crate::compute::ComputeArgs;
+use crate::embedder;
 use crate::scoring;
 use crate::show::{self, bad_input};
 use anyhow::Context;
@@ -160,13 +161,20 @@ fn open(item: &Item, loader: &Loader) -> anyhow::Result<(Served, Engine)> {
     let tokenizer = Arc::new(model.tokenizer()?.clone());
     let limits = sizes.limits(&program);
     let mut runner = Runner::new(program.clone())?;
-    let draft = speculate.draft(compute, &tokenizer)?;
+    let draft = match program.is_encoder() {
+        true => None,
+        false => speculate.draft(compute, &tokenizer)?,
+    };
     let memory = memory(&program, draft.as_deref(), sizes);
     let drafter = |draft| anyhow::Ok(Drafter::new(Runner::new(draft)?));
-    let extras = Extras {
-        kept: disk.open(&model, &item.name, &mut runner)?,
-        speculate: speculate.how(),
-        drafter: draft.map(drafter).transpose()?,
+    let extras = match program.is_encoder() {
+        // Nothing that it computes for one text is of use for another.
+        true => Extras::default(),
+        false => Extras {
+            kept: disk.open(&model, &item.name, &mut runner)?,
+            speculate: speculate.how(),
+            drafter: draft.map(drafter).transpose()?,
+        },
     };
     let time = loader.clock;
     let clock: sterna_engine::Clock = Box::new(move || time.now());
@@ -179,6 +187,7 @@ fn open(item: &Item, loader: &Loader) -> anyhow::Result<(Served, Engine)> {
         context_len: limits.longest(),
         chat_template: model.metadata.str("tokenizer.chat_template").map(str::to_owned),
         pooling: pooling(&model, path),
+        is_encoder: model.graph.is_encoder(),
         bos: spelled(tokenizer.bos()),
         eos: spelled(tokenizer.eos()),
         fingerprint: fingerprint(&model),
@@ -198,25 +207,12 @@ fn created(path: &Path) -> u64 {
     age.unwrap_or_default().as_secs()
 }
 
-/// How a model's embeddings are made of its tokens' states. One that does not say is taken to be
-/// made for generating: its last token is the only one that has seen all of a text. (llama.cpp
-/// makes an embedding per token of such a model, which OpenAI's API has no form for.)
+/// How a model's embeddings are made; nothing, and a warning, where its way is not there.
 fn pooling(model: &Model, path: &Path) -> Option<Pooling> {
-    let arch = model.metadata.str("general.architecture").unwrap_or_default();
-    let key = format!("{arch}.pooling_type");
-    match model.metadata.u64(&key) {
-        // llama.cpp's numbers: none, mean and last; 2 is the first token's, 4 a score.
-        None | Some(0 | 3) => Some(Pooling::Last),
-        Some(1) => Some(Pooling::Mean),
-        Some(other) => {
-            warn!(
-                "{}: {key} is {other}, and only mean (1) and last (3) are there: /v1/embeddings \
-                 refuses this model",
-                path.display()
-            );
-            None
-        }
-    }
+    let refused = |why| {
+        warn!("{}: {why}: /v1/embeddings refuses this model", path.display());
+    };
+    embedder::pooling(model).map_err(refused).ok()
 }
 
 /// The time since now.

@@ -93,6 +93,11 @@ impl Sizes {
             KvEncoding::Q8_0 => 1.125,
         };
         let position_bytes = model.graph.kv_bytes_per_token(number_bytes).max(1.0);
+        if model.graph.is_encoder() {
+            // Texts of one batch, each of whole pages; they are let go of after it.
+            let rows = settings.max_batch_rows.max(settings.context_len);
+            return rows + self.max_running * PAGE_LEN;
+        }
         let fitting = |bytes: u64| (bytes as f64 / position_bytes) as usize / PAGE_LEN * PAGE_LEN;
         let most = self.max_running * settings.context_len;
         match self.kv_bytes {
@@ -115,6 +120,7 @@ impl Sizes {
             max_running: self.max_running,
             max_queue: self.max_queue,
             vocabulary: program.vocabulary(),
+            reads_whole: program.is_encoder(),
             itl_target: self.itl_target,
             answers: self.answers,
         }

@@ -38,6 +38,7 @@ fn limits() -> Limits {
         max_running: 64,
         max_queue: 1000,
         vocabulary: VOCABULARY,
+        reads_whole: false,
         itl_target: None,
         answers: AnswerLimits::default(),
     }
