@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod ablation;
+mod activations;
 mod bars;
 mod commands;
 mod compute;

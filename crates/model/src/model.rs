@@ -11,7 +11,7 @@ mod tests;
 use crate::archs::{self, Arch};
 use crate::artifact::PLAN_KEY;
 use crate::config::{Config, GgufKeys, JsonKeys};
-use crate::plan::{self, Plan};
+use crate::plan::{Plan, inputs};
 use crate::{Graph, Tokenizer, WeightId, WeightSource, WeightView};
 use bind::Binding;
 use std::path::{Path, PathBuf};
@@ -152,16 +152,19 @@ impl WeightSource for Model {
     }
 }
 
-/// The graph with inputs as the Plan in an artifact says. A damaged Plan says nothing; whoever asks
-/// for it is told.
+/// The graph with inputs as the Plan in an artifact says, or the file itself where it has no Plan.
+/// A damaged Plan says nothing; whoever asks for it is told.
 fn as_planned(checkpoint: &Checkpoint, graph: Graph) -> Result<Graph, FormatError> {
-    let text = checkpoint.metadata.str(PLAN_KEY);
-    let plan = text.and_then(|text| Plan::parse(&checkpoint.path, text).ok());
-    let Some(plan) = plan.filter(|plan| !plan.int8_inputs.is_empty()) else { return Ok(graph) };
-    plan::inputs::apply(&graph, &plan.int8_inputs).map_err(|problem| {
-        let problem = format!("its Plan is of another model: {problem}");
-        FormatError::new(&checkpoint.path, problem, "the file is damaged, copy it again")
-    })
+    let damaged =
+        |problem| FormatError::new(&checkpoint.path, problem, "the file is damaged, copy it again");
+    let ranges = match (checkpoint.metadata.str(PLAN_KEY), checkpoint.metadata.str(inputs::KEY)) {
+        (Some(text), _) => Plan::parse(&checkpoint.path, text).ok().map(|plan| plan.int8_inputs),
+        (None, Some(text)) => Some(inputs::parse(text).map_err(damaged)?),
+        (None, None) => None,
+    };
+    let Some(ranges) = ranges.filter(|ranges| !ranges.is_empty()) else { return Ok(graph) };
+    inputs::apply(&graph, &ranges)
+        .map_err(|problem| damaged(format!("its int8 inputs are of another model: {problem}")))
 }
 
 type Understood = (&'static dyn Arch, Config);

@@ -124,12 +124,9 @@ pub fn config(arch: &str) -> Config {
         "bitnet-gpt" => {
             Config { rotary_dim: 0, biases: crate::archs::bitnet_gpt::biases(), ..base }
         }
-        "bert" => Config {
-            rotary_dim: 0,
-            n_kv_heads: 4,
-            biases: crate::archs::bert::biases(),
-            ..base
-        },
+        "bert" => {
+            Config { rotary_dim: 0, n_kv_heads: 4, biases: crate::archs::bert::biases(), ..base }
+        }
         other => unreachable!("{other}"),
     }
 }

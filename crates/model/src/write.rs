@@ -4,7 +4,7 @@
 //! engines load, written tensor by tensor and put in place whole. Same input, same bytes.
 
 use crate::artifact::no_hash;
-use crate::plan::ContentHasher;
+use crate::plan::{ContentHasher, inputs};
 use crate::{Graph, Model, WeightSource};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -34,19 +34,25 @@ const FILE_TYPES: &[(&str, u32)] = &[
 /// `general.quantization_version`: the layout of block encodings, 2 since 2023.
 const QUANTIZATION_VERSION: u32 = 2;
 
-/// Writes `model` with the bytes of `source` to `path`; keys of `extra` replace the model's.
-/// `progress` is told the bytes written so far and in all.
+/// Writes `model` with the bytes of `source` to `path`; of `graph` is how its layers see their inputs
+/// ([`inputs`]). `progress` is told the bytes written so far and in all.
 ///
 /// # Errors
 /// When a weight's rows do not divide into its encoding's blocks, or the system refuses the file.
 pub fn write_gguf(
     path: &Path,
     model: &Model,
+    graph: &Graph,
     source: &dyn WeightSource,
-    extra: &Metadata,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(), FormatError> {
-    let sealed = Sealed { extra, hash_key: None };
+    let native = model.arch.graph(&model.config);
+    let ranges = native.map(|native| inputs::of(graph, &native)).unwrap_or_default();
+    let mut extra = Metadata::default();
+    if !ranges.is_empty() {
+        extra.set(inputs::KEY, Value::Str(inputs::print(&ranges)));
+    }
+    let sealed = Sealed { extra: &extra, hash_key: None };
     write_sealed(path, Subject::of(model), source, &sealed, progress).map(|_| ())
 }
 

@@ -38,7 +38,7 @@ use sterna_formats::AtomicFile;
 use sterna_measure::Clock;
 use sterna_measure::machine::Machine;
 
-pub use prepare::describe;
+pub use prepare::{describe, refuse_encoders};
 pub(crate) use prove::run_report;
 pub use speed::Effort;
 

@@ -96,7 +96,11 @@ impl Engine for RuntimeEngine {
         see: See<'_>,
         told: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<()> {
-        let max_batch_rows = self.settings.max_batch_rows.min(OBSERVED_ROWS);
+        // An encoder reads a document at once.
+        let (logits, max_batch_rows) = match graph.is_encoder() {
+            true => (Logits::AllHidden, self.settings.context_len),
+            false => (Logits::All, self.settings.max_batch_rows.min(OBSERVED_ROWS)),
+        };
         let settings =
             Settings { fuse: false, pool: false, max_batch_rows, ..self.settings.clone() };
         let failed = |error| OptimizeError::failed("running the model", error);
@@ -105,7 +109,7 @@ impl Engine for RuntimeEngine {
         for (n_before, document) in documents.iter().enumerate() {
             let sequence = runner.new_sequence();
             for tokens in document.chunks(max_batch_rows) {
-                let chunk = Chunk { sequence, tokens, logits: Logits::All };
+                let chunk = Chunk { sequence, tokens, logits };
                 runner.forward(&[chunk]).map_err(failed)?;
                 for (matrices, len, rows) in runner.linear_inputs() {
                     see(matrices, len, rows);
@@ -204,7 +208,7 @@ impl LanguageModel for Running {
         sink: &mut dyn FnMut(usize, &[f32]),
     ) -> std::result::Result<(), String> {
         let vocab_len = self.vocab_len;
-        let n_rows = (MAX_LOGITS / vocab_len).clamp(1, MAX_ROWS);
+        let n_rows = (MAX_LOGITS / vocab_len.max(1)).clamp(1, MAX_ROWS);
         let stop = self.stop;
         self.with_sequence(|runner, sequence| {
             for (piece, tokens) in tokens.chunks(n_rows).enumerate() {

@@ -7,11 +7,12 @@
 
 use crate::error::{OptimizeError, Result};
 use crate::observe::{Input, Observed};
-use serde::Serialize;
+use crate::passes::int8::Ranges;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 use sterna_formats::encodings::by_name;
-use sterna_formats::{Array, GgufWriter, Metadata, TensorDecl, Value};
+use sterna_formats::{Array, Checkpoint, GgufWriter, Metadata, TensorDecl, Value};
 use sterna_measure::quality::Passages;
 
 /// The text that statistics are of.
@@ -44,7 +45,7 @@ impl Text {
 const INT8_LEVELS: usize = 128;
 
 /// What is told of an input, and kept in the file.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Line {
     /// The matrices that read it.
     pub matrices: Vec<String>,
@@ -84,6 +85,33 @@ impl Line {
     }
 }
 
+/// The key of the [`Line`]s, as JSON.
+const RANGES_KEY: &str = "sterna.calibration.ranges";
+
+/// The ranges that a file of statistics gives its matrices, chosen so.
+///
+/// # Errors
+/// When it cannot be read, or is not Sterna's and has no ranges.
+pub fn ranges(path: &Path, how: Ranges) -> Result<BTreeMap<String, f32>> {
+    let checkpoint = Checkpoint::open(path)?;
+    let text = checkpoint.metadata.str(RANGES_KEY).unwrap_or_default();
+    let lines: Vec<Line> = serde_json::from_str(text).map_err(|_| {
+        OptimizeError::Input(format!(
+            "{}: it has no ranges of inputs; make it with `sterna calibrate`",
+            path.display()
+        ))
+    })?;
+    let of = |line: Line| {
+        let range = match how {
+            Ranges::MinMax => line.largest,
+            Ranges::Percentile => line.p99_9,
+            Ranges::Entropy => line.entropy_int8,
+        };
+        line.matrices.into_iter().map(move |name| (name, range))
+    };
+    Ok(lines.into_iter().flat_map(of).collect())
+}
+
 /// Writes the file, whole or not at all. The same statistics give the same bytes.
 ///
 /// # Errors
@@ -101,7 +129,7 @@ pub fn write(path: &Path, observed: &Observed, text: &Text, lines: &[Line]) -> R
         ("imatrix.chunk_size", Value::U32(count(longest))),
         ("sterna.calibration.hash", Value::Str(text.hash.clone())),
         ("sterna.calibration.n_tokens", Value::U64(text.n_tokens as u64)),
-        ("sterna.calibration.ranges", Value::Str(lines)),
+        (RANGES_KEY, Value::Str(lines)),
     ] {
         metadata.set(key, value);
     }

@@ -4,8 +4,8 @@ use crate::show;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use sterna_formats::OpenOptions;
 use sterna_formats::encodings::by_name;
-use sterna_formats::{Metadata, OpenOptions};
 use sterna_model::{Model, write_gguf};
 use sterna_optimize::passes::rtn::encode_all;
 use sterna_optimize::{Draft, Recipe};
@@ -48,7 +48,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         encode_all(&mut draft, &Recipe::named(name)?.pure())?;
     }
     let progress = bytes_bar();
-    write_gguf(&args.out, &model, &draft, &Metadata::default(), &mut |done, total| {
+    write_gguf(&args.out, &model, draft.graph(), &draft, &mut |done, total| {
         progress.set_length(total);
         progress.set_position(done);
     })?;

@@ -80,8 +80,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         return pairs::run(&args, file);
     }
     let file = args.text.as_ref().context("clap wants a text or pairs")?;
-    let text = std::fs::read_to_string(file)
-        .with_context(|| format!("reading {}", file.display()))?;
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
     let mut model = Scorer::open(&args.model, &args.compute)?;
     let passages = passages(&args, &text, model.tokenizer()?)?;
     let longest = passages.iter().map(|p| p.tokens.len()).max().unwrap_or(0);

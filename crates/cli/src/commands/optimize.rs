@@ -1,5 +1,6 @@
 //! `sterna optimize`: search, build, prove.
 
+use crate::activations::{Activations, Ranges};
 use crate::bars::Bars;
 use crate::compute::ComputeArgs;
 use crate::footprint::own_process;
@@ -15,7 +16,6 @@ use sterna_model::Model;
 use sterna_optimize::budget::{
     Allowed, TTFT_PROMPT, parse_allow, parse_bytes, parse_duration, parse_ms, parse_percent,
 };
-use sterna_optimize::passes::int8;
 use sterna_optimize::pipeline::rounding::{self, Choice};
 use sterna_optimize::pipeline::{self, Effort, Identity, Settings, inputs};
 use sterna_optimize::progress::Watch;
@@ -223,32 +223,6 @@ enum Scaling {
     Auto,
     On,
     Off,
-}
-
-/// [`inputs::Choice`] on the command line.
-#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
-enum Activations {
-    Float,
-    Dynamic,
-    Static,
-}
-
-/// [`int8::Ranges`] on the command line.
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Ranges {
-    Minmax,
-    Percentile,
-    Entropy,
-}
-
-impl From<Ranges> for int8::Ranges {
-    fn from(ranges: Ranges) -> Self {
-        match ranges {
-            Ranges::Minmax => int8::Ranges::MinMax,
-            Ranges::Percentile => int8::Ranges::Percentile,
-            Ranges::Entropy => int8::Ranges::Entropy,
-        }
-    }
 }
 
 impl From<Scaling> for rounding::Scaling {

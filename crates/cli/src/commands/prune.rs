@@ -14,7 +14,7 @@ use sterna_measure::{Level, RunReport};
 use sterna_model::{Model, config, write_new_gguf};
 use sterna_optimize::calibration::{self, TextSettings};
 use sterna_optimize::evidence::times::Times;
-use sterna_optimize::pipeline::Effort;
+use sterna_optimize::pipeline::{self, Effort};
 use sterna_optimize::progress::Watch;
 use sterna_optimize::prune::report::{self, Made, Means};
 use sterna_optimize::prune::{self, Amount, Cut, Seen, Subject, Wanted};
@@ -81,6 +81,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let wanted = wanted(&args)?;
     let tokenizer = args.compute.tokenizer.clone();
     let model = Model::open_with(&args.model, &OpenOptions { tokenizer })?;
+    pipeline::refuse_encoders(&model)?;
     let training = args.recover.map(|steps| training(&args, steps)).transpose()?;
     let text = TextSettings {
         evaluation: args.eval.clone(),

@@ -1,14 +1,17 @@
 //! `sterna quantize`: direct encoding without a search, streaming tensor by tensor.
 
 use super::convert::{bytes_bar, may_write};
-use crate::show;
+use crate::activations::{Activations, Ranges};
+use crate::show::{self, bad_input};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use sterna_formats::{Metadata, OpenOptions};
+use sterna_formats::OpenOptions;
 use sterna_model::{Model, write_gguf};
 use sterna_optimize::importance::Importance;
+use sterna_optimize::passes::int8::{Int8, Scales};
 use sterna_optimize::passes::rtn::encode_all;
-use sterna_optimize::{Draft, Recipe};
+use sterna_optimize::passes::{Context, Pass};
+use sterna_optimize::{Draft, Recipe, statistics};
 
 /// Encode a model's weights directly (round to nearest), without a search.
 ///
@@ -32,6 +35,13 @@ pub struct Args {
     /// Importance matrix (as llama-imatrix writes it) that weighs errors.
     #[arg(long, value_name = "FILE")]
     imatrix: Option<PathBuf>,
+    /// How layers see their inputs: as they are (integer kernels have a scale per 256 of them), as
+    /// int8 codes with a scale per row, or with one scale from --imatrix for all rows.
+    #[arg(long, value_enum, default_value_t)]
+    activations: Activations,
+    /// What static scales are made of [default: percentile].
+    #[arg(long, value_enum)]
+    ranges: Option<Ranges>,
     /// Replace the file if it is there.
     #[arg(long)]
     force: bool,
@@ -56,10 +66,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let mut draft = Draft::new(&model.graph, &model);
     encode_all(&mut draft, &recipe)?;
+    see_int8(&args, &mut draft)?;
     // An encoder makes nonsense of NaN and infinity, and the result would look like a model.
     sterna_optimize::scan::finite(&model.graph, &model)?;
     let progress = bytes_bar();
-    write_gguf(&args.out, &model, &draft, &Metadata::default(), &mut |done, total| {
+    write_gguf(&args.out, &model, draft.graph(), &draft, &mut |done, total| {
         progress.set_length(total);
         progress.set_position(done);
     })?;
@@ -85,4 +96,27 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     println!("{}: {}", args.out.display(), show::bytes(size));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Has layers see their inputs as was asked for.
+fn see_int8(args: &Args, draft: &mut Draft<'_>) -> anyhow::Result<()> {
+    let ranges;
+    let scales = match (args.activations, args.ranges) {
+        (Activations::Float, None) => return Ok(()),
+        (Activations::Dynamic, None) => Scales::Dynamic,
+        (Activations::Static, how) => {
+            let why =
+                "static scales are of text: give what `sterna calibrate` wrote with --imatrix";
+            let path = args.imatrix.as_ref().ok_or_else(|| bad_input(why))?;
+            ranges = statistics::ranges(path, how.unwrap_or(Ranges::Percentile).into())?;
+            Scales::Static(&ranges)
+        }
+        (_, Some(_)) => return Err(bad_input("--ranges are for --activations static")),
+    };
+    if !Int8::applies(draft.graph()) {
+        draft.note("int8: all layers but the head see int8 codes already");
+        return Ok(());
+    }
+    let mut context = Context { int8: Some(scales), ..Context::default() };
+    Ok(Int8.apply(draft, &mut context)?)
 }

@@ -5,6 +5,7 @@ mod calibrate;
 mod capacity;
 mod demo;
 mod disk;
+mod encoder;
 mod errors;
 mod faults;
 mod fleet;

@@ -207,9 +207,12 @@ mod tests {
         let pairs = parse_pairs(text).unwrap();
         assert_eq!((pairs.len(), pairs[0].score, pairs[1].score), (2, 2.5, 5.0));
         assert_eq!((pairs[1].first.as_str(), pairs[1].second.as_str()), ("x", "y"));
-        for (bad, why) in
-            [("", "no pairs"), ("a\tb\t1\na\tb", "line 2"), ("a\tb\tNaN", "line 1"), ("\tb\t1", "1")]
-        {
+        for (bad, why) in [
+            ("", "no pairs"),
+            ("a\tb\t1\na\tb", "line 2"),
+            ("a\tb\tNaN", "line 1"),
+            ("\tb\t1", "1"),
+        ] {
             let error = parse_pairs(bad).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
         }

@@ -86,9 +86,8 @@ impl Graph {
     /// Whether it reads texts and writes none: its tokens see those after them, so that it has no
     /// next token. Its result is the tokens' states.
     pub fn is_encoder(&self) -> bool {
-        let sees_all = |node: &Node| {
-            node.op.as_any().downcast_ref::<Attention>().is_some_and(|op| !op.causal)
-        };
+        let sees_all =
+            |node: &Node| node.op.as_any().downcast_ref::<Attention>().is_some_and(|op| !op.causal);
         self.nodes.iter().any(sees_all)
     }
 

@@ -13,7 +13,14 @@ fn graph() -> Graph {
     let op = RmsNorm { eps: 1e-5, group_len: 1 };
     let x = graph.add("x", op, &[Graph::TOKENS], &[norm]).unwrap();
     let y = graph.add("y", Linear::new(true), &[x], &[up, bias]).unwrap();
-    let op = Attention { n_heads: 2, n_kv_heads: 2, head_dim: 2, scale: 0.5, window: Some(8), causal: true };
+    let op = Attention {
+        n_heads: 2,
+        n_kv_heads: 2,
+        head_dim: 2,
+        scale: 0.5,
+        window: Some(8),
+        causal: true,
+    };
     graph.output = Some(graph.add("z", op, &[y, y, y], &[]).unwrap());
     graph
 }

@@ -43,7 +43,7 @@ fn stories260k_opens_continues_its_story_and_survives_gguf() {
     );
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("stories.gguf");
-    crate::write_gguf(&file, &model, &model, &Metadata::default(), &mut |_, _| {}).unwrap();
+    crate::write_gguf(&file, &model, &model.graph, &model, &mut |_, _| {}).unwrap();
     let again = Model::open(&file).unwrap();
     assert_eq!(again.config, model.config);
     let logits = |m: &Model| eval_graph(&m.graph, m, &tokens).unwrap();
@@ -78,7 +78,7 @@ fn the_same_weights_as_gguf_and_as_huggingface_give_the_same_logits() {
         assert_eq!(logits(&hf), want, "{variant} as a Hugging Face directory");
         // Written again, the directory is that GGUF file.
         let file = dir.path().join("again.gguf");
-        crate::write_gguf(&file, &hf, &hf, &Metadata::default(), &mut |_, _| {}).unwrap();
+        crate::write_gguf(&file, &hf, &hf.graph, &hf, &mut |_, _| {}).unwrap();
         let again = Model::open(&file).unwrap();
         assert_eq!(again.config, gguf.config, "{variant} written again");
         assert_eq!(logits(&again), want, "{variant} written again");
@@ -112,7 +112,7 @@ fn bitnet_opens_from_trained_floats_and_from_packed_codes() {
     }
     // A file of it holds 66 bytes for 256 weights.
     let file = dir.path().join("bitnet.gguf");
-    crate::write_gguf(&file, &offline, &offline, &Metadata::default(), &mut |_, _| {}).unwrap();
+    crate::write_gguf(&file, &offline, &offline.graph, &offline, &mut |_, _| {}).unwrap();
     let again = Model::open(&file).unwrap();
     let packed: u64 = again.graph.n_bit_parameters() / 256 * 66;
     let rest = 4 * (again.graph.n_parameters() - again.graph.n_bit_parameters());
@@ -224,7 +224,7 @@ fn a_chat_template_and_a_tokenizer_come_along() {
     let model = Model::open(dir.path()).unwrap();
     assert_eq!(model.metadata.str("tokenizer.chat_template"), Some("{{ messages }}"));
     let file = dir.path().join("m.gguf");
-    crate::write_gguf(&file, &model, &model, &Metadata::default(), &mut |_, _| {}).unwrap();
+    crate::write_gguf(&file, &model, &model.graph, &model, &mut |_, _| {}).unwrap();
     let again = Model::open(&file).unwrap();
     let tokens = |m: &Model| m.tokenizer().unwrap().encode("a tern", true);
     assert_eq!(tokens(&again), tokens(&model));

@@ -1,7 +1,7 @@
-//! Layers that see their inputs as int8 codes because a Plan says so, not because their
-//! architecture is made that way.
+//! Layers that see their inputs as int8 codes because a Plan says so, or a file that was quantized
+//! without one, not because their architecture is made that way.
 //!
-//! In: a graph, and a Plan's ranges by the names of matrices. Out: the graph that computes so; and
+//! In: a graph, and ranges by the names of matrices. Out: the graph that computes so; and
 //! the ranges of a graph again. A range is the absolute maximum that codes reach, in the units of
 //! the inputs, or [`OWN`], where each row has a scale of its own.
 
@@ -13,6 +13,22 @@ use std::sync::Arc;
 
 /// The range of inputs whose rows have scales of their own.
 pub const OWN: f64 = 0.0;
+
+/// The metadata key of a GGUF file without a Plan: the ranges as a JSON object.
+pub const KEY: &str = "sterna.int8_inputs";
+
+/// The ranges as the metadata of a file has them.
+pub fn print(ranges: &BTreeMap<String, f64>) -> String {
+    serde_json::to_string(ranges).expect("names and finite numbers are JSON")
+}
+
+/// Reads them again.
+///
+/// # Errors
+/// When it is no such object.
+pub fn parse(text: &str) -> Result<BTreeMap<String, f64>, String> {
+    serde_json::from_str(text).map_err(|error| format!("metadata key {KEY}: {error}"))
+}
 
 /// What a range means; `None` for a number that is none.
 pub fn activations(range: f64) -> Option<Activations> {
@@ -89,6 +105,8 @@ mod tests {
         ]);
         let edited = apply(&graph, &ranges).unwrap();
         assert_eq!(of(&edited, &graph), ranges);
+        assert_eq!(parse(&print(&ranges)), Ok(ranges.clone()));
+        assert!(parse("[1]").unwrap_err().contains(KEY));
         assert!(edited.to_string().contains("activations=int8 within 2.5"), "{edited}");
         assert!(apply(&edited, &ranges).unwrap_err().contains("codes otherwise"));
         for (name, range) in

@@ -22,8 +22,8 @@ pub struct Int8;
 pub enum Scales<'a> {
     /// Each row's largest magnitude.
     Dynamic,
-    /// What was seen of all rows.
-    Static(&'a Observed, Ranges),
+    /// The largest magnitude that codes reach, by matrix.
+    Static(&'a BTreeMap<String, f32>),
 }
 
 /// How a range is chosen by the magnitudes that were seen (S-2). What is beyond is clipped.
@@ -50,8 +50,17 @@ impl Ranges {
         }
     }
 
+    /// The ranges of all that was seen, by matrix.
+    pub fn of_all(self, observed: &Observed) -> BTreeMap<String, f32> {
+        let of = |input: &Input| {
+            let range = self.of(input);
+            input.matrices.iter().map(move |name| (name.clone(), range)).collect::<Vec<_>>()
+        };
+        observed.inputs.iter().flat_map(of).collect()
+    }
+
     /// The range; no number above 0 where only zeros were seen.
-    pub fn of(self, input: &Input) -> f32 {
+    fn of(self, input: &Input) -> f32 {
         match self {
             Ranges::MinMax => input.magnitudes.largest(),
             Ranges::Percentile => input.magnitudes.percentile(0.999),
@@ -94,10 +103,8 @@ impl Pass for Int8 {
             let names: Vec<&String> = decls.iter().map(|decl| &decl.name).collect();
             let range = match scales {
                 Scales::Dynamic => Some(inputs::OWN),
-                Scales::Static(observed, how) => {
-                    let of = |input: &&Input| input.matrices.contains(names[0]);
-                    let range = observed.inputs.iter().find(of).map(|input| how.of(input));
-                    range.map(f64::from).filter(|range| *range > 0.0)
+                Scales::Static(ranges) => {
+                    ranges.get(names[0]).map(|range| f64::from(*range)).filter(|range| *range > 0.0)
                 }
             };
             // A layer that was never reached keeps its inputs.

@@ -76,7 +76,8 @@ pub fn decide(
     let ways: Vec<Ranges> = asked.map_or(Ranges::ALL.into(), |ranges| vec![ranges]);
     let mut tried = Vec::new();
     for ranges in ways {
-        let kl = measured(judge, &before, Scales::Static(&observed, ranges))?;
+        let by_matrix = ranges.of_all(&observed);
+        let kl = measured(judge, &before, Scales::Static(&by_matrix))?;
         tried.push((kl, ranges, judge.draft.clone()));
     }
     let each: Vec<String> =

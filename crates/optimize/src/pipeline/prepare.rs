@@ -93,9 +93,26 @@ fn tasks(
     tasks::read(&settings.tasks, tokenizer, context_len, calibration, &mut texts.notes)
 }
 
+/// Plans are judged by the tokens that models predict, so one that predicts none cannot be searched.
+///
+/// # Errors
+/// When the model encodes texts.
+pub fn refuse_encoders(model: &Model) -> Result<()> {
+    if !model.graph.is_encoder() {
+        return Ok(());
+    }
+    Err(crate::OptimizeError::Input(format!(
+        "{}: it encodes texts and predicts no tokens, and that is what plans are judged by; make \
+         smaller ones with `sterna quantize` and judge them with `sterna eval --pairs`",
+        model.path().display()
+    )))
+}
+
 fn open(settings: &Settings) -> Result<Model> {
     let options = OpenOptions { tokenizer: settings.tokenizer.clone() };
-    Ok(Model::open_with(&settings.source, &options)?)
+    let model = Model::open_with(&settings.source, &options)?;
+    refuse_encoders(&model)?;
+    Ok(model)
 }
 
 /// What an optimization would do, as text; runs nothing and writes nothing.

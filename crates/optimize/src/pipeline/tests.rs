@@ -14,7 +14,6 @@ use crate::runner::RuntimeEngine;
 use expect_test::expect;
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
-use sterna_formats::Metadata;
 use sterna_measure::clock::RealClock;
 use sterna_model::plan::Rounding;
 use sterna_model::{Artifact, Model, WeightSource, write_gguf};
@@ -288,7 +287,7 @@ fn a_model_of_uneven_columns_is_scaled_and_its_plan_says_so() {
         uneven.scale(&place, &factors, 1.0);
     }
     let source = folder.path().join("uneven.gguf");
-    write_gguf(&source, &model, &uneven, &Metadata::default(), &mut |_, _| {}).unwrap();
+    write_gguf(&source, &model, &model.graph, &uneven, &mut |_, _| {}).unwrap();
     let of = |scaling, name: &str| {
         let output = folder.path().join(name);
         let settings = quick(&data, &output, budget.clone());
@@ -340,7 +339,7 @@ fn a_file_is_as_large_as_foretold() {
         let mut draft = Draft::new(&model.graph, &model);
         rtn::encode_all(&mut draft, &Recipe::named(name).unwrap().pure()).unwrap();
         let path = folder.path().join(name);
-        write_gguf(&path, &model, &draft, &Metadata::default(), &mut |_, _| {}).unwrap();
+        write_gguf(&path, &model, draft.graph(), &draft, &mut |_, _| {}).unwrap();
         let foretold = crate::size::file_bytes(&model.metadata, &model.graph, &draft);
         assert_eq!(std::fs::metadata(&path).unwrap().len(), foretold, "{name}");
         assert_eq!(draft.encoding(sterna_model::WeightId(0)).name(), name);

@@ -20,8 +20,8 @@ const TIMED_TEXTS: usize = 64;
 /// # Errors
 /// When a file cannot be read, a text is too long, or a model makes no embeddings.
 pub fn run(args: &Args, file: &Path) -> anyhow::Result<ExitCode> {
-    let text = std::fs::read_to_string(file)
-        .with_context(|| format!("reading {}", file.display()))?;
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
     let named = |error| bad_input(format!("{}: {error}", file.display()));
     let mut pairs = parse_pairs(&text).map_err(named)?;
     pairs.truncate(args.documents.unwrap_or(usize::MAX));

@@ -78,7 +78,8 @@ fn load(json: &Json) -> Tokenizer {
 
 /// BERT's uncased tokenizer, as sentence encoders come with it.
 fn wordpiece() -> Json {
-    let words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "cat", "##s", "naive", "!", "[unused1]"];
+    let words =
+        ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "cat", "##s", "naive", "!", "[unused1]"];
     let vocab: serde_json::Map<_, _> =
         words.iter().enumerate().map(|(id, word)| (word.to_string(), json!(id))).collect();
     let special = |id: &str| json!({"SpecialToken": {"id": id, "type_id": 0}});
