@@ -238,7 +238,8 @@ pub fn auto(
     let context = compute.quiet_settings(model.config.context_len)?.context_len;
     let room = context.saturating_sub(AUTO.n_gen);
     let load = Load { n_prompt: AUTO.n_prompt.min(room), ..AUTO };
-    if !names.is_empty() && load.context_len() > context {
+    // What is timed is generating.
+    if !names.is_empty() && (load.context_len() > context || model.graph.is_encoder()) {
         return Ok(Vec::new());
     }
     let mut effects = Vec::new();

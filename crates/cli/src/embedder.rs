@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use sterna_engine::Pooling;
 use sterna_engine::embedding::Pool;
 use sterna_model::Model;
-use sterna_runtime::{Chunk, Logits, Runner};
+use sterna_runtime::settings::PAGE_LEN;
+use sterna_runtime::{Chunk, Logits, Runner, Settings};
 
 /// How a model's embeddings are made of its tokens' states. An encoder that does not say takes the
 /// mean, as most do. Another model that does not say is taken to be made for generating: its last
@@ -35,6 +36,14 @@ pub fn pooling(model: &Model) -> Result<Pooling, String> {
     }
 }
 
+/// Texts computed at once, at most.
+const TEXTS_AT_ONCE: usize = 64;
+
+/// Positions of keys and values that a batch of so many texts may take: each has whole pages.
+pub fn positions_at_once(settings: &Settings, n_texts: usize) -> usize {
+    settings.max_batch_rows.max(settings.context_len) + n_texts * PAGE_LEN
+}
+
 /// A model and its runner.
 pub struct Embedder {
     path: PathBuf,
@@ -51,10 +60,8 @@ impl Embedder {
     pub fn open(path: &Path, compute: &ComputeArgs) -> anyhow::Result<Self> {
         let mut compute = compute.clone();
         compute.hidden = true;
-        // Texts of one call take whole pages each.
-        let (model, program) = compiled(path, &compute, &|_, settings| {
-            settings.max_batch_rows * sterna_runtime::settings::PAGE_LEN
-        })?;
+        let positions = |_: &Model, settings: &Settings| positions_at_once(settings, TEXTS_AT_ONCE);
+        let (model, program) = compiled(path, &compute, &positions)?;
         let pooling =
             pooling(&model).map_err(|why| bad_input(format!("{}: {why}", path.display())))?;
         Ok(Self { path: path.to_owned(), model, runner: Runner::new(program)?, pooling })
@@ -96,7 +103,7 @@ impl Embedder {
                 n_rows += text.len();
                 n_rows <= most
             });
-            let (now, later) = rest.split_at(fitting.count().max(1));
+            let (now, later) = rest.split_at(fitting.take(TEXTS_AT_ONCE).count().max(1));
             self.call(now, &mut vectors)?;
             rest = later;
         }
@@ -121,7 +128,13 @@ impl Embedder {
             let n_pooled = if self.pooling == Pooling::First { 1 } else { n_told };
             let told: Vec<&[f32]> = states.by_ref().take(n_told).collect();
             told[..n_pooled].iter().for_each(|state| pool.add(state));
-            vectors.push(pool.embedding());
+            let vector = pool.embedding();
+            anyhow::ensure!(
+                vector.iter().all(|x| x.is_finite()),
+                "{} makes a vector that is not of numbers; it is damaged",
+                self.path.display()
+            );
+            vectors.push(vector);
         }
         for sequence in sequences {
             self.runner.free(sequence)?;

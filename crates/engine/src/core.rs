@@ -204,7 +204,7 @@ impl Core {
         let listener = Listener::new(now, id, &request, false);
         let tokenizer = self.tokenizer.clone();
         let mut sequence = Sequence::new(key, request, answer_key, listener, tokenizer);
-        sequence.is_whole = self.schedule.limits.reads_whole;
+        sequence.reads_whole = self.schedule.limits.reads_whole;
         sequence
     }
 

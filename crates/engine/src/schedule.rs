@@ -154,7 +154,7 @@ impl Schedule {
             false => left.prompts,
         };
         let n_tokens = sequence.n_left().min(most);
-        if n_tokens == 0 || sequence.is_whole && n_tokens < sequence.n_left() {
+        if n_tokens == 0 || sequence.reads_whole && n_tokens < sequence.n_left() {
             return;
         }
         if !self.reserve(key, n_tokens, now, batch) {
@@ -252,7 +252,7 @@ impl Schedule {
             None => self.queue.remove(self.queue.iter().position(|s| s.key == key)?),
         };
         sequence.note(&mut self.tree, &mut self.pool, true);
-        if sequence.n_computed > 0 && !sequence.is_whole {
+        if sequence.n_computed > 0 && !sequence.reads_whole {
             // Noted before, so that these are the pages that the tree finds.
             let (pages, n) = (&sequence.pages, sequence.n_computed);
             self.sessions.keep(&mut self.pool, &sequence.sessions, pages, n);

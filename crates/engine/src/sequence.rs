@@ -76,7 +76,7 @@ pub struct Sequence {
     /// Tokens of the prompt.
     pub n_prompt: usize,
     /// Whether each of its tokens sees all others: see [`crate::Limits::reads_whole`].
-    pub is_whole: bool,
+    pub reads_whole: bool,
     /// Tokens whose keys and values are in the pages.
     pub n_computed: usize,
     /// Tokens of the prompt that were found in the prefix tree.
@@ -127,7 +127,7 @@ impl Sequence {
             key,
             n_prompt: tokens.len(),
             tokens,
-            is_whole: false,
+            reads_whole: false,
             n_computed: 0,
             n_cached: 0,
             n_found: 0,
@@ -196,7 +196,7 @@ impl Sequence {
 
     /// Whether all of its tokens must be computed, whoever computed them before.
     fn needs_all(&self) -> bool {
-        self.is_whole || self.wants_prompt() || self.pools_all()
+        self.reads_whole || self.wants_prompt() || self.pools_all()
     }
 
     /// Whether the states of all its tokens are told: the first is among them only so.
@@ -252,9 +252,10 @@ impl Sequence {
 
     /// Notes in the tree the pages that are full, and the beginning of the next where the prompt or
     /// the answer ends in it.
+    ///
     /// What is computed as a whole is of use to nobody else.
     pub fn note(&mut self, tree: &mut PrefixTree, pool: &mut PagePool, is_over: bool) {
-        if self.is_whole {
+        if self.reads_whole {
             return;
         }
         while (self.n_noted + 1) * PAGE_LEN <= self.n_computed {

@@ -99,6 +99,7 @@ impl Model {
             if let Some(template) = template.and_then(|json| json["chat_template"].as_str()) {
                 metadata.set("tokenizer.chat_template", Value::Str(template.to_owned()));
             }
+            warnings.extend(left_out(&checkpoint));
             if let Some(pooling) = pooling_of(&checkpoint) {
                 metadata.set(format!("{}.pooling_type", arch.name()), Value::U32(pooling));
             }
@@ -208,13 +209,29 @@ fn from_json(checkpoint: &Checkpoint, json: &serde_json::Value) -> Result<Unders
 /// sentence-transformers keeps beside a model; 0 for ways that have no number.
 fn pooling_of(checkpoint: &Checkpoint) -> Option<u32> {
     let modes = checkpoint.side_json.get("1_Pooling/config.json")?.as_object()?;
-    let on: Vec<&str> =
-        modes.iter().filter(|(_, is_on)| **is_on == true).map(|(mode, _)| mode.as_str()).collect();
+    let on = modes.iter().filter(|(_, is_on)| **is_on == true);
+    let on: Vec<&str> = on.filter_map(|(mode, _)| mode.strip_prefix("pooling_mode_")).collect();
     Some(match on.as_slice() {
-        ["pooling_mode_mean_tokens"] => 1,
-        ["pooling_mode_cls_token"] => 2,
-        ["pooling_mode_lasttoken"] => 3,
+        ["mean_tokens"] => 1,
+        ["cls_token"] => 2,
+        ["lasttoken"] => 3,
         _ => 0,
+    })
+}
+
+/// A sentence where sentence-transformers does more with a model's vectors than pool them and give
+/// them length 1.
+fn left_out(checkpoint: &Checkpoint) -> Option<String> {
+    let modules = checkpoint.side_json.get("modules.json")?.as_array()?;
+    let kind = |module: &serde_json::Value| {
+        let name = module["type"].as_str()?.rsplit('.').next()?;
+        let is_known = ["Transformer", "Pooling", "Normalize"].contains(&name);
+        (!is_known).then(|| name.escape_debug().to_string())
+    };
+    let unknown: Vec<String> = modules.iter().filter_map(kind).collect();
+    (!unknown.is_empty()).then(|| {
+        let names = unknown.join(", ");
+        format!("modules.json has {names}, which is left out: embeddings are others than its own")
     })
 }
 

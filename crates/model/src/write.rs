@@ -34,8 +34,8 @@ const FILE_TYPES: &[(&str, u32)] = &[
 /// `general.quantization_version`: the layout of block encodings, 2 since 2023.
 const QUANTIZATION_VERSION: u32 = 2;
 
-/// Writes `model` with the bytes of `source` to `path`; of `graph` is how its layers see their inputs
-/// ([`inputs`]). `progress` is told the bytes written so far and in all.
+/// Writes `model` with the bytes of `source` to `path`; of `graph` is how its layers see their
+/// inputs ([`inputs`]). `progress` is told the bytes written so far and in all.
 ///
 /// # Errors
 /// When a weight's rows do not divide into its encoding's blocks, or the system refuses the file.
@@ -46,8 +46,8 @@ pub fn write_gguf(
     source: &dyn WeightSource,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(), FormatError> {
-    let native = model.arch.graph(&model.config);
-    let ranges = native.map(|native| inputs::of(graph, &native)).unwrap_or_default();
+    let native = model.arch.graph(&model.config).expect("the model was opened with it");
+    let ranges = inputs::of(graph, &native);
     let mut extra = Metadata::default();
     if !ranges.is_empty() {
         extra.set(inputs::KEY, Value::Str(inputs::print(&ranges)));

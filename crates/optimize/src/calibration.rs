@@ -127,7 +127,7 @@ pub fn prepare(settings: &TextSettings, model: &Model, context_len: usize) -> Re
     let max_tokens = settings.max_tokens.min(context_len);
     let scoring = scoring(tokenizer);
     let limit = max_tokens - usize::from(has_bos(scoring));
-    let tokenized = Tokenized { tokenizer, limit };
+    let tokenized = Tokenized { tokenizer, limit, suffix: &[] };
     let name = |path: &Path, part: &str| {
         let file = path.file_name().map_or(path.display().to_string(), |f| f.display().to_string());
         format!("{file} ({part})")
@@ -180,14 +180,14 @@ pub fn prepare(settings: &TextSettings, model: &Model, context_len: usize) -> Re
 ///
 /// # Errors
 /// As [`prepare`].
-pub fn alone(
-    settings: &TextSettings,
-    tokenizer: &Tokenizer,
-    context_len: usize,
-) -> Result<Passages> {
+pub fn alone(settings: &TextSettings, model: &Model, context_len: usize) -> Result<Passages> {
+    let tokenizer = model.tokenizer()?;
     let scoring = scoring(tokenizer);
-    let limit = settings.max_tokens.min(context_len) - usize::from(has_bos(scoring));
-    let tokenized = Tokenized { tokenizer, limit };
+    // An encoder's texts end as it is used to.
+    let suffix = if model.graph.is_encoder() { tokenizer.suffix() } else { &[] };
+    let n_around = suffix.len() + usize::from(has_bos(scoring));
+    let limit = settings.max_tokens.min(context_len).saturating_sub(n_around);
+    let tokenized = Tokenized { tokenizer, limit, suffix };
     let workload = |path: &Path, n| {
         let documents = shuffled(read(path)?, settings.seed);
         tokenized.workload(&path.display().to_string(), &documents, n, None)
@@ -222,7 +222,10 @@ fn n_documents(workload: &Workload, n_tokens: usize) -> usize {
 /// How documents become tokens.
 struct Tokenized<'a> {
     tokenizer: &'a Tokenizer,
+    /// Tokens of a text at most, without those around it.
     limit: usize,
+    /// What is put behind each.
+    suffix: &'a [u32],
 }
 
 impl Tokenized<'_> {
@@ -272,11 +275,12 @@ impl Tokenized<'_> {
     /// A document's tokens, cut, and the bytes of text they stand for.
     fn tokens(&self, text: &str) -> (Vec<u32>, usize) {
         let mut tokens = self.tokenizer.encode(text, false);
-        if tokens.len() <= self.limit {
-            return (tokens, text.len());
+        let mut n_bytes = text.len();
+        if tokens.len() > self.limit {
+            tokens.truncate(self.limit);
+            n_bytes = tokens.iter().map(|&token| self.tokenizer.token_bytes(token).len()).sum();
         }
-        tokens.truncate(self.limit);
-        let n_bytes = tokens.iter().map(|&token| self.tokenizer.token_bytes(token).len()).sum();
+        tokens.extend(self.suffix);
         (tokens, n_bytes)
     }
 }

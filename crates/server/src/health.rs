@@ -69,8 +69,8 @@ async fn probe(app: &App) -> Result<Value, ApiError> {
     Ok(json!({ "status": "ready", "models": ready }))
 }
 
-/// Computes a token, which is not one that was kept, and says how many seconds that took. An encoder
-/// has none: it embeds the text.
+/// Computes a token, which is not one that was kept, and says how many seconds that took. An
+/// encoder has none: it embeds the text.
 async fn one_token(model: &Arc<Model>) -> Result<f64, EngineError> {
     let tokenizer = &model.served.tokenizer;
     let mut prompt = tokenizer.encode("a", true);

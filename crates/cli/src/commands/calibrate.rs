@@ -78,7 +78,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         ..defaults
     };
     let context_len = settings.context_len;
-    let passages = calibration::alone(&text_settings, model.tokenizer()?, context_len)?;
+    let passages = calibration::alone(&text_settings, &model, context_len)?;
     settings.context_len = context_len.min(args.calib_seqlen + 1);
     let text = Text::of(&args.calib, &passages);
     sterna_optimize::scan::finite(&model.graph, &model)?;

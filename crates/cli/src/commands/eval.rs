@@ -15,7 +15,7 @@ use sterna_measure::quality::{
 use sterna_measure::workload::TextRecipe;
 use sterna_measure::{Figure, LanguageModel};
 use sterna_model::Tokenizer;
-use sterna_runtime::KvEncoding;
+use sterna_runtime::{KvEncoding, RuntimeError};
 
 /// Score a text: mean negative log-likelihood (nats per token and per byte), perplexity with its
 /// standard error; with --baseline also KL divergence, top-1 flips and the drop in perplexity.
@@ -83,6 +83,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let text =
         std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
     let mut model = Scorer::open(&args.model, &args.compute)?;
+    if model.vocab_len() == 0 {
+        return Err(bad_input(format!("{}; see --pairs", RuntimeError::NoLogits)));
+    }
     let passages = passages(&args, &text, model.tokenizer()?)?;
     let longest = passages.iter().map(|p| p.tokens.len()).max().unwrap_or(0);
     model.check_context(longest)?;

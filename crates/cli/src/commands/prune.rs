@@ -82,6 +82,14 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let tokenizer = args.compute.tokenizer.clone();
     let model = Model::open_with(&args.model, &OpenOptions { tokenizer })?;
     pipeline::refuse_encoders(&model)?;
+    let ranges = pipeline::inputs::ranges(model.arch, &model.config, &model.graph)?;
+    if !ranges.is_empty() {
+        return Err(bad_input(format!(
+            "{}: its layers see int8 codes, and a pruned model's would see floats; prune the model \
+             that it was quantized from",
+            args.model.display()
+        )));
+    }
     let training = args.recover.map(|steps| training(&args, steps)).transpose()?;
     let text = TextSettings {
         evaluation: args.eval.clone(),

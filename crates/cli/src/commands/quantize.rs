@@ -39,7 +39,7 @@ pub struct Args {
     /// int8 codes with a scale per row, or with one scale from --imatrix for all rows.
     #[arg(long, value_enum, default_value_t)]
     activations: Activations,
-    /// What static scales are made of [default: percentile].
+    /// What static scales are made of [default: minmax, which clips nothing].
     #[arg(long, value_enum)]
     ranges: Option<Ranges>,
     /// Replace the file if it is there.
@@ -108,7 +108,7 @@ fn see_int8(args: &Args, draft: &mut Draft<'_>) -> anyhow::Result<()> {
             let why =
                 "static scales are of text: give what `sterna calibrate` wrote with --imatrix";
             let path = args.imatrix.as_ref().ok_or_else(|| bad_input(why))?;
-            ranges = statistics::ranges(path, how.unwrap_or(Ranges::Percentile).into())?;
+            ranges = statistics::ranges(path, how.unwrap_or(Ranges::Minmax).into())?;
             Scales::Static(&ranges)
         }
         (_, Some(_)) => return Err(bad_input("--ranges are for --activations static")),
@@ -117,6 +117,18 @@ fn see_int8(args: &Args, draft: &mut Draft<'_>) -> anyhow::Result<()> {
         draft.note("int8: all layers but the head see int8 codes already");
         return Ok(());
     }
+    let n_open = Int8::count(draft.graph());
     let mut context = Context { int8: Some(scales), ..Context::default() };
-    Ok(Int8.apply(draft, &mut context)?)
+    Int8.apply(draft, &mut context)?;
+    let n_left = Int8::count(draft.graph());
+    if n_left == n_open {
+        let why = "none of this model's layers is in the statistics: they are of another model";
+        return Err(bad_input(why));
+    }
+    if n_left > 0 {
+        draft.note(format!(
+            "int8: {n_left} of {n_open} layers are not in the statistics: as before"
+        ));
+    }
+    Ok(())
 }

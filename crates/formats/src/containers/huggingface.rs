@@ -13,6 +13,7 @@ const SIDE_FILES: &[&str] = &[
     "tokenizer_config.json",
     "generation_config.json",
     "special_tokens_map.json",
+    "modules.json",
     "1_Pooling/config.json",
 ];
 

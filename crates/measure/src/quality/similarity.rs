@@ -2,7 +2,7 @@
 //! are, against the cosine of their vectors, by rank (Spearman), as the STS benchmarks do.
 //!
 //! In: pairs, and the vectors of a model and perhaps of a baseline. Out: figures with intervals
-//! over pairs, which stay paired between the two models.
+//! over pairs, which stay paired between the two models (of how near vectors are: over texts).
 
 use crate::stats::{Bootstrap, Interval, mean};
 use crate::{Figure, MeasureError, Unit};
@@ -90,7 +90,8 @@ fn ranks(values: &[f64]) -> Vec<f64> {
     let mut ranks = vec![0.0; values.len()];
     let mut start = 0;
     while start < order.len() {
-        let same = order[start..].iter().take_while(|&&at| values[at] == values[order[start]]);
+        let first = values[order[start]];
+        let same = order[start..].iter().take_while(|&&at| values[at].total_cmp(&first).is_eq());
         let end = start + same.count();
         // Ranks start + 1 to end.
         let shared = (start + 1 + end) as f64 / 2.0;

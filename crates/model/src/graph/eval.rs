@@ -4,7 +4,8 @@ use super::{Graph, Node};
 use crate::WeightSource;
 use crate::ops::EvalInputs;
 
-/// The logits `[tokens, vocabulary]` (an encoder's states, `[tokens, features]`) of one sequence from its start. Weights are decoded to f32 and
+/// The logits `[tokens, vocabulary]`, or an encoder's states `[tokens, features]`, of one sequence
+/// from its start. Weights are decoded to f32 and
 /// activations stay f32, so block-encoded models differ from the runtime by its activation codes.
 ///
 /// # Errors

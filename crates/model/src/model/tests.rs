@@ -230,3 +230,28 @@ fn a_chat_template_and_a_tokenizer_come_along() {
     assert_eq!(tokens(&again), tokens(&model));
     assert_eq!(again.tokenizer().unwrap().vocab_len(), model.config.vocab_len);
 }
+
+#[test]
+fn a_sentence_encoders_folder_says_how_it_pools_and_what_is_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let arch = crate::archs::by_name("bert").unwrap();
+    let config = config("bert");
+    let weights = Weights::random(&arch.graph(&config).unwrap(), 3);
+    let path = testing::huggingface(folder.path(), arch, &config, &weights);
+    let pooled = |modes: &str| {
+        std::fs::create_dir_all(path.join("1_Pooling")).unwrap();
+        std::fs::write(path.join("1_Pooling/config.json"), modes).unwrap();
+        Model::open(&path).unwrap().metadata.u64("bert.pooling_type")
+    };
+    assert_eq!(Model::open(&path).unwrap().metadata.u64("bert.pooling_type"), None);
+    let modes = r#"{"pooling_mode_cls_token": true, "pooling_mode_max_tokens": false,
+                    "include_prompt": true}"#;
+    assert_eq!(pooled(modes), Some(2));
+    assert_eq!(pooled(r#"{"pooling_mode_mean_tokens": true}"#), Some(1));
+    assert_eq!(pooled(r#"{"pooling_mode_max_tokens": true}"#), Some(0), "it has no number");
+    let modules = r#"[{"type": "sentence_transformers.models.Transformer"},
+                      {"type": "sentence_transformers.models.Dense"}]"#;
+    std::fs::write(path.join("modules.json"), modules).unwrap();
+    let warnings = Model::open(&path).unwrap().warnings;
+    assert!(warnings.iter().any(|w| w.contains("Dense, which is left out")), "{warnings:?}");
+}

@@ -2,7 +2,7 @@
 //! `tokenizer_config.json`, `config.json` and `generation_config.json`. Each may be absent.
 
 use super::json::{MAX_JSON_BYTES, parse};
-use super::vocab::Vocab;
+use super::vocab::{Spelling, Vocab};
 use serde_json::Value as Json;
 use std::path::{Path, PathBuf};
 
@@ -38,7 +38,9 @@ impl Settings {
         let specials = &mut vocab.specials;
         specials.bos = named_bos.or(bos_ids.first().copied()).or(specials.prefix.first().copied());
         let only_end = specials.ends.iter().next().copied().filter(|_| specials.ends.len() == 1);
-        let last = specials.suffix.last().copied();
+        // BERT's files name no end, but what stands behind a text ends it.
+        let is_bert = vocab.spelling == Spelling::Hashes;
+        let last = specials.suffix.last().copied().filter(|_| is_bert);
         specials.eos = named_eos.or(eos_ids.first().copied()).or(only_end).or(last);
         specials.ends.extend(eos_ids);
         specials.ends.extend(specials.eos);

@@ -223,6 +223,11 @@ impl Tokenizer {
         !self.vocab.specials.prefix.is_empty()
     }
 
+    /// The tokens that the model expects behind a text, BERT's `[SEP]`; mostly none.
+    pub fn suffix(&self) -> &[u32] {
+        &self.vocab.specials.suffix
+    }
+
     /// Whether the model expects [`Tokenizer::eos`] behind a text.
     pub fn add_eos(&self) -> bool {
         !self.vocab.specials.suffix.is_empty()

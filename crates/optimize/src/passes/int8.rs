@@ -72,7 +72,12 @@ impl Ranges {
 impl Int8 {
     /// Whether there is a layer whose inputs it would change.
     pub fn applies(graph: &Graph) -> bool {
-        graph.nodes.iter().any(|node| matrices(graph, node).is_some())
+        Self::count(graph) > 0
+    }
+
+    /// The layers whose inputs it would change.
+    pub fn count(graph: &Graph) -> usize {
+        graph.nodes.iter().filter(|node| matrices(graph, node).is_some()).count()
     }
 }
 

@@ -1,4 +1,5 @@
-//! Looks up embeddings: decodes the encoded row of each token, of each position, or of a text's type.
+//! Looks up embeddings: decodes the encoded row of each token, of each position, or of a text's
+//! type.
 
 use super::{Rows, Run, Step, row_tiles};
 use crate::RuntimeError;

@@ -73,6 +73,10 @@ fn prepare(posted: &Posted, table: Table) -> Result<Wanted, ApiError> {
             );
             return Err(ApiError::invalid("input", message));
         }
+        // What the tokenizer puts behind a text stays there.
+        let suffix = tokenizer.suffix();
+        input.truncate(context_len.saturating_sub(suffix.len()));
+        input.extend(suffix);
         input.truncate(context_len);
         asked.warnings.push(format!(
             "input[{index}] has {n_tokens} tokens and was cut to the first {context_len}"

@@ -25,6 +25,9 @@ pub fn run(args: &Args, file: &Path) -> anyhow::Result<ExitCode> {
     let named = |error| bad_input(format!("{}: {error}", file.display()));
     let mut pairs = parse_pairs(&text).map_err(named)?;
     pairs.truncate(args.documents.unwrap_or(usize::MAX));
+    if pairs.is_empty() {
+        return Err(bad_input("--documents 0 leaves no pairs"));
+    }
     let mut model = Texts::open(&args.model, args, &pairs)?;
     let vectors = model.vectors()?;
     let own = Similarity { pairs: &pairs, vectors: &vectors };
@@ -95,6 +98,6 @@ fn speeds(model: &mut Texts, baseline: &mut Texts) -> anyhow::Result<Vec<Figure>
     Ok(vec![
         per_second("texts_per_s", a)?,
         per_second("baseline_texts_per_s", b)?,
-        comparison.figure("speedup", &method)?,
+        comparison.figure("speedup", &format!("{method}, A this model and B the baseline"))?,
     ])
 }

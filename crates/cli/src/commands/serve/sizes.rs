@@ -1,5 +1,6 @@
 //! What an engine may use, as flags: `serve` and `capacity` have the same.
 
+use crate::embedder;
 use clap::builder::TypedValueParser;
 use std::time::Duration;
 use sterna_engine::{AnswerLimits, Limits};
@@ -94,9 +95,8 @@ impl Sizes {
         };
         let position_bytes = model.graph.kv_bytes_per_token(number_bytes).max(1.0);
         if model.graph.is_encoder() {
-            // Texts of one batch, each of whole pages; they are let go of after it.
-            let rows = settings.max_batch_rows.max(settings.context_len);
-            return rows + self.max_running * PAGE_LEN;
+            // They are let go of after it.
+            return embedder::positions_at_once(settings, self.max_running);
         }
         let fitting = |bytes: u64| (bytes as f64 / position_bytes) as usize / PAGE_LEN * PAGE_LEN;
         let most = self.max_running * settings.context_len;

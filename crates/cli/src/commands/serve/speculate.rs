@@ -92,6 +92,10 @@ impl SpeculateArgs {
     ) -> anyhow::Result<Option<Arc<Program>>> {
         let Some(path) = &self.draft_model else { return Ok(None) };
         let (model, program) = scoring::compiled(path, &guessing(compute), &positions)?;
+        if program.is_encoder() {
+            let why = "it encodes texts and guesses no tokens, so it is no draft model";
+            return Err(bad_input(format!("{}: {why}", path.display())));
+        }
         drafter::same_vocabulary(tokenizer, model.tokenizer()?)
             .map_err(|why| bad_input(format!("{}: {why}", path.display())))?;
         info!("guesses are of {}: {}", path.display(), scoring::describe(&model));
