@@ -1,8 +1,9 @@
 //! The engine as other threads see it: requests in, pieces of answers out, numbers to show.
 
 use crate::EngineError;
-use crate::core::{Flushed, Limits};
+use crate::core::Flushed;
 use crate::disk::thread::Counters;
+use crate::limits::Limits;
 use crate::request::{Output, Request, RequestId};
 use crate::sessions::SessionError;
 use crate::stats::Stats;

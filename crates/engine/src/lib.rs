@@ -36,6 +36,7 @@ pub mod sequence;
 pub mod batch;
 pub mod fairness;
 pub mod forecast;
+pub mod limits;
 pub mod pacing;
 mod room;
 pub mod schedule;
@@ -61,7 +62,8 @@ pub mod rehearse;
 #[cfg(test)]
 mod sim;
 
-pub use crate::core::{Core, Flushed, Limits, logits_rows};
+pub use crate::core::{Core, Flushed};
+pub use crate::limits::{Limits, logits_rows};
 pub use agents::AgentStats;
 pub use answers::{AnswerLimits, AnswerStats};
 pub use constraint::Constraint;

@@ -7,7 +7,8 @@
 //! of which a rehearsal has none.
 
 use crate::batch::Batch;
-use crate::core::{Core, Limits, Said};
+use crate::core::{Core, Said};
+use crate::limits::Limits;
 use crate::request::{Finished, Output, Request, RequestId};
 use crate::turn::Short;
 use crate::{EngineError, sequence::Sequence};

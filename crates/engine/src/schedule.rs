@@ -10,9 +10,9 @@
 
 use crate::batch::{Batch, Part};
 use crate::constraint::Held;
-use crate::core::{Limits, MORE_LOGITS};
 use crate::disk::tier::Tier;
 use crate::fairness::Shares;
+use crate::limits::{Limits, MORE_LOGITS};
 use crate::pacing::Pacing;
 use crate::pages::PagePool;
 use crate::prefix::{Match, PrefixTree};

@@ -3,11 +3,12 @@
 use crate::EngineError;
 use crate::batch::Batch;
 use crate::constraint::Held;
-use crate::core::{Core, Limits, Said};
+use crate::core::{Core, Said};
 use crate::disk::thread::{Disk, Job};
 use crate::disk::{Event, Kept, Order};
 use crate::drafter::Drafter;
 use crate::handle::{Command, Handle, Shared, Sink};
+use crate::limits::Limits;
 use crate::request::{Output, RequestId};
 use crate::speculation::Speculate;
 use std::collections::BTreeMap;

@@ -59,8 +59,8 @@ pub enum RuntimeError {
     File(#[from] FormatError),
     /// Logits are asked of an encoder.
     #[error(
-        "this model encodes texts and predicts no next token: it is for embeddings (`sterna serve`, \
-         POST /v1/embeddings)"
+        "this model encodes texts and predicts no next token: it is for embeddings \
+         (`sterna serve`, POST /v1/embeddings)"
     )]
     NoLogits,
     /// An encoder is given a text in parts.

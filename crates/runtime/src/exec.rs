@@ -2,8 +2,10 @@
 //!
 //! A call's rows are cut into batches of at most `max_batch_rows`; a batch is one walk of the team
 //! through all steps. After the first calls have grown the logits as far as a caller asks, a call
-//! allocates nothing. `exec/results.rs` has what a call leaves, `exec/pages.rs` pages as bytes.
+//! allocates nothing. `exec/admit.rs` checks a call, `exec/results.rs` has what it leaves,
+//! `exec/pages.rs` pages as bytes.
 
+mod admit;
 mod pages;
 mod results;
 
@@ -205,40 +207,6 @@ impl Runner {
             }
             self.keep_hidden();
             self.n_wanted.0 += self.batch.n_logits;
-        }
-    }
-
-    /// Checks that a call can be done, and finds its sequences.
-    fn admit(&mut self, chunks: &[Chunk<'_>]) -> Result<(), RuntimeError> {
-        self.places.clear();
-        for chunk in chunks {
-            let at = self.kv.find(chunk.sequence)?;
-            if self.places.contains(&at) {
-                return Err(RuntimeError::SequenceTwice(chunk.sequence.0));
-            }
-            self.places.push(at);
-            self.check_tokens(chunk.tokens)?;
-            self.check_whole(self.kv.len_at(at), chunk.tokens.len())?;
-        }
-        let lens = chunks.iter().map(|chunk| chunk.tokens.len());
-        self.kv.check_growth(self.places.iter().copied().zip(lens))
-    }
-
-    fn check_tokens(&self, tokens: &[u32]) -> Result<(), RuntimeError> {
-        let vocabulary = self.program.lowered.vocabulary;
-        match tokens.iter().find(|&&token| token as usize >= vocabulary) {
-            Some(&token) => Err(RuntimeError::Token { token, vocabulary }),
-            None => Ok(()),
-        }
-    }
-
-    /// An encoder's chunk is a text.
-    fn check_whole(&self, position: usize, given: usize) -> Result<(), RuntimeError> {
-        let most = self.program.settings.max_batch_rows;
-        let fits = position == 0 && given <= most;
-        match self.program.is_encoder() && !fits {
-            true => Err(RuntimeError::Whole { given, position, most }),
-            false => Ok(()),
         }
     }
 

@@ -5,6 +5,7 @@
 //! on the rows whose result is wanted: their inputs are gathered once. `finish.rs` gives values
 //! their places in memory.
 
+mod encoder;
 mod finish;
 
 use crate::fuse::{self, Fusions, Uses};
@@ -83,13 +84,6 @@ pub struct Lowered {
     pub vocabulary: usize,
     /// Features of a row of logits; an encoder has none.
     pub n_logits: usize,
-}
-
-impl Lowered {
-    /// Whether texts are read as a whole, and have states but no logits.
-    pub fn is_encoder(&self) -> bool {
-        self.n_logits == 0
-    }
 }
 
 /// A step with its places, before the arena is planned.
@@ -177,7 +171,7 @@ pub fn lower(
         head,
         is_encoder: graph.is_encoder(),
     };
-    lowering.check_batch()?;
+    encoder::check_batch(&lowering)?;
     for n in 0..graph.nodes.len() {
         if !lowering.fusions.absorbed.contains(&n) {
             lowering.lower_node(n)?;
@@ -187,19 +181,6 @@ pub fn lower(
 }
 
 impl<'g> Lowering<'g> {
-    /// An encoder reads a text at once, so the longest must fit a batch.
-    fn check_batch(&self) -> Result<(), RuntimeError> {
-        let Settings { context_len, max_batch_rows: value, .. } = *self.settings;
-        if !self.is_encoder || context_len <= value {
-            return Ok(());
-        }
-        let reason = format!(
-            "an encoder reads a text at once, whose tokens may be {context_len}: raise it, or \
-             lower the context"
-        );
-        Err(RuntimeError::Setting { field: "max_batch_rows", value, reason })
-    }
-
     fn lower_node(&mut self, n: usize) -> Result<(), RuntimeError> {
         let node = &self.graph.nodes[n];
         self.layer = layer_of(self.graph, n).unwrap_or(self.layer);

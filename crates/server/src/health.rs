@@ -31,8 +31,8 @@ pub async fn version() -> Json<Value> {
     Json(json!({ "name": "sterna", "version": env!("CARGO_PKG_VERSION") }))
 }
 
-/// `GET /health/ready`: every model in memory generates a token now, or embeds one. It goes through the queue as a
-/// request does, ahead of others.
+/// `GET /health/ready`: every model in memory generates a token now, or embeds one. It goes
+/// through the queue as a request does, ahead of others.
 pub async fn ready(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
     let now = app.options.now;
     let mut last = app.probed.0.lock().await;

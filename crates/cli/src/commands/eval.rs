@@ -25,8 +25,8 @@ use sterna_runtime::{KvEncoding, RuntimeError};
 /// `sterna eval model.gguf -f text.txt --kv-cache-dtype q8_0 --baseline-kv f16`.
 ///
 /// Models that encode texts have no next token to score: --pairs takes pairs of texts with human
-/// scores instead, and says how well the cosines of their embeddings rank them; with --baseline also
-/// what that loses, how near the vectors are, and how fast both models make them.
+/// scores instead, and says how well the cosines of their embeddings rank them; with --baseline
+/// also what that loses, how near the vectors are, and how fast both models make them.
 #[derive(clap::Args)]
 pub struct Args {
     /// The model.

@@ -82,14 +82,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let tokenizer = args.compute.tokenizer.clone();
     let model = Model::open_with(&args.model, &OpenOptions { tokenizer })?;
     pipeline::refuse_encoders(&model)?;
-    let ranges = pipeline::inputs::ranges(model.arch, &model.config, &model.graph)?;
-    if !ranges.is_empty() {
-        return Err(bad_input(format!(
-            "{}: its layers see int8 codes, and a pruned model's would see floats; prune the model \
-             that it was quantized from",
-            args.model.display()
-        )));
-    }
+    refuse_int8(&model)?;
     let training = args.recover.map(|steps| training(&args, steps)).transpose()?;
     let text = TextSettings {
         evaluation: args.eval.clone(),
@@ -220,4 +213,17 @@ fn recover(training: Config) -> anyhow::Result<PathBuf> {
     let mut session = Session::open(training)?;
     let trainee = super::train::watched(&mut session)?;
     Ok(trainee.model)
+}
+
+/// Refuses a model whose layers see int8 codes only because it was quantized so.
+fn refuse_int8(model: &Model) -> anyhow::Result<()> {
+    let ranges = pipeline::inputs::ranges(model.arch, &model.config, &model.graph)?;
+    if ranges.is_empty() {
+        return Ok(());
+    }
+    Err(bad_input(format!(
+        "{}: its layers see int8 codes, and a pruned model's would see floats; prune the model \
+         that it was quantized from",
+        model.path().display()
+    )))
 }

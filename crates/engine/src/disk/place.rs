@@ -3,7 +3,8 @@
 
 use super::tier::{Arrived, Tier};
 use super::{Event, Fill, Order};
-use crate::core::{Core, Limits};
+use crate::core::Core;
+use crate::limits::Limits;
 use crate::prefix::Match;
 use crate::schedule::Schedule;
 use std::ops::Range;

@@ -93,7 +93,7 @@ fn tasks(
     tasks::read(&settings.tasks, tokenizer, context_len, calibration, &mut texts.notes)
 }
 
-/// Plans are judged by the tokens that models predict, so one that predicts none cannot be searched.
+/// Plans are judged by the tokens that models predict, so one that predicts none is not searched.
 ///
 /// # Errors
 /// When the model encodes texts.

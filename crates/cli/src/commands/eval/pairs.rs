@@ -1,5 +1,5 @@
-//! `sterna eval --pairs`: how well a model's embeddings say what people say of pairs of texts, alone
-//! or against a baseline, and how fast both make them.
+//! `sterna eval --pairs`: how well a model's embeddings say what people say of pairs of texts,
+//! alone or against a baseline, and how fast both make them.
 
 use super::{Args, show_figures};
 use crate::embedder::Embedder;
