@@ -82,13 +82,31 @@ pub fn run(args: &Args) -> Result<bool> {
         std::fs::create_dir_all(&folder)?;
         let place = Place { sterna: sterna.clone(), tools: tools.clone(), folder };
         let (rivals, outcomes) = place.measure(&subject, &design.budgets, &args.level)?;
-        println!("\n{}\n", table::of_model(&subject.name, &rivals, &outcomes));
         results.push((subject.name, rivals, outcomes));
     }
     ensure!(!results.is_empty(), "no model of models/budgets.toml is called so");
     let (text, is_enough) = table::summary(&design.budgets, &results);
     println!("{text}");
     Ok(is_enough)
+}
+
+/// What an artifact may take.
+#[derive(Clone, Copy)]
+enum Cap {
+    /// Bits per weight.
+    Bits(f64),
+    /// Bytes of the file.
+    Bytes(u64),
+}
+
+impl Cap {
+    /// The flag that asks for it, and its number.
+    fn asked(self) -> (&'static str, String) {
+        match self {
+            Self::Bits(bits) => ("--target-bpw", bits.to_string()),
+            Self::Bytes(bytes) => ("--max-size", bytes.to_string()),
+        }
+    }
 }
 
 /// Where one model's files are.
@@ -110,14 +128,29 @@ impl Place {
         let rivals = Rivals { place: self, source: &source, texts: &texts }.rows()?;
         let mut outcomes = Vec::new();
         for &budget in budgets {
-            let outcome = self.optimize(&source, &texts, budget, level)?;
+            let outcome = self.optimize(&source, &texts, Cap::Bits(budget), level)?;
             match &outcome {
                 Ok(row) => println!("{}: {} has KL {:.5}", subject.name, row.name, row.kl),
                 Err(why) => println!("{}: {budget} bits: {why}", subject.name),
             }
             outcomes.push((budget, outcome));
         }
-        let json = serde_json::to_string_pretty(&outcomes)? + "\n";
+        println!("\n{}\n", table::of_model(&subject.name, &rivals, &outcomes));
+        let mut pairs: Vec<(&Row, Row)> = Vec::new();
+        for rival in table::better(&rivals, &outcomes) {
+            // Quantizations with and without an importance matrix are of one size.
+            let known = pairs.iter().find(|(other, _)| other.bytes == rival.bytes);
+            let row = match known {
+                Some((_, row)) => row.clone(),
+                None => {
+                    let made = self.optimize(&source, &texts, Cap::Bytes(rival.bytes), level)?;
+                    made.map_err(anyhow::Error::msg)?
+                }
+            };
+            pairs.push((rival, row));
+        }
+        println!("{}\n", table::within(&pairs));
+        let json = serde_json::to_string_pretty(&(&outcomes, &pairs))? + "\n";
         std::fs::write(self.folder.join("sterna.json"), json)?;
         Ok((rivals, outcomes))
     }
@@ -161,19 +194,20 @@ impl Place {
         Ok(self.folder.join("run/model.gguf"))
     }
 
-    /// What Sterna makes within so many bits per weight.
+    /// What Sterna makes within so much.
     fn optimize(
         &self,
         source: &Path,
         texts: &Texts,
-        budget: f64,
+        cap: Cap,
         level: &str,
     ) -> Result<Result<Row, String>> {
-        let out = self.folder.join(format!("sterna-{budget}"));
+        let (flag, number) = cap.asked();
+        let out = self.folder.join(format!("sterna-{number}"));
         let mut command = Command::new(&self.sterna);
         command.arg("optimize").arg(source).arg("--calib").arg(&texts.calibration);
-        command.arg("--eval").arg(&texts.held_out).args(["--level", level, "--target-bpw"]);
-        command.arg(budget.to_string()).args(["--json", "--out"]).arg(&out);
+        command.arg("--eval").arg(&texts.held_out).args(["--level", level, flag]);
+        command.arg(&number).args(["--json", "--out"]).arg(&out);
         let output = command.output().with_context(|| format!("cannot start {command:?}"))?;
         // 1 is a report whose budget is missed; 2 an answer that it cannot be kept.
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -187,7 +221,7 @@ impl Place {
         let report: Value = serde_json::from_slice(&output.stdout).with_context(|| said)?;
         let artifact =
             report["artefacts"][0]["path"].as_str().context("a report names its file")?;
-        let name = format!("{budget} bits");
+        let name = format!("{number} {}", if flag == "--max-size" { "bytes" } else { "bits" });
         self.judge(&name, "sterna", Path::new(artifact), source, texts).map(Ok)
     }
 

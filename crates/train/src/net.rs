@@ -63,7 +63,7 @@ impl<B: AutodiffBackend> Net<B> {
     /// that are not trained (RoPE factors).
     ///
     /// # Errors
-    /// When an op has no differentiable form, or the device not the precision.
+    /// When it is an encoder, an op has no differentiable form, or the device not the precision.
     pub fn new(
         graph: Arc<Graph>,
         seq_len: usize,
@@ -72,6 +72,10 @@ impl<B: AutodiffBackend> Net<B> {
         device: &B::Device,
     ) -> Result<Self, TrainError> {
         modes.precision.check::<B>(device)?;
+        if graph.is_encoder() {
+            let why = "it encodes texts, and what is learned here is to predict the next token";
+            return Err(TrainError::Input(why.into()));
+        }
         let (mut all_forms, mut constants) = (vec![], vec![]);
         for node in &graph.nodes {
             let form = forms::by_op::<B>(&*node.op).ok_or_else(|| {

@@ -49,6 +49,43 @@ pub fn of_model(name: &str, rivals: &[Row], outcomes: &[Outcome]) -> String {
     lines.join("\n")
 }
 
+/// The rivals that are better than what they stand beside, each once, the smallest first.
+pub fn better<'r>(rivals: &'r [Row], outcomes: &[Outcome]) -> Vec<&'r Row> {
+    let mut better: Vec<&Row> = Vec::new();
+    for row in outcomes.iter().filter_map(|(_, outcome)| outcome.as_ref().ok()) {
+        let beside = KINDS.iter().filter_map(|kind| rival(rivals, kind, row.bytes));
+        better.extend(beside.filter(|rival| rival.kl <= row.kl));
+    }
+    better.sort_by(|a, b| a.bytes.cmp(&b.bytes).then(a.kl.total_cmp(&b.kl)));
+    better.dedup_by(|a, b| (a.bytes, &a.name, &a.kind) == (b.bytes, &b.name, &b.kind));
+    better
+}
+
+/// The table of those, beside what Sterna makes within their size; nothing where there are none.
+pub fn within(pairs: &[(&Row, Row)]) -> String {
+    if pairs.is_empty() {
+        return String::new();
+    }
+    let mut lines = vec![
+        "What is better there is larger. Sterna within its size:".to_owned(),
+        "| better above | Sterna, no larger |".to_owned(),
+        "|---|---|".to_owned(),
+    ];
+    for (rival, row) in pairs {
+        let mark = |is_better: bool| if is_better { " **better**" } else { "" };
+        lines.push(format!(
+            "| {} ({}): {}{} | {}{} |",
+            rival.name,
+            rival.kind,
+            numbers(rival),
+            mark(rival.kl < row.kl),
+            numbers(row),
+            mark(row.kl < rival.kl)
+        ));
+    }
+    lines.join("\n")
+}
+
 fn numbers(row: &Row) -> String {
     let kilobytes = row.bytes as f64 / 1000.0;
     format!("{:.5} ({:+.2}%), {kilobytes:.0} kB", row.kl, row.drop_percent)
@@ -110,5 +147,19 @@ mod tests {
         let (text, is_enough) =
             summary(&[4.0, 3.5, 3.0], &[("m".into(), rivals.to_vec(), outcomes)]);
         assert!(is_enough && text.contains("mix 1 of 1 by KL"), "{text}");
+    }
+
+    #[test]
+    fn what_is_better_is_met_at_its_own_size() {
+        let rivals = [row("mix", 120_000, 0.2), row("imatrix", 120_000, 0.1)];
+        let outcomes =
+            vec![(5.0, Ok(row("sterna", 110_000, 0.15))), (4.0, Ok(row("sterna", 90_000, 0.3)))];
+        let better = better(&rivals, &outcomes);
+        let names: Vec<&str> = better.iter().map(|row| row.name.as_str()).collect();
+        assert_eq!(names, ["imatrix120000", "mix120000"], "each once");
+        let text = within(&[(better[0], row("sterna", 119_000, 0.05))]);
+        assert!(text.contains("0.10000 (+0.10%), 120 kB |"), "{text}");
+        assert!(text.contains("0.05000 (+0.05%), 119 kB **better** |"), "{text}");
+        assert_eq!(within(&[]), "");
     }
 }

@@ -85,7 +85,7 @@ fn gguf_metadata() {
             m.gguf: the RoPE base or scale is not a positive number; convert the model again with a current converter
             m.gguf: llama.rope.scaling.type is "yarn"; supported are none, linear, and llama3 as rope_freqs.weight
             m.gguf: metadata key llama.expert_count is set, which is not supported; use a dense model of a supported architecture
-            m.gguf: llama.attention.causal is false; only causal models are supported
+            m.gguf: llama.attention.causal is false; only causal models of this architecture are supported
         "#]],
     );
 }

@@ -52,10 +52,10 @@ pub fn config(arch: &dyn Arch) -> Config {
     }
 }
 
-/// Every architecture with its graph.
+/// Every architecture that predicts tokens, with its graph.
 pub fn graphs() -> Vec<(&'static str, Graph)> {
     let graph = |arch: &&'static dyn Arch| (arch.name(), arch.graph(&config(*arch)).unwrap());
-    ARCHS.iter().map(graph).collect()
+    ARCHS.iter().map(graph).filter(|(_, graph)| !graph.is_encoder()).collect()
 }
 
 /// Seeded weights in which everything matters: norms and biases are not one and zero.

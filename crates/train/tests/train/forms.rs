@@ -22,8 +22,19 @@ const ROUNDED_OTHERWISE: usize = 3;
 #[test]
 fn every_op_can_be_trained() {
     let known: BTreeSet<&str> = forms::<Cpu>().iter().map(|f| f.op).collect();
-    let ops: BTreeSet<&str> = sterna_model::ops::OPS.iter().map(|op| op.name()).collect();
+    let mut ops: BTreeSet<&str> = sterna_model::ops::OPS.iter().map(|op| op.name()).collect();
+    assert!(ops.remove("type_embedding"), "only encoders have it, and they are not trained");
     assert_eq!(known, ops);
+}
+
+#[test]
+fn encoders_are_refused() {
+    let arch = sterna_model::archs::by_name("bert").unwrap();
+    let graph = Arc::new(arch.graph(&config(arch)).unwrap());
+    let modes = Modes::default();
+    let refused = Net::<Cpu>::new(graph, 8, &|_| Vec::new(), modes, &Default::default());
+    let why = refused.err().unwrap().to_string();
+    assert!(why.contains("encodes texts"), "{why}");
 }
 
 /// Prints the parity table; run with `--nocapture` to see it.
