@@ -10,6 +10,7 @@ mod bars;
 mod commands;
 mod compute;
 mod curve;
+mod distiller;
 mod embedded;
 mod embedder;
 mod footprint;

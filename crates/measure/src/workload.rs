@@ -155,9 +155,25 @@ impl Workload {
         self.part(n..self.documents.len(), &format!("without the first {n}"))
     }
 
+    /// The documents that share nothing with another workload, as [`disjoint`] means it; `None`
+    /// where all do.
+    ///
+    /// # Errors
+    /// As [`Workload::first`].
+    pub fn apart_from(&self, other: &Self) -> Result<Option<Self>, MeasureError> {
+        let seen = ngrams(other);
+        let is_apart = |tokens: &&Vec<u32>| !grams_of(tokens).any(|gram| seen.contains_key(gram));
+        let documents: Vec<Vec<u32>> = self.documents.iter().filter(is_apart).cloned().collect();
+        let what = format!("without what is in {}", other.name);
+        (!documents.is_empty()).then(|| self.of(documents, &what)).transpose()
+    }
+
     fn part(&self, range: Range<usize>, what: &str) -> Result<Self, MeasureError> {
         let documents = self.documents.iter().skip(range.start).take(range.len());
-        let documents: Vec<Vec<u32>> = documents.cloned().collect();
+        self.of(documents.cloned().collect(), what)
+    }
+
+    fn of(&self, documents: Vec<Vec<u32>>, what: &str) -> Result<Self, MeasureError> {
         let n_tokens: usize = documents.iter().map(Vec::len).sum();
         let n_bytes = (self.n_bytes as u128 * n_tokens as u128 / self.n_tokens() as u128) as usize;
         Self::new(&format!("{} ({what})", self.name), documents, n_bytes)

@@ -7,16 +7,20 @@
 mod budget;
 mod check;
 mod content;
+mod distilled;
 pub mod inputs;
 mod rounding;
 mod seed;
+mod source;
 #[cfg(test)]
 mod tests;
 
 pub use budget::Budget;
 pub use check::nearest;
 pub use content::{ContentHasher, content_hash};
+pub use distilled::Distilled;
 pub use rounding::Rounding;
+pub use source::{Source, Text};
 
 use crate::{Model, WeightSource};
 use serde::{Deserialize, Serialize};
@@ -58,6 +62,9 @@ pub struct Plan {
     /// By the name of a matrix that sees its inputs as int8 codes: see [`inputs`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub int8_inputs: BTreeMap<String, f64>,
+    /// How it learned from its source what rounding lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distilled: Option<Distilled>,
     /// What the artifact is made from.
     pub source: Source,
     /// What the user capped.
@@ -74,30 +81,6 @@ pub struct Plan {
     pub encodings: BTreeMap<String, String>,
 }
 
-/// A source model, known by its content.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Source {
-    /// The model's name, or its path as it was given: for people.
-    pub name: String,
-    /// Its architecture.
-    pub architecture: String,
-    /// [`content_hash`] of its weights.
-    pub content: String,
-}
-
-/// A text that was used, known by its content.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Text {
-    /// Its file's name: for people.
-    pub name: String,
-    /// `blake3:` and 64 hexadecimal digits, over the bytes used.
-    pub hash: String,
-    /// Tokens used of it.
-    pub tokens: u64,
-}
-
 impl Plan {
     /// A Plan that changes nothing.
     pub fn unchanged(source: Source) -> Self {
@@ -111,6 +94,7 @@ impl Plan {
             rounding: Rounding::Plain,
             scaled: BTreeMap::new(),
             int8_inputs: BTreeMap::new(),
+            distilled: None,
             source,
             budget: Budget::default(),
             calibration: None,
@@ -147,24 +131,6 @@ impl Plan {
         source: &dyn WeightSource,
     ) -> Result<(), String> {
         check::carried_out(self, model, source)
-    }
-}
-
-impl Source {
-    /// The description of an opened model; reads all its weights for their hash.
-    pub fn of(model: &Model) -> Self {
-        Self {
-            name: model.name.clone(),
-            architecture: model.arch.name().to_owned(),
-            content: content_hash(&model.graph, model),
-        }
-    }
-}
-
-impl Text {
-    /// The description of a text.
-    pub fn of(name: impl Into<String>, bytes: &[u8], tokens: u64) -> Self {
-        Self { name: name.into(), hash: hash_text(bytes), tokens }
     }
 }
 

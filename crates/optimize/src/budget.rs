@@ -283,8 +283,8 @@ const FAMILIES: &[(&str, &[&str])] = &[
     ("ternary", &["TQ2_0", "TQ1_0"]),
 ];
 
-/// The word that allows channels to leave, among those that allow encodings.
-const PRUNE: &str = "prune";
+/// The words that allow channels to leave and codes to learn, among those that allow encodings.
+const WORDS: [&str; 2] = ["prune", "distill"];
 
 /// What `--allow` allows.
 #[derive(Debug, Clone, PartialEq)]
@@ -293,9 +293,12 @@ pub struct Allowed {
     pub encodings: Vec<EncodingRef>,
     /// Whether channels of the MLP may leave.
     pub prune: bool,
+    /// Whether what is quantized may learn from the source.
+    pub distill: bool,
 }
 
-/// What may be used: families of encodings (`int8,int4`), names of some (`Q5_0`), and `prune`.
+/// What may be used: families of encodings (`int8,int4`), names of some (`Q5_0`), `prune`
+/// and `distill`.
 /// Floats always may, since rows that fit no block need them; all may where no encoding is named.
 ///
 /// # Errors
@@ -303,11 +306,12 @@ pub struct Allowed {
 pub fn parse_allow(text: &str) -> Result<Allowed> {
     let mut names: Vec<&str> = FAMILIES[0].1.to_vec();
     let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
-    let (prunes, words): (Vec<&str>, Vec<&str>) =
-        words.partition(|word| word.eq_ignore_ascii_case(PRUNE));
-    let prune = !prunes.is_empty();
+    let is = |word: &str, known: &str| word.eq_ignore_ascii_case(known);
+    let (others, words): (Vec<&str>, Vec<&str>) =
+        words.partition(|word| WORDS.iter().any(|known| is(word, known)));
+    let [prune, distill] = WORDS.map(|known| others.iter().any(|word| is(word, known)));
     if words.is_empty() {
-        return Ok(Allowed { encodings: Budget::default().allow, prune });
+        return Ok(Allowed { encodings: Budget::default().allow, prune, distill });
     }
     for word in words {
         if let Some((_, family)) = FAMILIES.iter().find(|(name, _)| name.eq_ignore_ascii_case(word))
@@ -315,21 +319,18 @@ pub fn parse_allow(text: &str) -> Result<Allowed> {
             names.extend(*family);
         } else if let Some(encoding) = by_name(word) {
             names.push(encoding.name());
-        } else if word.eq_ignore_ascii_case("distill") {
-            let why = "--allow distill: a search trains nothing; `sterna prune --recover` has what \
-                       is left of a model learn from it, and that can be optimized";
-            return Err(OptimizeError::Input(why.into()));
         } else {
             let families: Vec<&str> = FAMILIES.iter().map(|(name, _)| *name).collect();
             return Err(OptimizeError::Input(format!(
-                "--allow {word}: there is no such family or encoding; families are {}, and {PRUNE} \
-                 lets channels of the MLP leave",
+                "--allow {word}: there is no such family or encoding; families are {}; prune \
+                 lets channels of the MLP leave, and distill has codes learn from the source",
                 families.join(", ")
             )));
         }
     }
     let allowed = ENCODINGS.iter().copied().filter(|e| names.contains(&e.name()));
-    Ok(Allowed { encodings: allowed.filter(|e| e.can_encode()).collect(), prune })
+    let encodings = allowed.filter(|e| e.can_encode()).collect();
+    Ok(Allowed { encodings, prune, distill })
 }
 
 #[cfg(test)]
@@ -351,15 +352,17 @@ mod tests {
         assert_eq!(parse_ms("0.2s").unwrap(), 200.0);
         assert!(parse_ms("5").is_err() && parse_ms("-1ms").is_err());
         assert!(parse_duration("30").is_err() && parse_duration("").is_err());
-        let Allowed { encodings, prune } = parse_allow("int8,q4_0").unwrap();
+        let Allowed { encodings, prune, distill } = parse_allow("int8,q4_0").unwrap();
         let names: Vec<&str> = encodings.iter().map(|e| e.name()).collect();
-        assert_eq!((&*names, prune), (&["F32", "F16", "BF16", "Q8_0", "Q4_0"][..], false));
+        assert_eq!(names, ["F32", "F16", "BF16", "Q8_0", "Q4_0"]);
+        assert!(!prune && !distill);
         let all = Budget::default().allow;
-        assert_eq!(parse_allow("prune").unwrap(), Allowed { encodings: all, prune: true });
+        let of = |encodings, prune, distill| Allowed { encodings, prune, distill };
+        assert_eq!(parse_allow("prune").unwrap(), of(all.clone(), true, false));
+        assert_eq!(parse_allow("distill").unwrap(), of(all, false, true));
         let encodings = parse_allow("int8").unwrap().encodings;
-        assert_eq!(parse_allow("int8,Prune").unwrap(), Allowed { encodings, prune: true });
+        assert_eq!(parse_allow("int8,Prune,distill").unwrap(), of(encodings, true, true));
         assert!(parse_allow("int7").unwrap_err().to_string().contains("int5"));
-        assert!(parse_allow("int4,distill").unwrap_err().to_string().contains("--recover"));
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub struct TextSettings {
     pub n_calibration: usize,
     /// At most so many times as many others are observed; with 0, the same are.
     pub observed_ratio: usize,
+    /// Others at most that a quantized model learns from; with 0, none does.
+    pub n_lessons: usize,
     /// Held-out documents at most.
     pub n_evaluation: usize,
     /// Tokens of a document at most, and never more than the model's context.
@@ -42,6 +44,7 @@ impl TextSettings {
             evaluation: None,
             n_calibration: 128,
             observed_ratio: 0,
+            n_lessons: 0,
             n_evaluation: 256,
             max_tokens: 512,
             quick_tokens: 4096,
@@ -52,7 +55,13 @@ impl TextSettings {
     /// Calibration documents at most, whatever they are for.
     fn n_in_all(&self) -> usize {
         let is_parted = self.n_calibration >= MIN_DOCUMENTS;
-        self.n_calibration.saturating_mul(if is_parted { 1 + self.observed_ratio } else { 1 })
+        let n_others = if is_parted { self.n_observed().max(self.n_lessons) } else { 0 };
+        self.n_calibration.saturating_add(n_others)
+    }
+
+    /// Documents at most that are observed besides those that are judged by.
+    fn n_observed(&self) -> usize {
+        self.n_calibration.saturating_mul(self.observed_ratio)
     }
 
     /// Of so many documents, those that plans are judged by: all where they would be too few else.
@@ -61,17 +70,16 @@ impl TextSettings {
         if is_parted { self.n_calibration.clamp(MIN_DOCUMENTS, n / 2) } else { n }
     }
 
-    /// Documents that are used of a text: those that are judged by, as many others, and more of
-    /// them as far as `max_tokens` goes.
-    fn n_used(&self, text: &Workload, max_tokens: u64) -> usize {
-        let least = 2 * self.n_judged(text.documents().len());
-        let others = text.documents().iter().skip(least / 2);
-        let mut n_tokens = 0;
-        let fitting = others.take_while(|document| {
-            n_tokens += document.len() as u64;
-            n_tokens <= max_tokens
-        });
-        least.max(least / 2 + fitting.count()).min(text.documents().len())
+    /// Of a text for a model of so many parameters, the documents that are judged by, and how many
+    /// of those behind them are observed and learned from.
+    fn parts(&self, text: &Workload, n_parameters: u64) -> (usize, usize, usize) {
+        let n_judged = self.n_judged(text.documents().len());
+        let others = &text.documents()[n_judged..];
+        // As many as are judged by in any case.
+        let within = |products: u64| n_within(others, products / n_parameters.max(1));
+        let n_observed = within(MAX_OBSERVED_PRODUCTS).min(self.n_observed());
+        let n_observed = n_observed.max(n_judged).min(others.len());
+        (n_judged, n_observed, within(MAX_LEARNED_PRODUCTS).min(self.n_lessons))
     }
 
     /// The context that documents need of a model that has room for so many tokens: they are cut,
@@ -84,7 +92,7 @@ impl TextSettings {
 /// Text ready to be measured with.
 #[derive(Debug, Clone)]
 pub struct Texts {
-    /// All calibration documents.
+    /// All calibration documents, but for those that are only learned from.
     pub calibration: Passages,
     /// Those of them that plans are judged by.
     pub judged: Passages,
@@ -92,6 +100,8 @@ pub struct Texts {
     pub quick: Passages,
     /// What rounding and pruning are fitted on: others, where there are enough, else the same.
     pub observed: Passages,
+    /// What a quantized model learns from: others too, where it is to learn and there are some.
+    pub lessons: Option<Passages>,
     /// What the verdict rests on.
     pub heldout: Passages,
     /// Remarks for the report.
@@ -112,6 +122,8 @@ pub const MIN_PARTED: usize = 2 * MIN_DOCUMENTS;
 /// Documents that are observed, but not more of them than are judged by, take at most so many
 /// products of a token and a parameter: a minute's work or so.
 const MAX_OBSERVED_PRODUCTS: u64 = 1_000_000_000_000;
+/// Documents that are learned from take at most so many: some minutes' work.
+const MAX_LEARNED_PRODUCTS: u64 = 1_000_000_000_000;
 
 /// Reads, splits, tokenizes and checks.
 ///
@@ -138,9 +150,13 @@ pub fn prepare(settings: &TextSettings, model: &Model, context_len: usize) -> Re
         settings.n_in_all(),
         None,
     )?;
-    let max_observed = MAX_OBSERVED_PRODUCTS / model.graph.n_parameters().max(1);
-    let calibration = calibration.first(settings.n_used(&calibration, max_observed))?;
-    let n_judged = settings.n_judged(calibration.documents().len());
+    let (n_judged, n_observed, n_lessons) =
+        settings.parts(&calibration, model.graph.n_parameters());
+    let lessons = match n_lessons {
+        0 => None,
+        n => Some(calibration.without_first(n_judged)?.first(n)?),
+    };
+    let calibration = calibration.first(n_judged + n_observed)?;
     let heldout_path = settings.evaluation.as_ref().unwrap_or(&settings.calibration);
     let heldout = tokenized.workload(
         &name(heldout_path, "held out"),
@@ -149,9 +165,11 @@ pub fn prepare(settings: &TextSettings, model: &Model, context_len: usize) -> Re
         settings.evaluation.is_none().then_some((&calibration, &mut notes)),
     )?;
     workload::disjoint(&calibration, &heldout)?;
+    // Of much more text some is likely to be in the verdict's too; it is not learned from.
+    let lessons = lessons.map(|lessons| lessons.apart_from(&heldout)).transpose()?.flatten();
     let judged = calibration.first(n_judged)?;
     let quick = judged.first(n_documents(&judged, settings.quick_tokens))?;
-    let has_others = n_judged < calibration.documents().len();
+    let has_others = n_observed > 0;
     let others = if has_others { calibration.without_first(n_judged)? } else { judged.clone() };
     if !has_others && settings.observed_ratio > 0 {
         notes.push(format!(
@@ -164,12 +182,13 @@ pub fn prepare(settings: &TextSettings, model: &Model, context_len: usize) -> Re
                 .into(),
         );
     }
-    let passages = |workload| Passages::new(workload, scoring);
+    let passages = |workload: &Workload| Passages::new(workload, scoring);
     Ok(Texts {
         calibration: passages(&calibration)?,
         judged: passages(&judged)?,
         quick: passages(&quick)?,
         observed: passages(&others)?,
+        lessons: lessons.as_ref().map(passages).transpose()?,
         heldout: passages(&heldout)?,
         notes,
     })
@@ -207,6 +226,16 @@ fn has_bos(scoring: Scoring) -> bool {
 fn scoring(tokenizer: &Tokenizer) -> Scoring {
     let bos = if tokenizer.add_bos() { tokenizer.bos() } else { None };
     Scoring::Documents { bos, n_unscored: 0 }
+}
+
+/// Documents, from the first on, that hold so many tokens at most.
+fn n_within(documents: &[Vec<u32>], max_tokens: u64) -> usize {
+    let mut n_tokens = 0;
+    let fitting = documents.iter().take_while(|document| {
+        n_tokens += document.len() as u64;
+        n_tokens <= max_tokens
+    });
+    fitting.count()
 }
 
 /// Documents that hold about so many tokens, at least enough for an interval.
@@ -399,16 +428,23 @@ mod tests {
             ..TextSettings::of("x".into())
         };
         let text = |n| Workload::new("x", vec![vec![1; 10]; n], 100).unwrap();
-        // Of so many documents: those that are judged by, and those that are used at all.
-        let parts = |settings: &TextSettings, n: usize, max_tokens| {
-            let used = settings.n_used(&text(n.min(settings.n_in_all())), max_tokens);
-            (settings.n_judged(used), used)
+        // Of so many documents of 10 tokens each: those that are judged by, observed, learned from,
+        // for a model with which that many tokens are observed.
+        let parts = |settings: &TextSettings, n: usize, max_tokens: u64| {
+            let n_parameters = MAX_OBSERVED_PRODUCTS / max_tokens;
+            settings.parts(&text(n.min(settings.n_in_all())), n_parameters)
         };
-        assert_eq!(parts(&settings(24, 4), 1000, 10_000), (24, 120));
-        assert_eq!(parts(&settings(24, 4), 1000, 500), (24, 74), "as many tokens as there is time");
-        assert_eq!(parts(&settings(24, 4), 1000, 0), (24, 48), "but no fewer documents");
-        assert_eq!(parts(&settings(24, 4), 30, 10_000), (15, 30));
-        assert_eq!(parts(&settings(24, 4), 9, 10_000), (9, 9), "too few to be parted");
-        assert_eq!(parts(&settings(24, 0), 1000, 10_000), (24, 24));
+        assert_eq!(parts(&settings(24, 4), 1000, 10_000), (24, 96, 0));
+        assert_eq!(parts(&settings(24, 4), 1000, 500), (24, 50, 0), "as many as there is time for");
+        assert_eq!(parts(&settings(24, 4), 1000, 1), (24, 24, 0), "but no fewer documents");
+        assert_eq!(parts(&settings(24, 4), 30, 10_000), (15, 15, 0));
+        assert_eq!(parts(&settings(24, 4), 9, 10_000), (9, 0, 0), "too few to be parted");
+        assert_eq!(parts(&settings(24, 0), 1000, 10_000), (24, 0, 0));
+        let learns = TextSettings { n_lessons: 500, ..settings(24, 4) };
+        assert_eq!(parts(&learns, 1000, 10_000), (24, 96, 500));
+        assert_eq!(parts(&learns, 400, 10_000), (24, 96, 376));
+        assert_eq!(parts(&learns, 1000, 500), (24, 50, 50));
+        assert_eq!(parts(&learns, 1000, 1), (24, 24, 0), "no time to learn");
+        assert_eq!(parts(&learns, 9, 10_000), (9, 0, 0));
     }
 }

@@ -12,6 +12,7 @@ pub mod scaling;
 use crate::error::{OptimizeError, Result};
 use crate::fit;
 use crate::importance::Importance;
+use crate::passes::distill::Taught;
 use crate::shelf::Shelf;
 use scaling::Scaling;
 use std::collections::BTreeMap;
@@ -42,6 +43,7 @@ pub struct Draft<'a> {
     importance: Option<Arc<Importance>>,
     scaling: Scaling,
     shelf: Option<Arc<Shelf>>,
+    taught: Option<Taught>,
 }
 
 impl<'a> Draft<'a> {
@@ -56,6 +58,7 @@ impl<'a> Draft<'a> {
             importance: None,
             scaling: Scaling::default(),
             shelf: None,
+            taught: None,
         }
     }
 

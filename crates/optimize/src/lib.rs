@@ -25,6 +25,7 @@ pub mod scan;
 pub mod shelf;
 pub mod tasks;
 
+pub mod distiller;
 pub mod engine;
 pub mod evidence;
 pub mod footprint;

@@ -9,6 +9,7 @@ mod build;
 pub mod costs;
 mod decide;
 mod desk;
+mod distill;
 mod feasible;
 pub mod inputs;
 mod prepare;
@@ -19,6 +20,7 @@ mod start;
 
 use crate::budget::Budget;
 use crate::calibration::TextSettings;
+use crate::distiller::Distiller;
 use crate::draft::Draft;
 use crate::engine::Engine;
 use crate::error::{OptimizeError, Result};
@@ -65,6 +67,8 @@ pub struct Settings {
     pub may_pad: bool,
     /// Whether channels of the MLP may leave.
     pub may_prune: bool,
+    /// Who has the chosen plan learn from the source; nobody unless that is asked for.
+    pub distiller: Option<Arc<dyn Distiller>>,
     /// Whether rounding errors are weighed by what matrices read.
     pub rounding: rounding::Choice,
     /// Whether columns are scaled by it first.
@@ -105,6 +109,7 @@ impl Settings {
             tasks: TaskSettings::default(),
             may_pad: true,
             may_prune: false,
+            distiller: None,
             rounding: rounding::Choice::default(),
             scaling: rounding::Scaling::default(),
             inputs: inputs::Choice::default(),

@@ -21,6 +21,8 @@ pub enum Stage {
     Sensitivity,
     /// Measuring whole plans.
     Search,
+    /// Having the plan learn from the source.
+    Distill,
     /// Running the plan with and without each optimization of the runtime.
     Ablate,
     /// Writing the artifact.
@@ -35,13 +37,14 @@ pub enum Stage {
 
 impl Stage {
     /// Every stage, in order.
-    pub const ALL: [Stage; 11] = [
+    pub const ALL: [Stage; 12] = [
         Stage::Prepare,
         Stage::Costs,
         Stage::Baseline,
         Stage::Screen,
         Stage::Sensitivity,
         Stage::Search,
+        Stage::Distill,
         Stage::Ablate,
         Stage::Build,
         Stage::Verify,
@@ -58,6 +61,7 @@ impl Stage {
             Stage::Screen => "screen",
             Stage::Sensitivity => "sensitivity",
             Stage::Search => "search",
+            Stage::Distill => "distill",
             Stage::Ablate => "ablate",
             Stage::Build => "build",
             Stage::Verify => "verify",

@@ -20,6 +20,7 @@ pub mod optim;
 pub mod schedule;
 
 pub mod distill;
+pub mod qad;
 pub mod teacher;
 
 pub mod state;

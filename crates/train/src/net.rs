@@ -47,6 +47,18 @@ pub struct Backward<B: AutodiffBackend> {
     pub gradients: Vec<Option<Tensor<B::InnerBackend, 2>>>,
 }
 
+impl<B: AutodiffBackend> Backward<B> {
+    /// Of the sum of two losses.
+    pub fn plus(self, other: Self) -> Self {
+        let sum = |(a, b): (Option<Tensor<_, 2>>, Option<Tensor<_, 2>>)| match (a, b) {
+            (Some(a), Some(b)) => Some(a + b),
+            (a, b) => a.or(b),
+        };
+        let gradients = self.gradients.into_iter().zip(other.gradients).map(sum).collect();
+        Self { loss: self.loss + other.loss, gradients }
+    }
+}
+
 /// What a loss is made of.
 pub struct Results<B: Backend> {
     /// The graph's result, `[rows, vocabulary]`.

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::data::{Corpus, Windows};
 use crate::distill::{Lesson, Tutor};
 use crate::forms::Batch;
-use crate::net::{Modes, Results};
+use crate::net::{Backward, Modes, Results};
 use crate::optim::{Moments, Optimizer};
 use crate::quant::Quantizer;
 use crate::schedule::learning_rate;
@@ -211,8 +211,7 @@ impl<'a, B: AutodiffBackend> Trainer<'a, B> {
         let schedule = &self.job.config.schedule;
         let step = self.progress.step;
         let seen = self.seen(step as f64 / schedule.steps as f64);
-        let mut sum: Vec<Option<Tensor<B::InnerBackend, 2>>> = vec![None; seen.len()];
-        let mut loss_sum = 0.0;
+        let mut sum: Option<Backward<B>> = None;
         for micro in 0..schedule.accumulate {
             let first = (step * schedule.accumulate + micro) * schedule.batch;
             let starts: Vec<usize> =
@@ -241,14 +240,12 @@ impl<'a, B: AutodiffBackend> Trainer<'a, B> {
                 let problem = format!("the loss is not finite, first so in {node}");
                 return Err(self.not_finite(&problem));
             }
-            loss_sum += f64::from(back.loss);
-            for (sum, gradient) in sum.iter_mut().zip(back.gradients) {
-                *sum = match (sum.take(), gradient) {
-                    (Some(a), Some(b)) => Some(a + b),
-                    (a, b) => a.or(b),
-                };
-            }
+            sum = Some(match sum {
+                Some(sum) => sum.plus(back),
+                None => back,
+            });
         }
+        let Backward { loss, gradients: mut sum } = sum.expect("the config asks for one at least");
         if schedule.accumulate > 1 {
             let part = 1.0 / schedule.accumulate as f64;
             sum.iter_mut().for_each(|g| *g = g.take().map(|g| g * part));
@@ -258,7 +255,7 @@ impl<'a, B: AutodiffBackend> Trainer<'a, B> {
         let moved = self.optimizer.step(&self.job.graph, rate, weights, moments, sum);
         let norm = moved.map_err(|error| self.not_finite(&error.to_string()))?;
         self.progress.step += 1;
-        let loss = loss_sum / schedule.accumulate as f64;
+        let loss = f64::from(loss) / schedule.accumulate as f64;
         Ok(Point { step: step + 1, loss, rate, norm, held_out: None, seconds: 0.0 })
     }
 

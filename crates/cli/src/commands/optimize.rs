@@ -3,12 +3,14 @@
 use crate::activations::{Activations, Ranges};
 use crate::bars::Bars;
 use crate::compute::ComputeArgs;
+use crate::distiller::Trainer;
 use crate::footprint::own_process;
 use crate::interrupt;
 use crate::show::{self, bad_input};
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use sterna_measure::Level;
 use sterna_measure::clock::{RealClock, timestamp_utc};
 use sterna_measure::report::Artefact;
@@ -85,7 +87,9 @@ pub struct Args {
     #[arg(long, value_enum, value_name = "WHAT")]
     goal: Option<Goal>,
     /// Encodings that may be used, e.g. Q8_0,Q4_0 or int8,int4; with prune among them, channels of
-    /// the MLP may leave too, where that measures better within the caps.
+    /// the MLP may leave too, where that measures better within the caps; with distill, codes and
+    /// scales of the chosen plan learn from the source on text of --calib (some minutes of
+    /// training, up to 200 million weights), which is kept where it measures better.
     #[arg(long, value_name = "LIST")]
     allow: Option<String>,
     /// Stop searching after this long, e.g. 30m, and build the best found.
@@ -161,6 +165,9 @@ pub struct Args {
 
 /// Questions of each task at most, unless the user says otherwise.
 const N_QUESTIONS: usize = 200;
+
+/// For each document that plans are judged by, others at most that the chosen one learns from.
+const LESSONS_RATIO: usize = 64;
 
 /// Names of strategies, and what they are.
 fn strategies() -> PossibleValuesParser {
@@ -308,7 +315,8 @@ fn settings(args: &Args) -> anyhow::Result<Settings> {
         time: args.time_budget.as_deref().map(parse_duration).transpose()?,
         ..Budget::default()
     };
-    let Allowed { encodings, prune } = parse_allow(args.allow.as_deref().unwrap_or_default())?;
+    let Allowed { encodings, prune, distill } =
+        parse_allow(args.allow.as_deref().unwrap_or_default())?;
     budget.allow = encodings;
     budget.seed = args.seed.unwrap_or(budget.seed);
     budget.check()?;
@@ -334,6 +342,10 @@ fn settings(args: &Args) -> anyhow::Result<Settings> {
     settings.text.n_calibration = args.calib_samples.unwrap_or(settings.text.n_calibration);
     settings.text.n_evaluation = args.eval_samples.unwrap_or(settings.text.n_evaluation);
     settings.text.max_tokens = args.calib_seqlen.unwrap_or(settings.text.max_tokens);
+    if distill {
+        settings.distiller = Some(Arc::new(Trainer));
+        settings.text.n_lessons = LESSONS_RATIO.saturating_mul(settings.text.n_calibration);
+    }
     settings.identity = identity();
     Ok(settings)
 }

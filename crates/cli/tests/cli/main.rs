@@ -10,6 +10,7 @@ mod errors;
 mod faults;
 mod fleet;
 mod gate;
+mod learned;
 mod levels;
 mod load;
 mod ops;

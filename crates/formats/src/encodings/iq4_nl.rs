@@ -1,9 +1,11 @@
 //! IQ4_NL: 32 values as 4-bit places in a table that is denser around zero, times one scale.
 
+use std::mem::offset_of;
+
 use bytemuck::{Pod, Zeroable};
 
-use super::Grid;
 use super::shared::{Block, Half, Symmetric, pack, reciprocal, unpack};
+use super::{Codes, Grid};
 
 /// What the 16 codes mean (ggml's `kvalues_iq4nl`).
 pub(super) const LEVELS: [i8; 16] =
@@ -23,6 +25,8 @@ impl Block for Iq4Nl {
     const NAME: &'static str = "IQ4_NL";
     const GGML_TYPE: u32 = 20;
     const LEN: usize = 32;
+    const FACTORS: &'static [usize] = &[offset_of!(Iq4Nl, scale)];
+    const CODES: Codes = Codes::Table(&LEVELS);
     const GRID: Grid = Grid { group_len: 32, has_min: false, code_min: -127 };
 
     fn read(&self, codes: &mut [i8], scales: &mut [f32], _mins: &mut [f32]) {
@@ -33,16 +37,22 @@ impl Block for Iq4Nl {
         scales[0] = self.scale.get();
     }
 
+    fn set_codes(&mut self, codes: &[i8]) {
+        let mut places = [0; 32];
+        places.iter_mut().zip(codes).for_each(|(place_of, &level)| *place_of = place(level));
+        pack::<4, 16>(&places, &mut self.nibbles);
+    }
+
     fn write(values: &[f32], importance: Option<&[f32]>) -> Self {
         let scale = search(32).single_scale(values, importance);
         let inverse = reciprocal(scale.get());
         let mut codes = [0; 32];
         for (code, x) in codes.iter_mut().zip(values) {
-            *code = place(nearest(x * inverse) as i8);
+            *code = nearest(x * inverse) as i8;
         }
-        let mut nibbles = [0; 16];
-        pack::<4, 16>(&codes, &mut nibbles);
-        Self { scale, nibbles }
+        let mut block = Self { scale, ..Self::zeroed() };
+        block.set_codes(&codes);
+        block
     }
 }
 

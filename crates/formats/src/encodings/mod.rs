@@ -29,6 +29,7 @@ pub mod tq2_0;
 mod tests;
 
 use shared::of;
+pub use shared::{Codes, Tunable};
 
 /// A registered encoding. Encodings are compared by [`Encoding::name`].
 pub type EncodingRef = &'static dyn Encoding;
@@ -93,6 +94,11 @@ pub trait Encoding: Sync + Send {
     fn read_grid(&self, bytes: &[u8], codes: &mut [i8], scales: &mut [f32], mins: &mut [f32]) {
         let _ = (bytes, codes, scales, mins);
         unreachable!("{} has no integer view", self.name());
+    }
+
+    /// What can be changed of its blocks in their place; `None` for float encodings.
+    fn tunable(&self) -> Option<&dyn Tunable> {
+        None
     }
 
     /// Whether [`Encoding::encode`] works.

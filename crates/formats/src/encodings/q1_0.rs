@@ -1,9 +1,11 @@
 //! Q1_0: 128 values as signs, times one scale: `value = scale` or `-scale`.
 
+use std::mem::offset_of;
+
 use bytemuck::{Pod, Zeroable};
 
-use super::Grid;
 use super::shared::{Block, Half};
+use super::{Codes, Grid};
 
 /// One block: 18 bytes for 128 values, 1.125 bits per value. Bit `i % 8` of byte `i / 8` is 1 where
 /// value `i` is positive.
@@ -20,6 +22,8 @@ impl Block for Q1_0 {
     const NAME: &'static str = "Q1_0";
     const GGML_TYPE: u32 = 41;
     const LEN: usize = 128;
+    const FACTORS: &'static [usize] = &[offset_of!(Q1_0, scale)];
+    const CODES: Codes = Codes::Table(&[-1, 1]);
     // Kernels know groups of 32: four of them share the scale.
     const GRID: Grid = Grid { group_len: 32, has_min: false, code_min: -1 };
 
@@ -30,14 +34,21 @@ impl Block for Q1_0 {
         scales.fill(self.scale.get());
     }
 
+    fn set_codes(&mut self, codes: &[i8]) {
+        self.signs = [0; 16];
+        for (i, code) in codes.iter().enumerate() {
+            self.signs[i / 8] |= u8::from(*code > 0) << (i % 8);
+        }
+    }
+
     /// The scale is the mean magnitude, as in ggml's reference: the one of least squared error, and
     /// for weights that were trained to be binary their own, so that they are kept exactly.
     fn write(values: &[f32], _importance: Option<&[f32]>) -> Self {
         let sum: f32 = values.iter().map(|x| x.abs()).sum();
-        let mut signs = [0; 16];
-        for (i, x) in values.iter().enumerate() {
-            signs[i / 8] |= u8::from(*x >= 0.0) << (i % 8);
-        }
-        Self { scale: Half::new(sum / 128.0), signs }
+        let mut codes = [-1; 128];
+        codes.iter_mut().zip(values).filter(|(_, x)| **x >= 0.0).for_each(|(code, _)| *code = 1);
+        let mut block = Self { scale: Half::new(sum / 128.0), ..Self::zeroed() };
+        block.set_codes(&codes);
+        block
     }
 }

@@ -2,10 +2,12 @@
 //!
 //! `value = (scale * s) * code - (min * m)` with a 4-bit `s` and `m` per group.
 
+use std::mem::offset_of;
+
 use bytemuck::{Pod, Zeroable};
 
-use super::Grid;
-use super::shared::{Affine, Block, Half, pack, unpack};
+use super::shared::{Affine, Block, Half, above, pack, unpack};
+use super::{Codes, Grid};
 
 /// One block: 84 bytes for 256 values, 2.625 bits per value. 32 bytes hold 128 codes.
 #[repr(C)]
@@ -24,6 +26,8 @@ impl Block for Q2K {
     const NAME: &'static str = "Q2_K";
     const GGML_TYPE: u32 = 10;
     const LEN: usize = 256;
+    const FACTORS: &'static [usize] = &[offset_of!(Q2K, scale), offset_of!(Q2K, min)];
+    const CODES: Codes = Codes::Range(0, 3);
     const GRID: Grid = Grid { group_len: 16, has_min: true, code_min: 0 };
 
     fn read(&self, codes: &mut [i8], scales: &mut [f32], mins: &mut [f32]) {
@@ -35,6 +39,10 @@ impl Block for Q2K {
         }
     }
 
+    fn set_codes(&mut self, codes: &[i8]) {
+        pack::<2, 32>(&above::<256>(0, codes), &mut self.pairs);
+    }
+
     fn write(values: &[f32], importance: Option<&[f32]>) -> Self {
         let search = Affine::<3> { insets: &INSETS, group_len: 16, max_scale: 15.0 };
         let found = search.search(values, importance);
@@ -42,7 +50,7 @@ impl Block for Q2K {
         for (i, byte) in block.group_scales.iter_mut().enumerate() {
             *byte = found.group_scales[i] | found.group_mins[i] << 4;
         }
-        pack::<2, 32>(&found.codes, &mut block.pairs);
+        block.set_codes(&found.codes.map(|code| code as i8));
         block
     }
 }

@@ -2,10 +2,12 @@
 //!
 //! `value = (scale * s) * code` with a 6-bit `s` from -32 to 31 per group and codes from -4 to 3.
 
+use std::mem::offset_of;
+
 use bytemuck::{Pod, Zeroable};
 
-use super::Grid;
-use super::shared::{Block, Half, Symmetric, pack, round, unpack};
+use super::shared::{Block, Half, Symmetric, above, pack, round, unpack};
+use super::{Codes, Grid};
 
 /// One block: 110 bytes for 256 values, 3.44 bits per value.
 #[repr(C)]
@@ -26,6 +28,8 @@ impl Block for Q3K {
     const NAME: &'static str = "Q3_K";
     const GGML_TYPE: u32 = 11;
     const LEN: usize = 256;
+    const FACTORS: &'static [usize] = &[offset_of!(Q3K, scale)];
+    const CODES: Codes = Codes::Range(-4, 3);
     const GRID: Grid = Grid { group_len: 16, has_min: false, code_min: -4 };
 
     fn read(&self, codes: &mut [i8], scales: &mut [f32], _mins: &mut [f32]) {
@@ -44,15 +48,19 @@ impl Block for Q3K {
         }
     }
 
+    fn set_codes(&mut self, codes: &[i8]) {
+        let codes = above::<256>(-4, codes);
+        pack::<2, 32>(&codes, &mut self.pairs);
+        pack::<1, 32>(&codes.map(|code| code >> 2), &mut self.high);
+    }
+
     fn write(values: &[f32], importance: Option<&[f32]>) -> Self {
         let nearest = |x: f32| round(x.clamp(-4.0, 3.0));
         let (group_len, scale_range) = (16, (-32.0, 31.0));
         let search = Symmetric { nearest, targets: &TARGETS, group_len, scale_range };
         let found = search.search(values, importance);
         let mut block = Self { scale: found.scale, ..Self::zeroed() };
-        let codes = found.codes.map(|code| (code + 4) as u8);
-        pack::<2, 32>(&codes, &mut block.pairs);
-        pack::<1, 32>(&codes.map(|code| code >> 2), &mut block.high);
+        block.set_codes(&found.codes);
         let group_scales = found.group_scales.map(|s| (s + 32) as u8);
         pack::<4, 8>(&group_scales, &mut block.group_nibbles);
         pack::<2, 4>(&group_scales.map(|s| s >> 4), &mut block.group_high);

@@ -3,10 +3,12 @@
 //! `value = scale * (nibble - 8)`. A nibble pairs value `i` (low bits) with value `i + 16` (high
 //! bits), so that vector code splits a block with one mask and one shift.
 
+use std::mem::offset_of;
+
 use bytemuck::{Pod, Zeroable};
 
-use super::Grid;
-use super::shared::{Block, Half, Symmetric, pack, reciprocal, round, signed_max, unpack};
+use super::shared::{Block, Half, Symmetric, above, pack, reciprocal, round, signed_max, unpack};
+use super::{Codes, Grid};
 
 /// One block: 18 bytes for 32 values, 4.5 bits per value.
 #[repr(C)]
@@ -22,6 +24,8 @@ impl Block for Q4_0 {
     const NAME: &'static str = "Q4_0";
     const GGML_TYPE: u32 = 2;
     const LEN: usize = 32;
+    const FACTORS: &'static [usize] = &[offset_of!(Q4_0, scale)];
+    const CODES: Codes = Codes::Range(-8, 7);
     const GRID: Grid = Grid { group_len: 32, has_min: false, code_min: -8 };
 
     fn read(&self, codes: &mut [i8], scales: &mut [f32], _mins: &mut [f32]) {
@@ -30,6 +34,10 @@ impl Block for Q4_0 {
             *code -= 8;
         }
         scales[0] = self.scale.get();
+    }
+
+    fn set_codes(&mut self, codes: &[i8]) {
+        pack::<4, 16>(&above::<32>(-8, codes), &mut self.nibbles);
     }
 
     /// The codes reach from -8 to 7, one farther below zero than above, so the value farthest from
@@ -43,11 +51,11 @@ impl Block for Q4_0 {
         let inverse = reciprocal(scale);
         let mut codes = [0; 32];
         for (code, x) in codes.iter_mut().zip(values) {
-            *code = ((x * inverse + 8.5) as u8).min(15);
+            *code = ((x * inverse + 8.5) as u8).min(15) as i8 - 8;
         }
-        let mut nibbles = [0; 16];
-        pack::<4, 16>(&codes, &mut nibbles);
-        Self { scale: Half::new(scale), nibbles }
+        let mut block = Self { scale: Half::new(scale), ..Self::zeroed() };
+        block.set_codes(&codes);
+        block
     }
 }
 

@@ -1,9 +1,11 @@
 //! Q4_1: 32 values as 4-bit codes from a min upwards: `value = scale * nibble + min`.
 
+use std::mem::offset_of;
+
 use bytemuck::{Pod, Zeroable};
 
-use super::Grid;
-use super::shared::{Affine, Block, Half, pack, reciprocal, unpack};
+use super::shared::{Affine, Block, Half, above, pack, reciprocal, unpack};
+use super::{Codes, Grid};
 
 /// One block: 20 bytes for 32 values, 5 bits per value. Nibbles lie as in Q4_0.
 #[repr(C)]
@@ -20,12 +22,18 @@ impl Block for Q4_1 {
     const NAME: &'static str = "Q4_1";
     const GGML_TYPE: u32 = 3;
     const LEN: usize = 32;
+    const FACTORS: &'static [usize] = &[offset_of!(Q4_1, scale), offset_of!(Q4_1, min)];
+    const CODES: Codes = Codes::Range(0, 15);
     const GRID: Grid = Grid { group_len: 32, has_min: true, code_min: 0 };
 
     fn read(&self, codes: &mut [i8], scales: &mut [f32], mins: &mut [f32]) {
         unpack::<4, 16>(&self.nibbles, codes);
         scales[0] = self.scale.get();
         mins[0] = self.min.get();
+    }
+
+    fn set_codes(&mut self, codes: &[i8]) {
+        pack::<4, 16>(&above::<32>(0, codes), &mut self.nibbles);
     }
 
     /// The codes span from the smallest value to the largest, as in ggml's reference. Given
@@ -46,10 +54,10 @@ impl Block for Q4_1 {
         let inverse = reciprocal(scale);
         let mut codes = [0; 32];
         for (code, x) in codes.iter_mut().zip(values) {
-            *code = (((x - min) * inverse + 0.5) as u8).min(15);
+            *code = (((x - min) * inverse + 0.5) as u8).min(15) as i8;
         }
-        let mut nibbles = [0; 16];
-        pack::<4, 16>(&codes, &mut nibbles);
-        Self { scale: Half::new(scale), min: Half::new(min), nibbles }
+        let mut block = Self { scale: Half::new(scale), min: Half::new(min), ..Self::zeroed() };
+        block.set_codes(&codes);
+        block
     }
 }

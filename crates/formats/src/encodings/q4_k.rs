@@ -2,10 +2,14 @@
 //!
 //! `value = (scale * s) * code - (min * m)` with a 6-bit `s` and `m` per group.
 
+use std::mem::offset_of;
+
 use bytemuck::{Pod, Zeroable};
 
-use super::Grid;
-use super::shared::{Affine, Block, Half, pack, pack_group_scales, unpack, unpack_group_scales};
+use super::shared::{
+    Affine, Block, Half, above, pack, pack_group_scales, unpack, unpack_group_scales,
+};
+use super::{Codes, Grid};
 
 /// One block: 144 bytes for 256 values, 4.5 bits per value. 32 bytes hold two groups.
 #[repr(C)]
@@ -23,6 +27,8 @@ impl Block for Q4K {
     const NAME: &'static str = "Q4_K";
     const GGML_TYPE: u32 = 12;
     const LEN: usize = 256;
+    const FACTORS: &'static [usize] = &[offset_of!(Q4K, scale), offset_of!(Q4K, min)];
+    const CODES: Codes = Codes::Range(0, 15);
     const GRID: Grid = Grid { group_len: 32, has_min: true, code_min: 0 };
 
     fn read(&self, codes: &mut [i8], scales: &mut [f32], mins: &mut [f32]) {
@@ -35,13 +41,17 @@ impl Block for Q4K {
         }
     }
 
+    fn set_codes(&mut self, codes: &[i8]) {
+        pack::<4, 32>(&above::<256>(0, codes), &mut self.nibbles);
+    }
+
     fn write(values: &[f32], importance: Option<&[f32]>) -> Self {
         let search = Affine::<15> { insets: &INSETS, group_len: 32, max_scale: 63.0 };
         let found = search.search(values, importance);
         let mut block = Self { scale: found.scale, min: found.min, ..Self::zeroed() };
         let (scales, mins) = (found.group_scales, found.group_mins);
         block.group_scales = pack_group_scales(&scales, &mins);
-        pack::<4, 32>(&found.codes, &mut block.nibbles);
+        block.set_codes(&found.codes.map(|code| code as i8));
         block
     }
 }

@@ -1,9 +1,11 @@
 //! Q5_0: 32 values as 5-bit codes around zero: `value = scale * (code - 16)`.
 
+use std::mem::offset_of;
+
 use bytemuck::{Pod, Zeroable};
 
-use super::Grid;
-use super::shared::{Block, Half, Symmetric, pack, reciprocal, round, signed_max, unpack};
+use super::shared::{Block, Half, Symmetric, above, pack, reciprocal, round, signed_max, unpack};
+use super::{Codes, Grid};
 
 /// One block: 22 bytes for 32 values, 5.5 bits per value. The codes' low nibbles lie as in Q4_0,
 /// their highest bits in value order.
@@ -21,6 +23,8 @@ impl Block for Q5_0 {
     const NAME: &'static str = "Q5_0";
     const GGML_TYPE: u32 = 6;
     const LEN: usize = 32;
+    const FACTORS: &'static [usize] = &[offset_of!(Q5_0, scale)];
+    const CODES: Codes = Codes::Range(-16, 15);
     const GRID: Grid = Grid { group_len: 32, has_min: false, code_min: -16 };
 
     fn read(&self, codes: &mut [i8], scales: &mut [f32], _mins: &mut [f32]) {
@@ -33,6 +37,12 @@ impl Block for Q5_0 {
         scales[0] = self.scale.get();
     }
 
+    fn set_codes(&mut self, codes: &[i8]) {
+        let codes = above::<32>(-16, codes);
+        pack::<4, 16>(&codes, &mut self.nibbles);
+        pack::<1, 1>(&codes.map(|code| code >> 4), &mut self.high);
+    }
+
     /// The value farthest from zero becomes code -16, as in ggml's reference. Given importance, the
     /// scale is searched for instead.
     fn write(values: &[f32], importance: Option<&[f32]>) -> Self {
@@ -43,11 +53,10 @@ impl Block for Q5_0 {
         let inverse = reciprocal(scale);
         let mut codes = [0; 32];
         for (code, x) in codes.iter_mut().zip(values) {
-            *code = ((x * inverse + 16.5) as u8).min(31);
+            *code = ((x * inverse + 16.5) as u8).min(31) as i8 - 16;
         }
         let mut block = Self { scale: Half::new(scale), ..Self::zeroed() };
-        pack::<4, 16>(&codes, &mut block.nibbles);
-        pack::<1, 1>(&codes.map(|code| code >> 4), &mut block.high);
+        block.set_codes(&codes);
         block
     }
 }

@@ -1,9 +1,11 @@
 //! Q5_1: 32 values as 5-bit codes from a min upwards: `value = scale * code + min`.
 
+use std::mem::offset_of;
+
 use bytemuck::{Pod, Zeroable};
 
-use super::Grid;
-use super::shared::{Affine, Block, Half, pack, reciprocal, unpack};
+use super::shared::{Affine, Block, Half, above, pack, reciprocal, unpack};
+use super::{Codes, Grid};
 
 /// One block: 24 bytes for 32 values, 6 bits per value. Codes lie as in Q5_0.
 #[repr(C)]
@@ -21,6 +23,8 @@ impl Block for Q5_1 {
     const NAME: &'static str = "Q5_1";
     const GGML_TYPE: u32 = 7;
     const LEN: usize = 32;
+    const FACTORS: &'static [usize] = &[offset_of!(Q5_1, scale), offset_of!(Q5_1, min)];
+    const CODES: Codes = Codes::Range(0, 31);
     const GRID: Grid = Grid { group_len: 32, has_min: true, code_min: 0 };
 
     fn read(&self, codes: &mut [i8], scales: &mut [f32], mins: &mut [f32]) {
@@ -32,6 +36,12 @@ impl Block for Q5_1 {
         }
         scales[0] = self.scale.get();
         mins[0] = self.min.get();
+    }
+
+    fn set_codes(&mut self, codes: &[i8]) {
+        let codes = above::<32>(0, codes);
+        pack::<4, 16>(&codes, &mut self.nibbles);
+        pack::<1, 1>(&codes.map(|code| code >> 4), &mut self.high);
     }
 
     /// The codes span from the smallest value to the largest, as in ggml's reference. Given
@@ -52,11 +62,10 @@ impl Block for Q5_1 {
         let inverse = reciprocal(scale);
         let mut codes = [0; 32];
         for (code, x) in codes.iter_mut().zip(values) {
-            *code = (((x - min) * inverse + 0.5) as u8).min(31);
+            *code = (((x - min) * inverse + 0.5) as u8).min(31) as i8;
         }
         let mut block = Self { scale: Half::new(scale), min: Half::new(min), ..Self::zeroed() };
-        pack::<4, 16>(&codes, &mut block.nibbles);
-        pack::<1, 1>(&codes.map(|code| code >> 4), &mut block.high);
+        block.set_codes(&codes);
         block
     }
 }

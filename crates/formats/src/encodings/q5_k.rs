@@ -2,10 +2,14 @@
 //!
 //! `value = (scale * s) * code - (min * m)` with a 6-bit `s` and `m` per group.
 
+use std::mem::offset_of;
+
 use bytemuck::{Pod, Zeroable};
 
-use super::Grid;
-use super::shared::{Affine, Block, Half, pack, pack_group_scales, unpack, unpack_group_scales};
+use super::shared::{
+    Affine, Block, Half, above, pack, pack_group_scales, unpack, unpack_group_scales,
+};
+use super::{Codes, Grid};
 
 /// One block: 176 bytes for 256 values, 5.5 bits per value. The low nibbles lie as in Q4_K, the
 /// codes' highest bits in planes of 32.
@@ -25,6 +29,8 @@ impl Block for Q5K {
     const NAME: &'static str = "Q5_K";
     const GGML_TYPE: u32 = 13;
     const LEN: usize = 256;
+    const FACTORS: &'static [usize] = &[offset_of!(Q5K, scale), offset_of!(Q5K, min)];
+    const CODES: Codes = Codes::Range(0, 31);
     const GRID: Grid = Grid { group_len: 32, has_min: true, code_min: 0 };
 
     fn read(&self, codes: &mut [i8], scales: &mut [f32], mins: &mut [f32]) {
@@ -42,14 +48,19 @@ impl Block for Q5K {
         }
     }
 
+    fn set_codes(&mut self, codes: &[i8]) {
+        let codes = above::<256>(0, codes);
+        pack::<4, 32>(&codes, &mut self.nibbles);
+        pack::<1, 32>(&codes.map(|code| code >> 4), &mut self.high);
+    }
+
     fn write(values: &[f32], importance: Option<&[f32]>) -> Self {
         let search = Affine::<31> { insets: &INSETS, group_len: 32, max_scale: 63.0 };
         let found = search.search(values, importance);
         let mut block = Self { scale: found.scale, min: found.min, ..Self::zeroed() };
         let (scales, mins) = (found.group_scales, found.group_mins);
         block.group_scales = pack_group_scales(&scales, &mins);
-        pack::<4, 32>(&found.codes, &mut block.nibbles);
-        pack::<1, 32>(&found.codes.map(|code| code >> 4), &mut block.high);
+        block.set_codes(&found.codes.map(|code| code as i8));
         block
     }
 }

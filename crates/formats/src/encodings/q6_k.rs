@@ -2,10 +2,12 @@
 //!
 //! `value = (scale * s) * code` with a signed byte `s` per group and codes from -32 to 31.
 
+use std::mem::offset_of;
+
 use bytemuck::{Pod, Zeroable};
 
-use super::Grid;
-use super::shared::{Block, Half, Symmetric, pack, round, unpack};
+use super::shared::{Block, Half, Symmetric, above, pack, round, unpack};
+use super::{Codes, Grid};
 
 /// One block: 210 bytes for 256 values, 6.56 bits per value. `code + 32` is what is stored.
 #[repr(C)]
@@ -23,6 +25,8 @@ impl Block for Q6K {
     const NAME: &'static str = "Q6_K";
     const GGML_TYPE: u32 = 14;
     const LEN: usize = 256;
+    const FACTORS: &'static [usize] = &[offset_of!(Q6K, scale)];
+    const CODES: Codes = Codes::Range(-32, 31);
     const GRID: Grid = Grid { group_len: 16, has_min: false, code_min: -32 };
 
     fn read(&self, codes: &mut [i8], scales: &mut [f32], _mins: &mut [f32]) {
@@ -38,15 +42,19 @@ impl Block for Q6K {
         }
     }
 
+    fn set_codes(&mut self, codes: &[i8]) {
+        let codes = above::<256>(-32, codes);
+        pack::<4, 64>(&codes, &mut self.nibbles);
+        pack::<2, 32>(&codes.map(|code| code >> 4), &mut self.pairs);
+    }
+
     fn write(values: &[f32], importance: Option<&[f32]>) -> Self {
         let nearest = |x: f32| round(x.clamp(-32.0, 31.0));
         let (group_len, scale_range) = (16, (-128.0, 127.0));
         let search = Symmetric { nearest, targets: &TARGETS, group_len, scale_range };
         let found = search.search(values, importance);
         let mut block = Self { scale: found.scale, ..Self::zeroed() };
-        let codes = found.codes.map(|code| (code + 32) as u8);
-        pack::<4, 64>(&codes, &mut block.nibbles);
-        pack::<2, 32>(&codes.map(|code| code >> 4), &mut block.pairs);
+        block.set_codes(&found.codes);
         block.group_scales = found.group_scales;
         block
     }

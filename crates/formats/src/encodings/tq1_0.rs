@@ -4,11 +4,13 @@
 //! 243)` for the digits' number `n < 243`. Multiplying by 3 moves the next digit above the byte,
 //! which vector code does without a division.
 
+use std::mem::offset_of;
+
 use bytemuck::{Pod, Zeroable};
 
-use super::Grid;
-use super::shared::{Block, Half};
+use super::shared::{Block, Half, above};
 use super::tq2_0::ternary;
+use super::{Codes, Grid};
 
 /// One block: 54 bytes for 256 values, 1.69 bits per value. Digit `d` of byte `i` in a run of
 /// `width` bytes is code `d * width + i`: a run of 32 bytes, one of 16, and 4 bytes of four codes.
@@ -26,6 +28,8 @@ impl Block for Tq1_0 {
     const NAME: &'static str = "TQ1_0";
     const GGML_TYPE: u32 = 34;
     const LEN: usize = 256;
+    const FACTORS: &'static [usize] = &[offset_of!(Tq1_0, scale)];
+    const CODES: Codes = Codes::Range(-1, 1);
     const GRID: Grid = Grid { group_len: 256, has_min: false, code_min: -1 };
 
     fn read(&self, codes: &mut [i8], scales: &mut [f32], _mins: &mut [f32]) {
@@ -35,12 +39,17 @@ impl Block for Tq1_0 {
         scales[0] = self.scale.get();
     }
 
+    fn set_codes(&mut self, codes: &[i8]) {
+        let codes = above::<256>(-1, codes);
+        pack(&codes[..160], &mut self.fives[..32]);
+        pack(&codes[160..240], &mut self.fives[32..]);
+        pack(&codes[240..], &mut self.fours);
+    }
+
     fn write(values: &[f32], _importance: Option<&[f32]>) -> Self {
         let (codes, scale) = ternary(values);
         let mut block = Self { scale, ..Self::zeroed() };
-        pack(&codes[..160], &mut block.fives[..32]);
-        pack(&codes[160..240], &mut block.fives[32..]);
-        pack(&codes[240..], &mut block.fours);
+        block.set_codes(&codes);
         block
     }
 }

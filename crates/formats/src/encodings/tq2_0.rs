@@ -1,9 +1,11 @@
 //! TQ2_0: 256 ternary values, 2 bits each, times one scale: `value = scale * (code - 1)`.
 
+use std::mem::offset_of;
+
 use bytemuck::{Pod, Zeroable};
 
-use super::Grid;
-use super::shared::{Block, Half, pack, reciprocal, round_half_away, unpack};
+use super::shared::{Block, Half, above, pack, reciprocal, round_half_away, unpack};
+use super::{Codes, Grid};
 
 /// One block: 66 bytes for 256 values, 2.06 bits per value. 32 bytes hold 128 codes.
 #[repr(C)]
@@ -19,6 +21,8 @@ impl Block for Tq2_0 {
     const NAME: &'static str = "TQ2_0";
     const GGML_TYPE: u32 = 35;
     const LEN: usize = 256;
+    const FACTORS: &'static [usize] = &[offset_of!(Tq2_0, scale)];
+    const CODES: Codes = Codes::Range(-1, 1);
     const GRID: Grid = Grid { group_len: 256, has_min: false, code_min: -1 };
 
     fn read(&self, codes: &mut [i8], scales: &mut [f32], _mins: &mut [f32]) {
@@ -29,22 +33,26 @@ impl Block for Tq2_0 {
         scales[0] = self.scale.get();
     }
 
+    fn set_codes(&mut self, codes: &[i8]) {
+        pack::<2, 32>(&above::<256>(-1, codes), &mut self.pairs);
+    }
+
     fn write(values: &[f32], _importance: Option<&[f32]>) -> Self {
         let (codes, scale) = ternary(values);
-        let mut pairs = [0; 64];
-        pack::<2, 32>(&codes, &mut pairs);
-        Self { pairs, scale }
+        let mut block = Self { scale, ..Self::zeroed() };
+        block.set_codes(&codes);
+        block
     }
 }
 
-/// Ternary codes 0, 1, 2 and their scale, for weights that were trained to be ternary: the scale is
+/// Ternary codes and their scale, for weights that were trained to be ternary: the scale is
 /// the largest magnitude, as in ggml's reference, so that such weights are kept exactly.
-pub(super) fn ternary(values: &[f32]) -> ([u8; 256], Half) {
+pub(super) fn ternary(values: &[f32]) -> ([i8; 256], Half) {
     let scale = values.iter().fold(0.0, |max: f32, x| max.max(x.abs()));
     let inverse = reciprocal(scale);
     let mut codes = [0; 256];
     for (code, x) in codes.iter_mut().zip(values) {
-        *code = (round_half_away(x * inverse) + 1) as u8;
+        *code = round_half_away(x * inverse) as i8;
     }
     (codes, Half::new(scale))
 }

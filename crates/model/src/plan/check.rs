@@ -68,12 +68,17 @@ fn check(plan: &Plan) -> Result<(), (String, String)> {
         return unknown("the encoding", name, ENCODINGS.iter().map(|e| e.name()).collect());
     }
     let texts = plan.calibration.iter().chain(&plan.held_out).map(|text| &text.hash);
+    let texts = texts.chain(plan.distilled.iter().map(|distilled| &distilled.hash));
     if let Some(hash) = texts.chain([&plan.source.content]).find(|hash| !is_hash(hash)) {
         let problem = format!("{hash:?} is no hash");
         return Err((problem, "a hash is blake3: and 64 hexadecimal digits".into()));
     }
     if let Some((name, _)) = plan.scaled.iter().find(|(_, power)| !(0.0..=1.0).contains(*power)) {
         let problem = format!("the strength of {name} is no number between 0 and 1");
+        return Err((problem, "correct it".into()));
+    }
+    if plan.distilled.as_ref().is_some_and(|distilled| !distilled.is_sensible()) {
+        let problem = "distilled has a rate or a count of steps that cannot be".to_owned();
         return Err((problem, "correct it".into()));
     }
     let is_range = |range: &f64| super::inputs::activations(*range).is_some();

@@ -6,7 +6,7 @@ use crate::fit;
 use crate::importance::Importance;
 use std::sync::Arc;
 use sterna_model::WeightId;
-use sterna_model::plan::Rounding;
+use sterna_model::plan::{Distilled, Rounding};
 
 impl Draft<'_> {
     /// Has every squared error count as much as the importance of its column; what is encoded from
@@ -44,8 +44,28 @@ impl Draft<'_> {
         })
     }
 
+    /// The same before anything is encoded anew.
+    pub fn unrounded(&self) -> Self {
+        let mut draft = self.clone();
+        draft.clear_encodings();
+        draft
+    }
+
+    /// Says that it has learned from its source since it was rounded so.
+    pub fn set_distilled(&mut self, rounding: Rounding, how: Distilled) {
+        self.taught = Some((rounding, how));
+    }
+
+    /// How it learned from its source.
+    pub fn distilled(&self) -> Option<&Distilled> {
+        self.taught.as_ref().map(|(_, how)| how)
+    }
+
     /// How its matrices are rounded.
     pub fn rounding(&self) -> Rounding {
+        if let Some((rounding, _)) = self.taught {
+            return rounding;
+        }
         match self.importance {
             _ if self.edits.values().any(|edit| edit.bytes.is_some()) => Rounding::Compensated,
             Some(_) => Rounding::Weighed,

@@ -3,6 +3,7 @@
 //! In: a draft and a [`Context`], what a pass may use. Out: the draft, edited, with notes for the
 //! report. Passes run in the order of the list; a pass that has nothing to do does nothing.
 
+pub mod distill;
 pub mod fuse;
 pub mod gptq;
 pub mod int8;
@@ -30,6 +31,7 @@ pub const PASSES: &[&dyn Pass] = &[
     &rtn::Rtn,
     &mixed::Mixed,
     &gptq::Gptq,
+    &distill::Distill,
     &fuse::Fuse,
 ];
 
@@ -50,6 +52,8 @@ pub struct Context<'a> {
     pub found: Option<Found>,
     /// What matrices read: for `gptq`.
     pub calibrated: Option<gptq::Calibrated<'a>>,
+    /// Who teaches: for `distill`, which takes it.
+    pub course: Option<distill::Course<'a>>,
     /// Rewrites to make, by name: for `fuse`.
     pub rewrites: &'a [&'a str],
     /// The architecture and what it was built from, if `pad` may widen it.

@@ -153,6 +153,7 @@ fn plan(settings: &Settings, prepared: &Prepared, draft: &Draft<'_>) -> Result<P
         seed: budget.seed,
         rewrites: rewrites.collect(),
         rounding: draft.rounding(),
+        distilled: draft.distilled().cloned(),
         scaled: draft.scaling().strengths().clone(),
         mlp_width: draft.config().map(|config| config.ffn_dim as u64),
         budget: budget.in_plan(),

@@ -18,6 +18,7 @@ use crate::prune::Seen;
 use crate::search::memory::Remembered;
 use crate::search::{Costs, Found};
 use crate::yardstick::Yardstick;
+use std::time::Duration;
 use sterna_measure::Clock;
 
 /// So many widths may measure worse than the best one before no narrower one is looked at.
@@ -45,7 +46,10 @@ pub fn decide<'p>(
     watch: Watch<'_>,
 ) -> Result<Decided<'p>> {
     let (begun, time) = (clock.now(), settings.budget.time);
-    let deadline = time.map(|time| begun + time);
+    let end = time.map(|time| begun + time);
+    // What is chosen may have to learn then.
+    let of_search = time.map(|time| if settings.distiller.is_some() { time / 2 } else { time });
+    let deadline = of_search.map(|time| begun + time);
     let open = |start| Desk::open(settings, prepared, start, (engine, clock), watch, deadline);
     if !settings.resume {
         start::forget(settings, prepared, pruned);
@@ -83,7 +87,7 @@ pub fn decide<'p>(
         start::remember(settings, prepared, &contender.desk.start)?;
         costs::keep(settings, contender.desk.costs.as_ref())?;
     }
-    contender.build(&mut judge, note)
+    contender.build(&mut judge, note, end)
 }
 
 /// What measures plans.
@@ -217,7 +221,12 @@ impl<'p, 'r> Contest<'p, 'r> {
 
 impl<'p> Contender<'p, '_> {
     /// The file that keeps the caps on bytes.
-    fn build(self, judge: &mut ModelJudge<'p>, note: Option<String>) -> Result<Decided<'p>> {
+    fn build(
+        self,
+        judge: &mut ModelJudge<'p>,
+        note: Option<String>,
+        end: Option<Duration>,
+    ) -> Result<Decided<'p>> {
         let Self { desk, made, .. } = self;
         let Desk { settings, prepared, watch, .. } = desk;
         seat(&desk, judge);
@@ -225,7 +234,7 @@ impl<'p> Contender<'p, '_> {
         let (mut excess, mut first) = (Excess::default(), Some(made));
         loop {
             let made = first.take().map_or_else(|| desk.search(excess, &mut judge), Ok);
-            let Made { mut draft, found, kv, .. } = made?;
+            let Made { mut draft, found, kv, .. } = desk.distilled(made?, &mut judge, end)?;
             note.iter().for_each(|note| draft.note(note));
             let mut how = RunAs { kv, off: Vec::new() };
             let over = feasible::over_memory(settings, prepared, (&draft, &how))?;

@@ -112,6 +112,7 @@ fn open(settings: &Settings) -> Result<Model> {
     let options = OpenOptions { tokenizer: settings.tokenizer.clone() };
     let model = Model::open_with(&settings.source, &options)?;
     refuse_encoders(&model)?;
+    settings.distiller.iter().try_for_each(|distiller| distiller.check(&model.graph))?;
     Ok(model)
 }
 
@@ -140,6 +141,7 @@ pub fn describe(settings: &Settings) -> Result<String> {
          budget       {}\n\
          calibration  {} documents, {} tokens, to judge plans by; {} of them to rank tensors\n\
          fitted on    {} documents, {} tokens\n\
+{}\
          held out     {} documents, {} tokens\n\
          rounding     {}\n\
          scaling      {}\n\
@@ -157,6 +159,7 @@ pub fn describe(settings: &Settings) -> Result<String> {
         texts.quick.n_scored(),
         texts.observed.len(),
         texts.observed.n_scored(),
+        learned_from(&texts),
         texts.heldout.len(),
         texts.heldout.n_scored(),
         settings.rounding.words(),
@@ -184,4 +187,12 @@ pub fn describe(settings: &Settings) -> Result<String> {
         text += &format!("rows of {cols:<5}{roles}: {}\n", row.fits.join(" "));
     }
     Ok(text)
+}
+
+/// The line about what is learned from.
+fn learned_from(texts: &Texts) -> String {
+    texts.lessons.as_ref().map_or(String::new(), |lessons| {
+        let (n, n_tokens) = (lessons.len(), lessons.n_scored());
+        format!("learned from {n} documents, {n_tokens} tokens\n")
+    })
 }

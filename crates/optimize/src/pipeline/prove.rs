@@ -271,7 +271,8 @@ pub fn float_inputs(artifact: &Artifact, engine: &dyn Engine) -> Result<Box<dyn 
 /// or the model was pruned.
 pub fn plain_draft<'m>(model: &'m Model, plan: &Plan) -> Result<Option<Draft<'m>>> {
     // Which channels left is not in the Plan.
-    if (plan.rounding.is_plain() && plan.scaled.is_empty()) || is_pruned(model, plan) {
+    let is_plain = plan.rounding.is_plain() && plan.scaled.is_empty();
+    if (is_plain && plan.distilled.is_none()) || is_pruned(model, plan) {
         return Ok(None);
     }
     let mut draft = Draft::new(&model.graph, model);

@@ -1,6 +1,7 @@
 //! The whole pipeline on the trained model that lies beside the project, cut to seconds.
 
 mod changed;
+mod distilled;
 
 use super::rounding::{Choice, Scaling};
 use super::*;

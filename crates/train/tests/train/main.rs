@@ -4,4 +4,5 @@ mod common;
 mod forms;
 mod gradients;
 mod learning;
+mod qad;
 mod resume;

@@ -34,3 +34,8 @@ pub fn pack<const BITS: usize, const WIDTH: usize>(codes: &[u8], bytes: &mut [u8
         }
     }
 }
+
+/// Codes as packings keep them: how far each is above the least.
+pub fn above<const N: usize>(least: i8, codes: &[i8]) -> [u8; N] {
+    std::array::from_fn(|i| (codes[i] - least) as u8)
+}

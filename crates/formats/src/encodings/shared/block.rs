@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 
 use bytemuck::Pod;
 
-use super::super::{Encoding, EncodingRef, Grid};
+use super::super::{Codes, Encoding, EncodingRef, Grid, Tunable};
 
 /// Values in the largest block.
 const MAX_LEN: usize = 256;
@@ -23,12 +23,19 @@ pub trait Block: Pod + Send + Sync {
     const GGML_TYPE: u32;
     /// Values per block.
     const LEN: usize;
+    /// Where its factors are, as [`Tunable::factors`] says.
+    const FACTORS: &'static [usize];
+    /// The codes that a value may have.
+    const CODES: Codes;
     /// The shape of the integer view.
     const GRID: Grid;
 
     /// Writes the integer view: `LEN` codes, and a scale (and a min, if the grid has them) per
     /// group.
     fn read(&self, codes: &mut [i8], scales: &mut [f32], mins: &mut [f32]);
+
+    /// Replaces the codes, as [`Block::read`] shows them, and nothing else.
+    fn set_codes(&mut self, codes: &[i8]);
 
     /// The block nearest to `LEN` values, where `importance` weighs each value's squared error.
     fn write(values: &[f32], importance: Option<&[f32]>) -> Self;
@@ -96,12 +103,33 @@ impl<B: Block> Encoding for Blocks<B> {
         }
     }
 
+    fn tunable(&self) -> Option<&dyn Tunable> {
+        Some(self)
+    }
+
     fn encode(&self, values: &[f32], importance: Option<&[f32]>, bytes: &mut [u8]) {
         let blocks: &mut [B] = bytemuck::cast_slice_mut(bytes);
         assert_eq!(blocks.len() * B::LEN, values.len());
         for (i, (block, values)) in blocks.iter_mut().zip(values.chunks_exact(B::LEN)).enumerate() {
             *block = B::write(values, importance.map(|all| &all[i * B::LEN..][..B::LEN]));
         }
+    }
+}
+
+impl<B: Block> Tunable for Blocks<B> {
+    fn codes(&self) -> Codes {
+        B::CODES
+    }
+
+    fn write_codes(&self, codes: &[i8], bytes: &mut [u8]) {
+        let blocks: &mut [B] = bytemuck::cast_slice_mut(bytes);
+        assert_eq!(blocks.len() * B::LEN, codes.len());
+        let parts = codes.chunks_exact(B::LEN);
+        blocks.iter_mut().zip(parts).for_each(|(block, codes)| block.set_codes(codes));
+    }
+
+    fn factors(&self) -> &'static [usize] {
+        B::FACTORS
     }
 }
 

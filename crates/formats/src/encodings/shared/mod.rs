@@ -7,12 +7,14 @@ mod block;
 mod group_scales;
 mod scalar;
 mod symmetric;
+mod tunable;
 mod weighted;
 
 pub use affine::{Affine, AffineBlock};
-pub use bits::{pack, unpack};
+pub use bits::{above, pack, unpack};
 pub use block::{Block, of};
 pub use group_scales::{pack_group_scales, unpack_group_scales};
 pub use scalar::{Half, reciprocal, round_half_away, signed_max};
 pub use symmetric::{Symmetric, SymmetricBlock};
+pub use tunable::{Codes, Tunable};
 pub use weighted::round;

@@ -1,0 +1,73 @@
+//! Has models that were searched for learn, by what trains models here.
+
+use std::sync::Arc;
+use sterna_model::plan::Distilled;
+use sterna_model::{Graph, WeightId};
+use sterna_optimize::distiller::{Distiller, Learned, Lessons, hash_of};
+use sterna_optimize::{OptimizeError, error::Result};
+use sterna_train::TrainError;
+use sterna_train::backend::Cpu;
+use sterna_train::qad::{self, Pace};
+
+/// Trains on the CPU.
+pub struct Trainer;
+
+impl Distiller for Trainer {
+    fn check(&self, graph: &Graph) -> Result<()> {
+        qad::check::<Cpu>(&Arc::new(graph.clone()), &Default::default()).map_err(refused)
+    }
+
+    fn learn(&self, lessons: Lessons<'_>) -> Result<Learned> {
+        let Lessons { graph, stored, original, documents, teacher, seed, told } = lessons;
+        let pace = Pace::gentle(seed);
+        let n_tokens: usize = documents.iter().map(|document| document.len()).sum();
+        let mut how = Distilled {
+            hash: hash_of(&documents),
+            documents: documents.len() as u64,
+            tokens: n_tokens as u64,
+            batch: pace.batch as u64,
+            steps: pace.n_steps(documents.len()) as u64,
+            done: 0,
+            factor_rate: pace.factor_rate,
+            code_rate: pace.code_rate,
+        };
+        // What fails on the other side of the seam is told as it was said there.
+        let mut failed = None;
+        let mut keep = |error: OptimizeError| {
+            let said = error.to_string();
+            failed = Some(error);
+            said
+        };
+        let mut ended = None;
+        let learned = qad::learn::<Cpu>(
+            qad::Lessons {
+                graph: Arc::new(graph.clone()),
+                stored,
+                original,
+                documents,
+                teacher: &mut |document| {
+                    teacher(document).map_err(|error| TrainError::Input(keep(error)))
+                },
+            },
+            &pace,
+            &Default::default(),
+            &mut |step| {
+                how.done = step.done as u64;
+                told(step.done, step.of, step.kl).unwrap_or_else(|error| {
+                    ended = Some(error);
+                    false
+                })
+            },
+        );
+        if let Some(error) = failed.or(ended) {
+            return Err(error);
+        }
+        let weights: Vec<(WeightId, Vec<u8>)> =
+            learned.map_err(|error| OptimizeError::failed("distilling", error))?;
+        Ok(Learned { weights, how })
+    }
+}
+
+fn refused(error: TrainError) -> OptimizeError {
+    OptimizeError::Input(format!("--allow distill: {error}"))
+}
