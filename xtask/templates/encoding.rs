@@ -2,10 +2,12 @@
 //!
 //! `value = scale * code`. Replace this by the layout of your format; say where it is specified.
 
+use std::mem::offset_of;
+
 use bytemuck::{Pod, Zeroable};
 
-use super::Grid;
 use super::shared::{Block, Half, reciprocal};
+use super::{Codes, Grid};
 
 /// One block: 34 bytes for 32 values, 8.5 bits per value.
 #[repr(C)]
@@ -22,6 +24,8 @@ impl Block for {{Camel}} {
     // Private to Sterna until ggml assigns a number.
     const GGML_TYPE: u32 = 9000;
     const LEN: usize = 32;
+    const FACTORS: &'static [usize] = &[offset_of!({{Camel}}, scale)];
+    const CODES: Codes = Codes::Range(-127, 127);
     const GRID: Grid = Grid { group_len: 32, has_min: false, code_min: -127 };
 
     fn read(&self, codes: &mut [i8], scales: &mut [f32], _mins: &mut [f32]) {
@@ -29,6 +33,10 @@ impl Block for {{Camel}} {
             *to = from.max(-127);
         }
         scales[0] = self.scale.get();
+    }
+
+    fn set_codes(&mut self, codes: &[i8]) {
+        self.codes.copy_from_slice(codes);
     }
 
     fn write(values: &[f32], _importance: Option<&[f32]>) -> Self {

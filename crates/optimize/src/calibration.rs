@@ -165,9 +165,11 @@ pub fn prepare(settings: &TextSettings, model: &Model, context_len: usize) -> Re
         settings.evaluation.is_none().then_some((&calibration, &mut notes)),
     )?;
     workload::disjoint(&calibration, &heldout)?;
-    // Of much more text some is likely to be in the verdict's too; it is not learned from.
-    let lessons = lessons.map(|lessons| lessons.apart_from(&heldout)).transpose()?.flatten();
     let judged = calibration.first(n_judged)?;
+    // Of much more text some is likely to be in what judges it too; that is not learned from.
+    let apart = |lessons: Workload, from| lessons.apart_from(from);
+    let lessons = lessons.map(|lessons| apart(lessons, &heldout)).transpose()?.flatten();
+    let lessons = lessons.map(|lessons| apart(lessons, &judged)).transpose()?.flatten();
     let quick = judged.first(n_documents(&judged, settings.quick_tokens))?;
     let has_others = n_observed > 0;
     let others = if has_others { calibration.without_first(n_judged)? } else { judged.clone() };

@@ -89,7 +89,7 @@ pub struct Args {
     /// Encodings that may be used, e.g. Q8_0,Q4_0 or int8,int4; with prune among them, channels of
     /// the MLP may leave too, where that measures better within the caps; with distill, codes and
     /// scales of the chosen plan learn from the source on text of --calib (some minutes of
-    /// training, up to 200 million weights), which is kept where it measures better.
+    /// training, for models of up to about 100 million weights), kept where it measures better.
     #[arg(long, value_name = "LIST")]
     allow: Option<String>,
     /// Stop searching after this long, e.g. 30m, and build the best found.

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 /// Distillation into the quantized model: codes and factors of its blocks follow the gradient of
-/// the divergence from the source (Adam, steps that end at nothing), in an order of documents that
-/// the Plan's seed decides. Its documents are others of the calibration's file than those that
+/// the divergence from the source (Adam, steps that would end at nothing), in an order of documents
+/// that the Plan's seed decides. Its documents are others of the calibration's file than those that
 /// plans are judged by.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

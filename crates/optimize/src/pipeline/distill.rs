@@ -6,7 +6,7 @@
 use super::desk::{Desk, Made};
 use crate::distiller::Distiller;
 use crate::draft::Draft;
-use crate::error::Result;
+use crate::error::{OptimizeError, Result};
 use crate::passes::distill::{Course, Distill};
 use crate::passes::{Context, Pass};
 use crate::search::Judge;
@@ -38,7 +38,7 @@ impl<'p> Desk<'p, '_> {
         let Made { mut draft, found, loss, kv } = made;
         let n_weights = n_learning(&draft);
         let why = match lessons {
-            _ if n_weights == 0 => Some("nothing is in blocks"),
+            _ if n_weights == 0 || loss.kl <= 0.0 => Some("nothing was lost by rounding"),
             _ if n_weights > MAX_WEIGHTS => Some("a model of this size would take too much memory"),
             None => Some("there is too little text for it, or a model of this size takes too long"),
             Some(_) if is_late() => Some("no time was left"),
@@ -49,10 +49,21 @@ impl<'p> Desk<'p, '_> {
             return Ok(Made { draft, found, loss, kv });
         }
         let lessons = lessons.expect("just looked at");
-        let learned = self.taught(draft.clone(), distiller, lessons, &is_late)?;
+        let learned = match self.taught(draft.clone(), distiller, lessons, &is_late) {
+            Ok(learned) => learned,
+            Err(OptimizeError::Cancelled) => return Err(OptimizeError::Cancelled),
+            // What was searched for is not lost with it.
+            Err(why) => {
+                draft.note(format!("distill: left, since it failed: {why}"));
+                return Ok(Made { draft, found, loss, kv });
+            }
+        };
         let after = judge.judge_draft(&learned, Some(&kv))?;
         let how = learned.distilled().expect("it has learned");
-        let (is_better, n_done) = (after.kl < loss.kl, how.done);
+        // Nearer to the source, and within the drop that the plan was chosen for.
+        let is_within = self.settings.budget.max_drop_percent.is_none()
+            || after.drop_percent_high <= loss.drop_percent_high.max(0.0);
+        let (is_better, n_done) = (after.kl < loss.kl && is_within, how.done);
         let cut = if n_done < how.steps { ", when time was up" } else { "" };
         let words = format!(
             "distill: the plan as rounded: KL {:.5}, {:.5} after learning from {} documents \
