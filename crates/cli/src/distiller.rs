@@ -1,6 +1,8 @@
 //! Has models that were searched for learn, by what trains models here.
 
+use crate::show;
 use std::sync::Arc;
+use sterna_measure::machine::Machine;
 use sterna_model::plan::Distilled;
 use sterna_model::{Graph, WeightId};
 use sterna_optimize::distiller::{Distiller, Learned, Lessons, hash_of};
@@ -15,6 +17,14 @@ pub struct Trainer;
 impl Distiller for Trainer {
     fn check(&self, graph: &Graph) -> Result<()> {
         qad::check::<Cpu>(&Arc::new(graph.clone()), &Default::default()).map_err(refused)
+    }
+
+    fn lacks(&self, graph: &Graph, documents: &[&[u32]]) -> Option<String> {
+        let needed = qad::memory_bytes(graph, documents, &Pace::gentle(0));
+        // The other half is for what the search holds, and for others.
+        let has = Machine::detect().usable_memory_bytes()? / 2;
+        let (takes, may) = (show::bytes(needed), show::bytes(has));
+        (needed > has).then(|| format!("it would take about {takes} of memory, and may {may}"))
     }
 
     fn learn(&self, lessons: Lessons<'_>) -> Result<Learned> {
@@ -55,7 +65,7 @@ impl Distiller for Trainer {
                 how.done = step.done as u64;
                 told(step.done, step.of, step.kl).unwrap_or_else(|error| {
                     ended = Some(error);
-                    false
+                    0
                 })
             },
         );

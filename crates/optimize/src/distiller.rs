@@ -15,6 +15,8 @@ pub trait Distiller: Send + Sync {
     /// # Errors
     /// Why it cannot.
     fn check(&self, graph: &Graph) -> Result<()>;
+    /// Why this machine has not the memory to have a graph learn from such documents, if so.
+    fn lacks(&self, graph: &Graph, documents: &[&[u32]]) -> Option<String>;
     /// Has a model learn.
     ///
     /// # Errors
@@ -37,9 +39,9 @@ pub struct Lessons<'a> {
     pub teacher: &'a mut dyn FnMut(usize) -> Result<Vec<f32>>,
     /// The seed of the order of documents.
     pub seed: u64,
-    /// Told steps done, of how many, and the divergence before the last one; `false` where that is
-    /// enough.
-    pub told: &'a mut dyn FnMut(usize, usize, f32) -> Result<bool>,
+    /// Told steps done, of how many, and the divergence before the last one; says how many there
+    /// are to be, of which more than at first change nothing.
+    pub told: &'a mut dyn FnMut(usize, usize, f64) -> Result<usize>,
 }
 
 /// The hash of documents, as Plans have it; each begins with its length, so that no two lists read

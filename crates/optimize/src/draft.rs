@@ -12,13 +12,13 @@ pub mod scaling;
 use crate::error::{OptimizeError, Result};
 use crate::fit;
 use crate::importance::Importance;
-use crate::passes::distill::Taught;
 use crate::shelf::Shelf;
 use scaling::Scaling;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use sterna_formats::EncodingRef;
 use sterna_model::config::Config;
+use sterna_model::plan::{Distilled, Rounding};
 use sterna_model::{Graph, WeightDecl, WeightId, WeightSource};
 
 /// What becomes of one weight.
@@ -43,7 +43,8 @@ pub struct Draft<'a> {
     importance: Option<Arc<Importance>>,
     scaling: Scaling,
     shelf: Option<Arc<Shelf>>,
-    taught: Option<Taught>,
+    /// How it was rounded before it learned, and how it learned.
+    taught: Option<(Rounding, Distilled)>,
 }
 
 impl<'a> Draft<'a> {

@@ -6,11 +6,12 @@
 
 use crate::config::Config;
 use crate::forms::Batch;
+use crate::matrix::matrix;
 use crate::net::{Modes, Net, Results};
 use crate::teacher::{CacheSettings, Statistics, Teacher};
 use crate::{TrainError, init, loss};
+use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
-use burn::tensor::{Tensor, TensorData};
 use std::path::Path;
 use std::sync::Arc;
 use sterna_model::{Graph, Model, Tokenizer};
@@ -138,7 +139,7 @@ impl<'a, B: AutodiffBackend> Lesson<'a, B> {
         let inputs: Vec<&[u32]> = windows.iter().map(|w| &w[..w.len() - 1]).collect();
         let logits = self.tutor.teacher.logits(&inputs)?;
         let shape = [batch.n_sequences * batch.seq_len, self.tutor.teacher.vocab_len()];
-        let logits = Tensor::from_data(TensorData::new(logits, shape), device);
+        let logits = matrix(logits, shape, device);
         let hidden = self.hidden.as_ref().map(|Hidden { net, weights }| {
             Tensor::from_inner(net.forward_value(weights, batch, net.last_hidden()))
         });

@@ -33,6 +33,7 @@ pub mod shape;
 pub mod throughput;
 
 mod error;
+mod matrix;
 
 pub use config::Config;
 pub use error::TrainError;

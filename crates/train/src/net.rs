@@ -42,7 +42,7 @@ pub struct Modes {
 /// A loss with its gradients.
 pub struct Backward<B: AutodiffBackend> {
     /// The loss, in the unit of the loss function.
-    pub loss: f32,
+    pub loss: f64,
     /// One per weight of the graph, in its order; `None` for those that are not trained.
     pub gradients: Vec<Option<Tensor<B::InnerBackend, 2>>>,
 }
@@ -226,7 +226,7 @@ impl<B: AutodiffBackend> Net<B> {
                 None => {
                     let hidden = values[hidden.0].take().expect("the last segment reads it");
                     let objective = loss(Results { logits: result, hidden });
-                    loss_value = objective.clone().inner().into_scalar_f32();
+                    loss_value = f64::from(objective.clone().inner().into_scalar_f32());
                     objective
                 }
                 // The gradient of <result, upstream> is what the chain rule asks for, exactly.

@@ -10,6 +10,7 @@ mod stored;
 
 use crate::config::Schedule;
 use crate::forms::Batch;
+use crate::matrix::matrix;
 use crate::net::{Backward, Modes, Net, Results};
 use crate::optim::{Moments, Optimizer};
 use crate::schedule::learning_rate;
@@ -90,7 +91,7 @@ pub struct Step {
     /// Steps in all.
     pub of: usize,
     /// Divergence from the teacher before this step, nats per token of its documents.
-    pub kl: f32,
+    pub kl: f64,
 }
 
 /// A weight and its bytes.
@@ -106,8 +107,22 @@ pub fn check<B: AutodiffBackend>(graph: &Arc<Graph>, device: &B::Device) -> Resu
     Net::<B>::new(graph.clone(), 1, &ones, Modes::default(), device).map(|_| ())
 }
 
-/// Learns on a backend, and gives the weights that are others now. `watch` gives `false` where that
-/// was enough.
+/// Bytes that learning takes at most, about, besides the weights as they are stored.
+pub fn memory_bytes(graph: &Graph, documents: &[&[u32]], pace: &Pace) -> u64 {
+    // A number, what it becomes, its gradient, two moments for each of what learns of it, and the
+    // sums of these while they change.
+    const PER_WEIGHT: u64 = 10;
+    // A result, its gradient and what an op keeps for it.
+    const PER_RESULT: usize = 4;
+    let n_tokens = documents.iter().map(|document| seq_len(document)).max().unwrap_or(0);
+    let n_results: usize = graph.values.iter().map(|value| value.features).sum();
+    let of_results = n_tokens * pace.batch * n_results * PER_RESULT;
+    let numbers = graph.n_parameters() * PER_WEIGHT + of_results as u64;
+    numbers * size_of::<f32>() as u64
+}
+
+/// Learns on a backend, and gives the weights that are others now. `watch` is told of each step,
+/// and says how many there are to be in all, at most those of the pace: rates end at nothing then.
 ///
 /// # Errors
 /// As [`check`], when the teacher has nothing to say, or numbers stop being finite.
@@ -115,7 +130,7 @@ pub fn learn<B: AutodiffBackend>(
     lessons: Lessons<'_>,
     pace: &Pace,
     device: &B::Device,
-    watch: &mut dyn FnMut(Step) -> bool,
+    watch: &mut dyn FnMut(Step) -> usize,
 ) -> Result<Vec<Learned>, TrainError> {
     let Lessons { graph, stored, original, documents, teacher } = lessons;
     let classes = Classes::<B>::of(&graph, stored, &documents, device)?;
@@ -125,10 +140,12 @@ pub fn learn<B: AutodiffBackend>(
         factors: Course::new(pace.schedule(n_documents, pace.factor_rate), &graph),
         codes: Course::new(pace.schedule(n_documents, pace.code_rate), &graph),
     };
-    let (mut random, n_steps) = (StdRng::seed_from_u64(pace.seed), pace.n_steps(n_documents));
+    let mut random = StdRng::seed_from_u64(pace.seed);
     let mut order: Vec<usize> = (0..n_documents).collect();
     let per_epoch = n_documents.div_ceil(pace.batch).max(1);
-    for step in 0..n_steps {
+    let most = pace.n_steps(n_documents);
+    let (mut n_steps, mut step) = (most, 0);
+    while step < n_steps {
         if step % per_epoch == 0 {
             order.shuffle(&mut random);
         }
@@ -137,9 +154,9 @@ pub fn learn<B: AutodiffBackend>(
         let said = said.collect::<Result<Vec<_>, _>>()?;
         let read: Vec<&[u32]> = read.iter().map(|&document| documents[document]).collect();
         let kl = pupil.step(&classes, &graph, step, &read, said)?;
-        if !watch(Step { done: step + 1, of: n_steps, kl }) {
-            break;
-        }
+        step += 1;
+        n_steps = watch(Step { done: step, of: n_steps, kl }).min(most);
+        pupil.end_at(n_steps);
     }
     let bytes = |id: WeightId| Some((id, pupil.weights[id.0].bytes(&stored.weight(id))?));
     Ok(graph.weight_ids().filter_map(bytes).collect())
@@ -189,7 +206,7 @@ impl<B: AutodiffBackend> Classes<B> {
         let tokens = Tensor::from_data(TensorData::new(ids, [seq_len]), &self.device);
         let batch = Batch { tokens, n_sequences: 1, seq_len };
         let shape = [inputs.len(), said.len() / inputs.len().max(1)];
-        let said = Tensor::<B, 2>::from_data(TensorData::new(said, shape), &self.device);
+        let said = matrix::<B>(said, shape, &self.device);
         let back = net.backward(seen, &batch, &|results: Results<B>| {
             let logits = results.logits.narrow(0, 0, inputs.len());
             loss::divergence(logits, said.clone(), 1.0) * part
@@ -228,6 +245,12 @@ impl<B: AutodiffBackend> Course<B> {
 }
 
 impl<B: AutodiffBackend> Pupil<B> {
+    /// Has rates end at so many steps.
+    fn end_at(&mut self, n_steps: usize) {
+        self.factors.schedule.steps = n_steps;
+        self.codes.schedule.steps = n_steps;
+    }
+
     /// One step, from some documents and what the teacher said of them; the divergence before it.
     fn step(
         &mut self,
@@ -236,7 +259,7 @@ impl<B: AutodiffBackend> Pupil<B> {
         step: usize,
         read: &[&[u32]],
         said: Vec<Vec<f32>>,
-    ) -> Result<f32, TrainError> {
+    ) -> Result<f64, TrainError> {
         let seen: Vec<_> = self.weights.iter().map(Stored::seen).collect();
         let n_scored = |document: &[u32]| document.len().saturating_sub(1);
         let n_all: usize = read.iter().map(|document| n_scored(document)).sum();

@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::data::{Corpus, Windows};
 use crate::distill::{Lesson, Tutor};
 use crate::forms::Batch;
+use crate::matrix::{matrix, numbers};
 use crate::net::{Backward, Modes, Results};
 use crate::optim::{Moments, Optimizer};
 use crate::quant::Quantizer;
@@ -255,7 +256,7 @@ impl<'a, B: AutodiffBackend> Trainer<'a, B> {
         let moved = self.optimizer.step(&self.job.graph, rate, weights, moments, sum);
         let norm = moved.map_err(|error| self.not_finite(&error.to_string()))?;
         self.progress.step += 1;
-        let loss = f64::from(loss) / schedule.accumulate as f64;
+        let loss = loss / schedule.accumulate as f64;
         Ok(Point { step: step + 1, loss, rate, norm, held_out: None, seconds: 0.0 })
     }
 
@@ -267,7 +268,7 @@ impl<'a, B: AutodiffBackend> Trainer<'a, B> {
             }
             let [rows, cols] = weight.dims();
             let values = self.quantizer.apply(WeightId(id), &numbers(weight), cols, progress);
-            Tensor::from_data(TensorData::new(values, [rows, cols]), &self.device)
+            matrix(values, [rows, cols], &self.device)
         };
         self.weights.iter().enumerate().map(one).collect()
     }
@@ -355,11 +356,7 @@ pub(crate) fn tensors<B: Backend>(
 ) -> Vec<Tensor<B, 2>> {
     let one = |(decl, values): (&sterna_model::WeightDecl, &Vec<f32>)| {
         let (rows, cols) = decl.matrix();
-        Tensor::from_data(TensorData::new(values.clone(), [rows, cols]), device)
+        matrix(values.clone(), [rows, cols], device)
     };
     graph.weights.iter().zip(weights).map(one).collect()
-}
-
-fn numbers<B: Backend>(tensor: &Tensor<B, 2>) -> Vec<f32> {
-    tensor.to_data().convert::<f32>().into_vec().expect("just converted")
 }

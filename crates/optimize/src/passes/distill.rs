@@ -10,8 +10,8 @@ use crate::draft::{Draft, Edit};
 use crate::engine::Loaded;
 use crate::error::{OptimizeError, Result};
 use crate::progress::{Stage, Watch};
+use std::time::Duration;
 use sterna_measure::quality::Passages;
-use sterna_model::plan::Rounding;
 
 /// Distillation into a quantized model.
 pub struct Distill;
@@ -26,8 +26,8 @@ pub struct Course<'a> {
     pub passages: &'a Passages,
     /// The seed of the order of documents.
     pub seed: u64,
-    /// Whether no time is left.
-    pub is_late: &'a dyn Fn() -> bool,
+    /// The time left, if it is limited.
+    pub left: &'a dyn Fn() -> Option<Duration>,
     /// Whom to tell.
     pub watch: Watch<'a>,
 }
@@ -42,12 +42,12 @@ impl Pass for Distill {
     }
 
     fn apply(&self, draft: &mut Draft<'_>, context: &mut Context<'_>) -> Result<()> {
-        let Some(Course { distiller, mut teacher, passages, seed, is_late, watch }) =
+        let Some(Course { distiller, mut teacher, passages, seed, left, watch }) =
             context.course.take()
         else {
             return Ok(());
         };
-        let documents: Vec<&[u32]> = passages.iter().map(|passage| &passage.tokens[..]).collect();
+        let documents = documents(passages);
         let mut answer = |document: usize| {
             let tokens = documents[document];
             let mut logits = Vec::with_capacity(tokens.len() * teacher.vocab_len());
@@ -56,10 +56,11 @@ impl Pass for Distill {
             said.map_err(|why| OptimizeError::failed("asking the source", why))?;
             Ok(logits)
         };
+        let at_first = left();
         let mut told = |done, of, kl| {
             let note = format!("KL {kl:.5} from the source on the last documents");
             watch.step(Stage::Distill, done, of, &note)?;
-            Ok(!is_late())
+            Ok(at_first.zip(left()).map_or(of, |times| n_within(times, done)))
         };
         let rounding = draft.rounding();
         let learned = distiller.learn(Lessons {
@@ -81,5 +82,13 @@ impl Pass for Distill {
     }
 }
 
-/// How a draft was rounded before it learned, and how it learned.
-pub type Taught = (Rounding, sterna_model::plan::Distilled);
+/// The steps that fit in the time there was at first, where some are done and so much is left.
+fn n_within((at_first, left): (Duration, Duration), done: usize) -> usize {
+    let per_step = at_first.saturating_sub(left).as_secs_f64() / done.max(1) as f64;
+    done.saturating_add((left.as_secs_f64() / per_step.max(1e-9)) as usize)
+}
+
+/// The tokens of each document.
+pub fn documents(passages: &Passages) -> Vec<&[u32]> {
+    passages.iter().map(|passage| &passage.tokens[..]).collect()
+}

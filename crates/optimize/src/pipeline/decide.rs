@@ -7,7 +7,7 @@
 use super::desk::{Desk, Excess, Made, Rank};
 use super::start::{self, Start, Width};
 use super::{Building, Prepared, Settings};
-use super::{ablate, build, costs, feasible, inputs, rounding};
+use super::{ablate, build, costs, distill, feasible, inputs, rounding};
 use crate::draft::Draft;
 use crate::engine::Engine;
 use crate::error::{OptimizeError, Result};
@@ -47,8 +47,9 @@ pub fn decide<'p>(
 ) -> Result<Decided<'p>> {
     let (begun, time) = (clock.now(), settings.budget.time);
     let end = time.map(|time| begun + time);
-    // What is chosen may have to learn then.
-    let of_search = time.map(|time| if settings.distiller.is_some() { time / 2 } else { time });
+    // What is chosen is to learn then.
+    let learns = settings.distiller.is_some() && distill::obstacle(settings, prepared).is_none();
+    let of_search = time.map(|time| if learns { time / 2 } else { time });
     let deadline = of_search.map(|time| begun + time);
     let open = |start| Desk::open(settings, prepared, start, (engine, clock), watch, deadline);
     if !settings.resume {
@@ -234,14 +235,15 @@ impl<'p> Contender<'p, '_> {
         let (mut excess, mut first) = (Excess::default(), Some(made));
         loop {
             let made = first.take().map_or_else(|| desk.search(excess, &mut judge), Ok);
-            let Made { mut draft, found, kv, .. } = desk.distilled(made?, &mut judge, end)?;
-            note.iter().for_each(|note| draft.note(note));
-            let mut how = RunAs { kv, off: Vec::new() };
-            let over = feasible::over_memory(settings, prepared, (&draft, &how))?;
+            let made = made?;
+            let mut how = RunAs { kv: made.kv.clone(), off: Vec::new() };
+            let over = feasible::over_memory(settings, prepared, (&made.draft, &how))?;
             if over > 0 {
                 excess.memory += over;
                 continue;
             }
+            let Made { mut draft, found, .. } = desk.distilled(made, &mut judge, end)?;
+            note.iter().for_each(|note| draft.note(note));
             let engine = desk.engine.with_kv(&how.kv)?;
             let (text, means) = (&prepared.texts.heldout, (&*engine, desk.clock));
             let switched = ablate::ablate(&draft, text, settings.effort, means, watch)?;

@@ -4,10 +4,11 @@
 //! learn from; and a note that says which, and why.
 
 use super::desk::{Desk, Made};
+use super::{Prepared, Settings};
 use crate::distiller::Distiller;
 use crate::draft::Draft;
 use crate::error::{OptimizeError, Result};
-use crate::passes::distill::{Course, Distill};
+use crate::passes::distill::{Course, Distill, documents};
 use crate::passes::{Context, Pass};
 use crate::search::Judge;
 use crate::search::memory::Remembered;
@@ -17,8 +18,19 @@ use sterna_model::WeightSource;
 
 /// Fewer documents teach too little.
 const MIN_DOCUMENTS: usize = 16;
-/// Weights that learn at most: each takes some 40 bytes of memory meanwhile.
-const MAX_WEIGHTS: usize = 200_000_000;
+/// Why the plan that is chosen cannot learn, whichever it is.
+pub fn obstacle(settings: &Settings, prepared: &Prepared) -> Option<String> {
+    let (model, lessons) = (&prepared.model, prepared.texts.lessons.as_ref());
+    let lessons = lessons.filter(|lessons| lessons.len() >= MIN_DOCUMENTS);
+    let Some(lessons) = lessons else {
+        return Some(format!(
+            "there is too little text that plans are not judged by, or a model of {} parameters \
+             takes too long for {MIN_DOCUMENTS} documents",
+            model.graph.n_parameters()
+        ));
+    };
+    settings.distiller.as_ref()?.lacks(&model.graph, &documents(lessons))
+}
 
 impl<'p> Desk<'p, '_> {
     /// What was made, perhaps after it has learned, until `end` at most.
@@ -32,24 +44,21 @@ impl<'p> Desk<'p, '_> {
         end: Option<Duration>,
     ) -> Result<Made<'p>> {
         let Some(distiller) = self.settings.distiller.as_deref() else { return Ok(made) };
-        let is_late = || end.is_some_and(|end| self.clock.now() >= end);
-        let lessons = self.prepared.texts.lessons.as_ref();
-        let lessons = lessons.filter(|lessons| lessons.len() >= MIN_DOCUMENTS);
+        let left = || end.map(|end| end.saturating_sub(self.clock.now()));
         let Made { mut draft, found, loss, kv } = made;
-        let n_weights = n_learning(&draft);
-        let why = match lessons {
-            _ if n_weights == 0 || loss.kl <= 0.0 => Some("nothing was lost by rounding"),
-            _ if n_weights > MAX_WEIGHTS => Some("a model of this size would take too much memory"),
-            None => Some("there is too little text for it, or a model of this size takes too long"),
-            Some(_) if is_late() => Some("no time was left"),
-            Some(_) => None,
+        let why = match obstacle(self.settings, self.prepared) {
+            _ if loss.kl <= 0.0 || !has_blocks(&draft) => {
+                Some("nothing was lost by rounding".into())
+            }
+            None if left().is_some_and(|left| left.is_zero()) => Some("no time was left".into()),
+            why => why,
         };
-        if let Some(why) = why {
-            draft.note(format!("distill: not tried: {why}"));
+        let lessons = self.prepared.texts.lessons.as_ref().filter(|_| why.is_none());
+        let Some(lessons) = lessons else {
+            draft.note(format!("distill: not tried: {}", why.unwrap_or_default()));
             return Ok(Made { draft, found, loss, kv });
-        }
-        let lessons = lessons.expect("just looked at");
-        let learned = match self.taught(draft.clone(), distiller, lessons, &is_late) {
+        };
+        let learned = match self.taught(draft.clone(), distiller, lessons, &left) {
             Ok(learned) => learned,
             Err(OptimizeError::Cancelled) => return Err(OptimizeError::Cancelled),
             // What was searched for is not lost with it.
@@ -83,7 +92,7 @@ impl<'p> Desk<'p, '_> {
         mut draft: Draft<'p>,
         distiller: &dyn Distiller,
         lessons: &Passages,
-        is_late: &dyn Fn() -> bool,
+        left: &dyn Fn() -> Option<Duration>,
     ) -> Result<Draft<'p>> {
         let model = &self.prepared.model;
         let course = Course {
@@ -91,7 +100,7 @@ impl<'p> Desk<'p, '_> {
             teacher: self.engine.load(&model.graph, model)?,
             passages: lessons,
             seed: self.settings.budget.seed,
-            is_late,
+            left,
             watch: self.watch,
         };
         Distill.apply(&mut draft, &mut Context { course: Some(course), ..Context::default() })?;
@@ -99,9 +108,7 @@ impl<'p> Desk<'p, '_> {
     }
 }
 
-/// Weights in blocks: those that learn.
-fn n_learning(draft: &Draft<'_>) -> usize {
-    let graph = draft.graph();
-    let learns = graph.weight_ids().filter(|id| draft.encoding(*id).tunable().is_some());
-    learns.map(|id| graph.decl(id).shape.iter().product::<usize>()).sum()
+/// Whether there is anything in it that learns.
+fn has_blocks(draft: &Draft<'_>) -> bool {
+    draft.graph().weight_ids().any(|id| draft.encoding(id).tunable().is_some())
 }

@@ -3,8 +3,9 @@
 //! In: its bytes, and its numbers before they were rounded. Out: what the forward pass sees,
 //! gradients of the parts that learn, and bytes.
 
+use crate::matrix::{matrix, numbers};
+use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
-use burn::tensor::{Tensor, TensorData};
 use half::f16;
 use rayon::prelude::*;
 use sterna_formats::EncodingRef;
@@ -55,7 +56,7 @@ impl<B: Backend> Stored<B> {
     ) -> Self {
         let view = stored.weight(id);
         let this = match view.encoding.tunable() {
-            None => Stored::Fixed(tensor(view.to_f32(), [view.rows, view.cols], device)),
+            None => Stored::Fixed(matrix(view.to_f32(), [view.rows, view.cols], device)),
             Some(tunable) => {
                 let before = original.weight(id).to_f32();
                 original.release(id);
@@ -170,9 +171,9 @@ impl<B: Backend> Blocks<B> {
             encoding,
             codes,
             by: Tensor::ones(factors, device),
-            latent: tensor(latent, shape, device),
-            unit: tensor(spread(&scales, step), shape, device),
-            min: grid.has_min.then(|| tensor(spread(&mins, 1.0), shape, device)),
+            latent: matrix(latent, shape, device),
+            unit: matrix(spread(&scales, step), shape, device),
+            min: grid.has_min.then(|| matrix(spread(&mins, 1.0), shape, device)),
         }
     }
 
@@ -194,16 +195,8 @@ impl<B: Backend> Blocks<B> {
         let latent = numbers(&self.latent);
         let rounded =
             latent.par_iter().map(|x| f32::from(self.codes.nearest(x * step)) / step).collect();
-        tensor(rounded, self.unit.dims(), &self.unit.device()) * self.unit.clone()
+        matrix(rounded, self.unit.dims(), &self.unit.device()) * self.unit.clone()
     }
-}
-
-fn tensor<B: Backend>(values: Vec<f32>, shape: [usize; 2], device: &B::Device) -> Tensor<B, 2> {
-    Tensor::from_data(TensorData::new(values, shape), device)
-}
-
-fn numbers<B: Backend>(tensor: &Tensor<B, 2>) -> Vec<f32> {
-    tensor.to_data().convert::<f32>().into_vec().expect("just converted")
 }
 
 #[cfg(test)]
@@ -279,11 +272,11 @@ mod tests {
         each(|encoding, stored, mut read| {
             let before = numbers(&read.seen());
             let latent = read.get(Part::Codes);
-            let moved = tensor(wave(2), SHAPE, &latent.device()) * 1.5;
+            let moved = matrix(wave(2), SHAPE, &latent.device()) * 1.5;
             read.set(Part::Codes, latent + moved);
             let by = read.get(Part::Factors);
             let cycle = (0..by.dims()[0] * by.dims()[1]).map(|i| 1.0 + (i % 5) as f32 * 0.01);
-            read.set(Part::Factors, tensor(cycle.collect(), by.dims(), &by.device()));
+            read.set(Part::Factors, matrix(cycle.collect(), by.dims(), &by.device()));
             let seen = numbers(&read.seen());
             assert_ne!(seen, before);
             let bytes = read.bytes(&stored.weight(ID)).expect("it has learned");
@@ -296,7 +289,7 @@ mod tests {
     #[test]
     fn gradients_are_those_of_what_is_seen() {
         each(|encoding, _, mut read| {
-            let of_weight = tensor::<Flex>(wave(3), SHAPE, &Default::default());
+            let of_weight = matrix::<Flex>(wave(3), SHAPE, &Default::default());
             let (factors, codes) = read.gradients(of_weight.clone()).expect("it learns");
             let loss = |read: &Stored<Flex>| -> f32 {
                 numbers(&(read.seen() * of_weight.clone()).sum().reshape([1, 1]))[0]
@@ -311,7 +304,7 @@ mod tests {
             let (latent, place) = (numbers(&read.get(Part::Codes)), 700);
             let mut moved = latent.clone();
             moved[place] += if latent[place] > 0.5 { -1.0 } else { 1.0 };
-            read.set(Part::Codes, tensor(moved.clone(), SHAPE, &Default::default()));
+            read.set(Part::Codes, matrix(moved.clone(), SHAPE, &Default::default()));
             let Stored::Blocks(blocks) = &read else { unreachable!() };
             // By how many steps the code really went, which a table has of several lengths.
             let step = blocks.codes.step();

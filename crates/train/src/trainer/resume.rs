@@ -1,11 +1,11 @@
 //! Leaving a run and going on with it.
 
-use super::{Event, Trainer, curve, numbers, tensors};
+use super::{Event, Trainer, curve, tensors};
 use crate::TrainError;
+use crate::matrix::{matrix, numbers};
 use crate::optim::Moments;
 use crate::state::{self, State};
 use burn::tensor::backend::AutodiffBackend;
-use burn::tensor::{Tensor, TensorData};
 use std::path::{Path, PathBuf};
 use sterna_formats::atomic;
 
@@ -42,7 +42,7 @@ impl<B: AutodiffBackend> Trainer<'_, B> {
         self.weights = tensors::<B::InnerBackend>(&self.job.graph, &state.weights, &self.device);
         let tensor = |values: &[f32], id: usize| {
             let (rows, cols) = self.job.graph.weights[id].matrix();
-            Tensor::from_data(TensorData::new(values.to_vec(), [rows, cols]), &self.device)
+            matrix(values.to_vec(), [rows, cols], &self.device)
         };
         let moments = state.moments.iter().enumerate().map(|(id, m)| {
             m.as_ref().map(|(first, second, time)| Moments {

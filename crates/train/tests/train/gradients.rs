@@ -39,7 +39,7 @@ fn case(graph: Graph) -> Case {
 }
 
 impl Case {
-    fn gradients(&self, net: &Net<Cpu>) -> (f32, Vec<Option<Vec<f32>>>) {
+    fn gradients(&self, net: &Net<Cpu>) -> (f64, Vec<Option<Vec<f32>>>) {
         let (_, batch) = batch(SHAPE.0, SHAPE.1, self.graph.out_features());
         let of = |r: Results<Cpu>| loss::cross_entropy(r.logits, self.targets.clone(), 0.1);
         let back = net.backward(&tensors(&self.graph, &self.values), &batch, &of);

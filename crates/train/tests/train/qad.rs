@@ -30,7 +30,7 @@ fn documents() -> Vec<Vec<u32>> {
 fn learn(
     encoding: &str,
     pace: Pace,
-    watch: &mut dyn FnMut(qad::Step) -> bool,
+    watch: &mut dyn FnMut(qad::Step) -> usize,
 ) -> Result<Vec<Learned>, TrainError> {
     let (graph, documents) = (Arc::new(graph()), documents());
     let values = weights(&graph, 3);
@@ -73,19 +73,19 @@ fn a_quantized_model_learns_to_answer_as_its_original() {
         let mut course = Vec::new();
         let learned = learn(encoding, pace, &mut |step| {
             course.push(step);
-            true
+            step.of
         })
         .unwrap();
         let n_steps = pace.n_steps(documents().len());
         assert_eq!((course.len(), course[3].done, course[3].of), (n_steps, 4, n_steps));
         let mean =
-            |steps: &[qad::Step]| steps.iter().map(|s| s.kl).sum::<f32>() / steps.len() as f32;
+            |steps: &[qad::Step]| steps.iter().map(|s| s.kl).sum::<f64>() / steps.len() as f64;
         let (first, last) = (mean(&course[..8]), mean(&course[n_steps - 8..]));
         assert!(last < 0.6 * first, "{encoding}: {first} to {last}");
         let names: Vec<String> =
             learned.iter().map(|(id, _)| graph().decl(*id).name.clone()).collect();
         assert_eq!(names.len(), 14, "{names:?}");
-        assert_eq!(learn(encoding, pace, &mut |_| true).unwrap(), learned);
+        assert_eq!(learn(encoding, pace, &mut |step| step.of).unwrap(), learned);
     }
 }
 
@@ -94,7 +94,7 @@ fn it_ends_where_that_was_enough_and_refuses_what_cannot_learn() {
     let mut n_steps = 0;
     let learned = learn("Q4_0", Pace { epochs: 50, ..Pace::gentle(1) }, &mut |step| {
         n_steps = step.done;
-        step.done < 3
+        step.of.min(3)
     });
     assert_eq!((n_steps, learned.unwrap().is_empty()), (3, false));
     let arch = archs::by_name("bert").unwrap();

@@ -11,6 +11,7 @@ enum Teaching {
     Searches,
     Spoils,
     Refuses,
+    Lacks,
 }
 
 impl Distiller for Teaching {
@@ -21,6 +22,10 @@ impl Distiller for Teaching {
         }
     }
 
+    fn lacks(&self, _graph: &Graph, _documents: &[&[u32]]) -> Option<String> {
+        (*self == Teaching::Lacks).then(|| "it lacks memory".into())
+    }
+
     fn learn(&self, lessons: Lessons<'_>) -> Result<Learned> {
         let Lessons { graph, stored, original, documents, teacher, told, .. } = lessons;
         let (mut done, mut n_tokens) = (0, 0);
@@ -29,7 +34,7 @@ impl Distiller for Teaching {
             assert_eq!(logits.len(), (document.len() - 1) * graph.out_features());
             n_tokens += document.len() as u64;
             done += 1;
-            if !told(n + 1, documents.len(), 0.5)? {
+            if told(n + 1, documents.len(), 0.5)? <= done as usize {
                 break;
             }
         }
@@ -110,4 +115,6 @@ fn what_is_chosen_learns_where_that_measures_better() {
     let little = run(&settings).unwrap();
     assert!(note(&little).contains("not tried: there is too little text"), "{}", note(&little));
     assert_eq!(opened(&little).content_hash, opened(&plain).content_hash);
+    let poor = run(&of("poor", Some(Teaching::Lacks))).unwrap();
+    assert!(note(&poor).ends_with("not tried: it lacks memory"), "{}", note(&poor));
 }
