@@ -42,7 +42,7 @@ pub fn prepare(
 ) -> anyhow::Result<Program> {
     let bar = PackingBar::default();
     let progress = |done, total| bar.step(done, total);
-    let means = Means { cache, progress: Some(&progress), twin };
+    let means = Means { cache, progress: Some(&progress), twin, aside: None };
     Program::compile_with(&model.graph, model, settings, means)
         .with_context(|| format!("preparing {}", model.path().display()))
 }

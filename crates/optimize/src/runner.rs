@@ -2,6 +2,7 @@
 
 use crate::engine::{Engine, Loaded, See, Timed};
 use crate::error::{OptimizeError, Result};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use sterna_model::{Graph, WeightSource};
 use sterna_runtime::flags::{FLAGS, Flags};
 use sterna_runtime::profile::Detail;
 use sterna_runtime::{
-    Chunk, KvEncoding, Logits, Program, Runner, RuntimeError, SequenceId, Settings,
+    Chunk, KvEncoding, Logits, Means, Program, Runner, RuntimeError, SequenceId, Settings,
 };
 
 /// Logits that one call hands over at most: 64 MiB of floats.
@@ -29,6 +30,8 @@ pub const MEASURED: [&str; 2] = ["ultra_fusion", "memory_pooling"];
 
 /// Rows whose values are all kept at once while they are looked at.
 const OBSERVED_ROWS: usize = 128;
+/// The same where memory is short.
+const OBSERVED_ROWS_ASIDE: usize = 64;
 
 /// Runs models with the runtime, all with the same settings.
 #[derive(Debug, Clone)]
@@ -36,6 +39,8 @@ pub struct RuntimeEngine {
     settings: Settings,
     isa: &'static str,
     stop: Option<&'static AtomicBool>,
+    /// The folder for files that weights are read from as steps need them.
+    aside: Option<PathBuf>,
 }
 
 impl RuntimeEngine {
@@ -47,7 +52,7 @@ impl RuntimeEngine {
         let bad = |error: RuntimeError| OptimizeError::Input(error.to_string());
         settings.check().map_err(bad)?;
         let isa = settings.level().map_err(bad)?.name();
-        Ok(Self { settings, isa, stop: None })
+        Ok(Self { settings, isa, stop: None, aside: None })
     }
 
     /// Has models fail when this is set, so that Ctrl-C takes effect within a long text.
@@ -56,13 +61,20 @@ impl RuntimeEngine {
         Self { stop: Some(stop), ..self }
     }
 
+    /// Has no model's weights be in memory as a whole: they are read from files of that folder, which
+    /// have no names, as steps need them. Numbers stay what they are; times say little then.
+    #[must_use]
+    pub fn aside(self, folder: PathBuf) -> Self {
+        Self { aside: Some(folder), ..self }
+    }
+
     /// The same with keys and values kept otherwise.
     ///
     /// # Errors
     /// When there is no such encoding.
     pub fn keeping(&self, kv: &str) -> Result<Self> {
         let settings = Settings { kv: kv_encoding(kv)?, ..self.settings.clone() };
-        Ok(Self { settings, ..*self })
+        Ok(Self { settings, ..self.clone() })
     }
 
     /// The same with some optimizations off.
@@ -76,15 +88,27 @@ impl RuntimeEngine {
             return Err(OptimizeError::Input(why));
         }
         let settings = Flags::without(&self.settings, names.iter().map(String::as_str));
-        Ok(Self { settings: settings.map_err(OptimizeError::Input)?, ..*self })
+        Ok(Self { settings: settings.map_err(OptimizeError::Input)?, ..self.clone() })
+    }
+
+    /// A runner of its own for a model.
+    fn runner(
+        &self,
+        graph: &Graph,
+        weights: &dyn WeightSource,
+        settings: &Settings,
+        doing: &'static str,
+    ) -> Result<Runner> {
+        let means = Means { aside: self.aside.as_deref(), ..Means::default() };
+        let program = Program::compile_with(graph, weights, settings, means);
+        let runner = program.and_then(|program| Runner::new(Arc::new(program)));
+        runner.map_err(|error| OptimizeError::failed(doing, error))
     }
 }
 
 impl Engine for RuntimeEngine {
     fn load(&self, graph: &Graph, weights: &dyn WeightSource) -> Result<Box<dyn Loaded>> {
-        let failed = |error| OptimizeError::failed("preparing the model", error);
-        let program = Program::compile(graph, weights, &self.settings, None).map_err(failed)?;
-        let runner = Runner::new(Arc::new(program)).map_err(failed)?;
+        let runner = self.runner(graph, weights, &self.settings, "preparing the model")?;
         Ok(Box::new(Running { stop: self.stop, ..Running::new(runner) }))
     }
 
@@ -99,13 +123,16 @@ impl Engine for RuntimeEngine {
         // An encoder reads a document at once.
         let (logits, max_batch_rows) = match graph.is_encoder() {
             true => (Logits::AllHidden, self.settings.context_len),
-            false => (Logits::All, self.settings.max_batch_rows.min(OBSERVED_ROWS)),
+            false => {
+                let most = if self.aside.is_some() { OBSERVED_ROWS_ASIDE } else { OBSERVED_ROWS };
+                (Logits::All, self.settings.max_batch_rows.min(most))
+            }
         };
         let settings =
             Settings { fuse: false, pool: false, max_batch_rows, ..self.settings.clone() };
-        let failed = |error| OptimizeError::failed("running the model", error);
-        let program = Program::compile(graph, weights, &settings, None).map_err(failed)?;
-        let mut runner = Runner::new(Arc::new(program)).map_err(failed)?;
+        let doing = "running the model";
+        let failed = |error| OptimizeError::failed(doing, error);
+        let mut runner = self.runner(graph, weights, &settings, doing)?;
         for (n_before, document) in documents.iter().enumerate() {
             let sequence = runner.new_sequence();
             for tokens in document.chunks(max_batch_rows) {

@@ -25,7 +25,10 @@ impl Sample {
         for (row, values) in values.chunks_exact_mut(view.cols).enumerate() {
             view.encoding.decode(view.row_bytes(row * step..row * step + 1), values);
         }
-        Self { cols: view.cols, values }
+        let cols = view.cols;
+        // Rows from all over it brought most of its pages.
+        draft.release(id);
+        Self { cols, values }
     }
 
     /// Values per row.

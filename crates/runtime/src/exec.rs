@@ -77,7 +77,8 @@ impl Runner {
         let hidden = Lines::zeroed(program.hidden_lines(), "states")?;
         let batch = Batch::with_capacity(rows, settings.n_pages());
         let (places, starts) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
-        let is_cold = settings.overlap && program.is_shared();
+        let may_be_cold = settings.overlap && program.is_shared();
+        let is_cold = may_be_cold || program.image().is_passing();
         Ok(Self {
             program,
             team,
@@ -285,7 +286,7 @@ impl Runner {
         let n_workers = self.team.n_workers();
         let job = Walk { steps: &lowered.steps, run, n_workers, recorder, ahead };
         self.team.run(lowered.steps.len(), &job, &mut memory);
-        self.is_cold = false;
+        self.is_cold = self.program.image().is_passing();
     }
 }
 

@@ -1,10 +1,11 @@
 //! A program: a graph compiled for this machine, shared by all runners of the model.
 
-use crate::cache::{Cache, Image, Packed, load_or_pack};
+use crate::cache::{Cache, Image, Packed, aside, load_or_pack};
 use crate::lower::{Lowered, lower};
 use crate::pack::{Form, Packing, Progress};
 use crate::precision::{Adaptive, Choice};
 use crate::{RuntimeError, Settings};
+use std::path::Path;
 use std::sync::Arc;
 use sterna_kernels::{Level, Line};
 use sterna_model::rewrites::{REWRITES, rewritten};
@@ -32,6 +33,9 @@ pub struct Means<'a> {
     pub progress: Option<&'a Progress<'a>>,
     /// Another program of the same weights: where both pack them alike, they share them.
     pub twin: Option<&'a Program>,
+    /// A folder for a file that weights are read from as steps need them, instead of all else: the
+    /// program takes the memory of its largest weights then, and more time.
+    pub aside: Option<&'a Path>,
 }
 
 /// The bytes of a program and one runner of it, all planned before the first token.
@@ -255,25 +259,28 @@ fn hidden_lines(lowered: &Lowered, settings: &Settings) -> usize {
 /// The packed weights, with a warning and a note.
 type Weights = (Arc<Image>, Option<String>, Option<String>);
 
-/// The packed weights of a lowered graph: the twin's, the cache's, or new ones.
+/// The packed weights of a lowered graph: the twin's, the cache's, or new ones, perhaps aside.
 fn weights(
     lowered: &Lowered,
     source: &dyn WeightSource,
     settings: &Settings,
     means: Means<'_>,
 ) -> Result<Weights, RuntimeError> {
-    if let Some(twin) = means.twin
-        && twin.lowered.layout.is_like(&lowered.layout)
-        && !(settings.own_weights && twin.weights.is_shared())
-    {
-        return Ok((twin.weights.clone(), None, None));
-    }
     let job = Packing {
         layout: &lowered.layout,
         source,
         n_workers: settings.n_workers(),
         progress: means.progress.unwrap_or(&|_, _| {}),
     };
+    if let Some(folder) = means.aside {
+        return Ok((Arc::new(aside::pack(folder, &job)?), None, None));
+    }
+    if let Some(twin) = means.twin
+        && twin.lowered.layout.is_like(&lowered.layout)
+        && !(settings.own_weights && twin.weights.is_shared())
+    {
+        return Ok((twin.weights.clone(), None, None));
+    }
     let Packed { image, warning, note } = load_or_pack(means.cache, &job)?;
     let image = if settings.own_weights { image.into_own()? } else { image };
     Ok((Arc::new(image), warning, note))

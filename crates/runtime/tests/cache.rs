@@ -43,6 +43,28 @@ fn mapped_weights_are_the_packed_ones() {
 }
 
 #[test]
+fn weights_that_pass_through_memory_are_the_packed_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, _) = models();
+    let aside = folder.path().join("aside");
+    let means = Means { aside: Some(&aside), ..Means::default() };
+    let compile = || Program::compile_with(&model.graph, &model, &settings(), means).unwrap();
+    let (one, other) = (compile(), compile());
+    assert!(!one.is_shared() && std::fs::read_dir(&aside).unwrap().next().is_none(), "no name");
+    for program in [one, other] {
+        let mut runner = Runner::new(Arc::new(program)).unwrap();
+        for _ in 0..2 {
+            let seen = all_logits(&mut runner, &tokens(12, 1));
+            assert_bits(&seen, &logits(&model, None, false), "aside");
+        }
+    }
+    let file = folder.path().join("file");
+    std::fs::write(&file, "no folder").unwrap();
+    let means = Means { aside: Some(&file), ..Means::default() };
+    assert!(Program::compile_with(&model.graph, &model, &settings(), means).is_err());
+}
+
+#[test]
 fn a_changed_source_replaces_its_file() {
     let folder = tempfile::tempdir().unwrap();
     let (old, new) = models();
@@ -122,7 +144,7 @@ fn a_second_start_packs_nothing() {
     let packed = std::cell::Cell::new(0);
     let start = |settings: &sterna_runtime::Settings| {
         let progress = |_, _| packed.set(packed.get() + 1);
-        let means = Means { cache: Some(&cache), progress: Some(&progress), twin: None };
+        let means = Means { cache: Some(&cache), progress: Some(&progress), ..Means::default() };
         packed.set(0);
         drop(Program::compile_with(&model.graph, &model, settings, means).unwrap());
         packed.get()
@@ -149,7 +171,8 @@ fn of_starts_at_once_one_packs() {
                     packers
                         .fetch_add(usize::from(done == total), std::sync::atomic::Ordering::SeqCst);
                 };
-                let means = Means { cache: Some(&cache), progress: Some(&progress), twin: None };
+                let means =
+                    Means { cache: Some(&cache), progress: Some(&progress), ..Means::default() };
                 let program =
                     Program::compile_with(&model.graph, &model, &settings(), means).unwrap();
                 assert!(program.is_shared() && program.warnings().is_empty());
@@ -211,7 +234,8 @@ fn what_killed_packers_left_is_removed() {
 fn programs_of_one_model_share_their_weights() {
     let (model, _) = models();
     let base = Program::compile(&model.graph, &model, &settings(), None).unwrap();
-    let means = Means { twin: Some(&base), progress: Some(&|_, _| panic!("packed")), cache: None };
+    let means = Means { twin: Some(&base), ..Means::default() };
+    let means = Means { progress: Some(&|_, _| panic!("packed")), ..means };
     let other = sterna_runtime::Settings { max_batch_rows: 3, ..settings() };
     let program = Program::compile_with(&model.graph, &model, &other, means).unwrap();
     let wanted = logits(&model, None, false);

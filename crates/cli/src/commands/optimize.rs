@@ -150,6 +150,11 @@ pub struct Args {
     /// The folder to write into.
     #[arg(long, short = 'o', default_value = "sterna-out", value_name = "FOLDER")]
     out: PathBuf,
+    /// Hold no whole model in memory, for those that are larger than it: weights lie in files of the
+    /// output folder, and those of a layer are read when it runs. It takes longer, speeds are not
+    /// measured, and rounding is weighed unless --rounding says otherwise.
+    #[arg(long)]
+    low_memory: bool,
     /// Go on from an earlier run in the same folder.
     #[arg(long)]
     resume: bool,
@@ -276,6 +281,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let by_text = settings.text.context_len(run_settings.context_len);
     run_settings.context_len = by_text.max(wanted);
     let engine = RuntimeEngine::new(run_settings)?.stopped_by(&interrupt::STOP);
+    let engine = if args.low_memory { engine.aside(args.out.clone()) } else { engine };
     let bars = Bars::new();
     let watch = Watch { progress: &bars, stop: &interrupt::STOP };
     let outcome = pipeline::optimize(&settings, &engine, &RealClock::new(), watch);
@@ -326,7 +332,10 @@ fn settings(args: &Args) -> anyhow::Result<Settings> {
     settings.tasks.files = args.tasks.clone();
     settings.tasks.limit = Some(args.task_limit.unwrap_or(N_QUESTIONS));
     settings.may_pad = !args.no_pad;
-    settings.rounding = args.rounding.into();
+    settings.rounding = match (args.rounding, args.low_memory) {
+        (Rounding::Auto, true) => Choice::Weighed,
+        (rounding, _) => rounding.into(),
+    };
     settings.scaling = args.scaling.into();
     settings.may_prune = prune;
     settings.inputs = inputs(args)?;
@@ -342,12 +351,29 @@ fn settings(args: &Args) -> anyhow::Result<Settings> {
     settings.text.n_calibration = args.calib_samples.unwrap_or(settings.text.n_calibration);
     settings.text.n_evaluation = args.eval_samples.unwrap_or(settings.text.n_evaluation);
     settings.text.max_tokens = args.calib_seqlen.unwrap_or(settings.text.max_tokens);
+    if args.low_memory {
+        check_low_memory(&settings.budget, prune, distill)?;
+        settings.effort = Effort::none();
+    }
     if distill {
         settings.distiller = Some(Arc::new(Trainer));
         settings.text.n_lessons = LESSONS_RATIO.saturating_mul(settings.text.n_calibration);
     }
     settings.identity = identity();
     Ok(settings)
+}
+
+/// Refuses what cannot be had with little memory.
+fn check_low_memory(budget: &Budget, prune: bool, distill: bool) -> anyhow::Result<()> {
+    let why = match () {
+        () if budget.is_about_time() => {
+            "times are those of a model in memory; give a cap on size or on the drop instead"
+        }
+        () if prune => "pruning holds what it saw of the model; leave prune out of --allow",
+        () if distill => "what learns is in memory; leave distill out of --allow",
+        () => return Ok(()),
+    };
+    Err(bad_input(format!("--low-memory: {why}")))
 }
 
 /// The drop that either flag allows.

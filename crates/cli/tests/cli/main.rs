@@ -13,6 +13,7 @@ mod gate;
 mod learned;
 mod levels;
 mod load;
+mod low_memory;
 mod ops;
 mod programs;
 mod prune;

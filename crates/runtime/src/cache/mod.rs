@@ -10,6 +10,7 @@
 //! checks is in [`file`]; a file that is not what it should be is packed again, and a note says so.
 //! The least recently used entries make room under the size limit ([`shelf`]).
 
+pub mod aside;
 pub mod file;
 pub mod shelf;
 
@@ -117,6 +118,8 @@ pub enum Image {
     Own(Lines),
     /// In a file of the cache.
     Mapped(Shared),
+    /// In a file without a name ([`aside`]).
+    Passing(MappedFile),
 }
 
 impl Image {
@@ -158,6 +161,7 @@ impl Image {
         match self {
             Self::Own(lines) => lines.lines(),
             Self::Mapped(shared) => file::lines(&shared.file),
+            Self::Passing(map) => file::lines(map),
         }
     }
 
@@ -170,15 +174,18 @@ impl Image {
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Mapped(Shared { file, finishing: None }) => Some(file.path()),
-            Self::Mapped(_) | Self::Own(_) => None,
+            Self::Mapped(_) | Self::Own(_) | Self::Passing(_) => None,
         }
     }
 
     /// Asks for lines that will be read soon; nothing where they are in memory anyway.
     pub fn will_need(&self, lines: std::ops::Range<usize>) {
-        if let Self::Mapped(shared) = self {
-            shared.file.advise_will_need(file::at(lines.start)..file::at(lines.end));
-        }
+        let map = match self {
+            Self::Mapped(shared) => &shared.file,
+            Self::Passing(map) => map,
+            Self::Own(_) => return,
+        };
+        map.advise_will_need(file::at(lines.start)..file::at(lines.end));
     }
 }
 

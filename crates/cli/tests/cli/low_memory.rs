@@ -1,0 +1,50 @@
+//! `sterna optimize --low-memory` on the embedded model: the same artifact from weights that pass
+//! through memory.
+
+use super::{ok, refused, sterna};
+use serde_json::Value;
+use sterna_model::Artifact;
+
+const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/austen-4m.gguf");
+
+// proves B10 (the search): the files that weights were read from are gone, and the artifact is the
+// one that a search in memory makes.
+#[test]
+fn weights_that_pass_through_memory_make_the_same_artifact() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let sentence =
+        |i: usize| format!("It was a truth, number {i}, that {} had told her.\n\n", i * i);
+    std::fs::write(at.join("text.txt"), (0..80).map(sentence).collect::<String>()).unwrap();
+    let args = ["optimize", MODEL, "--calib", "text.txt", "--rounding", "weighed", "--level"];
+    let args =
+        [&args[..], &["development", "--calib-samples", "5", "--allow", "int4,int6"]].concat();
+    let run = |out: &str, more: &[&str]| -> (String, Value) {
+        let asked = ["--target-bpw", "5", "--json", "-o", out];
+        let output = sterna(at, &[&args[..], &asked, more].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let path = at.join(report["artefacts"][0]["path"].as_str().unwrap());
+        (Artifact::open(&path).unwrap().content_hash, report)
+    };
+    let (usual, _) = run("usual", &[]);
+    let (passed, report) = run("passed", &["--low-memory"]);
+    assert_eq!(passed, usual);
+    let figures = report["metrics"].as_array().unwrap();
+    let speeds =
+        figures.iter().filter(|figure| figure["name"].as_str().unwrap().contains("tokens_per_s"));
+    assert!(speeds.clone().all(|figure| figure["value"].is_null()), "{report}");
+    let left = std::fs::read_dir(at.join("passed")).unwrap();
+    let names = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(!names.into_iter().any(|name| name.contains("weights")), "what was aside is gone");
+    ok(at, &["verify", "passed"]);
+    for (flags, why) in [
+        (&["--tokens-per-s", "100"][..], "times are those of a model in memory"),
+        (&["--target-bpw", "5", "--allow", "distill"], "what learns is in memory"),
+        (&["--target-bpw", "5", "--allow", "prune"], "leave prune out"),
+    ] {
+        let args = ["optimize", MODEL, "--calib", "text.txt", "--low-memory"];
+        let said = refused(at, &[&args[..], flags].concat());
+        assert!(said.contains(why), "{said}");
+    }
+}
