@@ -254,6 +254,10 @@ impl LanguageModel for Running {
 
     fn at_once(&mut self) -> Vec<&mut (dyn LanguageModel + Send)> {
         let program = self.runner.program();
+        // Each would wait for the same weights, and let go of what another one reads.
+        if program.is_passing() {
+            return Vec::new();
+        }
         let memory = program.memory();
         let each = memory.total() - memory.weights + MAX_ROWS * self.vocab_len * size_of::<f32>();
         let n_workers = program.n_workers();

@@ -30,7 +30,7 @@ impl<'a> Ahead<'a> {
         ahead
     }
 
-    /// Asks for what follows the first `done` lines, which no step of this walk reads any more.
+    /// Asks for what follows the first `done` lines, which few steps of this walk read again.
     pub(crate) fn reach(&self, done: usize) {
         let end = (done + AHEAD_BYTES / size_of::<Line>()).min(self.n_lines);
         let asked = self.asked.load(Ordering::Relaxed);

@@ -78,7 +78,7 @@ impl Runner {
         let batch = Batch::with_capacity(rows, settings.n_pages());
         let (places, starts) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
         let may_be_cold = settings.overlap && program.is_shared();
-        let is_cold = may_be_cold || program.image().is_passing();
+        let is_cold = may_be_cold || program.is_passing();
         Ok(Self {
             program,
             team,
@@ -286,7 +286,9 @@ impl Runner {
         let n_workers = self.team.n_workers();
         let job = Walk { steps: &lowered.steps, run, n_workers, recorder, ahead };
         self.team.run(lowered.steps.len(), &job, &mut memory);
-        self.is_cold = self.program.image().is_passing();
+        // A tied head reads a table again that was let go of.
+        program.image().let_go(0..program.weights().len());
+        self.is_cold = self.program.is_passing();
     }
 }
 

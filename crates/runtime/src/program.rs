@@ -165,6 +165,11 @@ impl Program {
         self.weights.is_shared()
     }
 
+    /// Whether weights are in memory only while a step reads them.
+    pub fn is_passing(&self) -> bool {
+        self.weights.is_passing()
+    }
+
     /// The file of the cache that the packed weights were loaded from.
     pub fn cache_file(&self) -> Option<&std::path::Path> {
         self.weights.path()

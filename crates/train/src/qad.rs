@@ -109,15 +109,15 @@ pub fn check<B: AutodiffBackend>(graph: &Arc<Graph>, device: &B::Device) -> Resu
 
 /// Bytes that learning takes at most, about, besides the weights as they are stored.
 pub fn memory_bytes(graph: &Graph, documents: &[&[u32]], pace: &Pace) -> u64 {
-    // A number, what it becomes, its gradient, two moments for each of what learns of it, and the
-    // sums of these while they change.
-    const PER_WEIGHT: u64 = 10;
+    // What is rounded, what it becomes, what a step and the second factor are worth, two moments;
+    // and a gradient for each document of a step.
+    let per_weight = 6 + pace.batch as u64;
     // A result, its gradient and what an op keeps for it.
     const PER_RESULT: usize = 4;
     let n_tokens = documents.iter().map(|document| seq_len(document)).max().unwrap_or(0);
     let n_results: usize = graph.values.iter().map(|value| value.features).sum();
     let of_results = n_tokens * pace.batch * n_results * PER_RESULT;
-    let numbers = graph.n_parameters() * PER_WEIGHT + of_results as u64;
+    let numbers = graph.n_parameters() * per_weight + of_results as u64;
     numbers * size_of::<f32>() as u64
 }
 

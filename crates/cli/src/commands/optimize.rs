@@ -151,8 +151,9 @@ pub struct Args {
     #[arg(long, short = 'o', default_value = "sterna-out", value_name = "FOLDER")]
     out: PathBuf,
     /// Hold no whole model in memory, for those that are larger than it: weights lie in files of the
-    /// output folder, and those of a layer are read when it runs. It takes longer, speeds are not
-    /// measured, and rounding is weighed unless --rounding says otherwise.
+    /// output folder (about three times the model's bytes while it runs, on a disk), and those of a
+    /// layer are read when it runs. It takes longer, neither speeds nor memory are measured, and
+    /// rounding is weighed, or plain where --rounding says so.
     #[arg(long)]
     low_memory: bool,
     /// Go on from an earlier run in the same folder.
@@ -272,7 +273,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let model_context = Model::open(&args.model)?.config.context_len;
     let mut run_settings = args.compute.settings(model_context)?;
     let flags = args.compute.with_any_context().as_flags();
-    settings.footprint = Some(own_process(flags, &run_settings));
+    // Memory is measured with the whole model in it.
+    let footprint = (!args.low_memory).then(|| own_process(flags, &run_settings));
+    settings.footprint = footprint;
     let wanted = match settings.budget.max_ttft_ms {
         // The prompt and what is generated after it.
         Some(_) => run_settings.context_len.min(2 * TTFT_PROMPT),
@@ -351,27 +354,32 @@ fn settings(args: &Args) -> anyhow::Result<Settings> {
     settings.text.n_calibration = args.calib_samples.unwrap_or(settings.text.n_calibration);
     settings.text.n_evaluation = args.eval_samples.unwrap_or(settings.text.n_evaluation);
     settings.text.max_tokens = args.calib_seqlen.unwrap_or(settings.text.max_tokens);
-    if args.low_memory {
-        check_low_memory(&settings.budget, prune, distill)?;
-        settings.effort = Effort::none();
-    }
     if distill {
         settings.distiller = Some(Arc::new(Trainer));
         settings.text.n_lessons = LESSONS_RATIO.saturating_mul(settings.text.n_calibration);
+    }
+    if args.low_memory {
+        check_low_memory(args, &settings)?;
+        settings.effort = Effort::none();
     }
     settings.identity = identity();
     Ok(settings)
 }
 
 /// Refuses what cannot be had with little memory.
-fn check_low_memory(budget: &Budget, prune: bool, distill: bool) -> anyhow::Result<()> {
-    let why = match () {
-        () if budget.is_about_time() => {
-            "times are those of a model in memory; give a cap on size or on the drop instead"
-        }
-        () if prune => "pruning holds what it saw of the model; leave prune out of --allow",
-        () if distill => "what learns is in memory; leave distill out of --allow",
-        () => return Ok(()),
+fn check_low_memory(args: &Args, settings: &Settings) -> anyhow::Result<()> {
+    let why = if settings.budget.is_about_time() {
+        "times are those of a model in memory; give a cap on size or on the drop instead"
+    } else if settings.budget.max_memory.is_some() {
+        "what an artifact takes is measured with it in memory; give --max-size instead"
+    } else if settings.may_prune {
+        "pruning holds what it saw of the model; leave prune out of --allow"
+    } else if settings.distiller.is_some() {
+        "what learns is in memory; leave distill out of --allow"
+    } else if matches!(args.rounding, Rounding::Compensated) {
+        "what rounding compensates is in memory; --rounding weighed needs none of it"
+    } else {
+        return Ok(());
     };
     Err(bad_input(format!("--low-memory: {why}")))
 }

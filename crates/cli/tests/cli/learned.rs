@@ -1,10 +1,17 @@
 //! `sterna optimize --allow distill` on the embedded model: a plan whose codes learned.
 
+use super::serve::MODEL;
 use super::{ok, refused, sterna};
 use serde_json::Value;
+use std::path::Path;
 use sterna_model::Artifact;
 
-const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/austen-4m.gguf");
+/// Text that the model did not learn from.
+pub fn write_text(path: &Path) {
+    let packed = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/text/held_out.txt.gz");
+    let mut packed = flate2::read::GzDecoder::new(std::fs::File::open(packed).unwrap());
+    std::io::copy(&mut packed, &mut std::fs::File::create(path).unwrap()).unwrap();
+}
 
 // proves S-7 (distillation into what was quantized): it measures better on text that neither the
 // search nor the lessons had, the Plan says how it learned, and the same is learned again.
@@ -12,10 +19,7 @@ const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/austen-4m
 fn a_plan_that_learned_is_nearer_to_its_source() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    let packed = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/text/held_out.txt.gz");
-    let mut text = std::fs::File::create(at.join("text.txt")).unwrap();
-    let mut packed = flate2::read::GzDecoder::new(std::fs::File::open(packed).unwrap());
-    std::io::copy(&mut packed, &mut text).unwrap();
+    write_text(&at.join("text.txt"));
     let run = |out: &str, threads: &str| -> Artifact {
         let little = ["--calib-samples", "5", "--eval-samples", "24", "--calib-seqlen", "32"];
         let args = ["optimize", MODEL, "--calib", "text.txt", "--target-bpw", "3.5", "-o", out];

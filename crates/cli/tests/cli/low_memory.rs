@@ -1,11 +1,11 @@
 //! `sterna optimize --low-memory` on the embedded model: the same artifact from weights that pass
 //! through memory.
 
+use super::learned::write_text;
+use super::serve::MODEL;
 use super::{ok, refused, sterna};
 use serde_json::Value;
 use sterna_model::Artifact;
-
-const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/austen-4m.gguf");
 
 // proves B10 (the search): the files that weights were read from are gone, and the artifact is the
 // one that a search in memory makes.
@@ -13,12 +13,22 @@ const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/austen-4m
 fn weights_that_pass_through_memory_make_the_same_artifact() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    let sentence =
-        |i: usize| format!("It was a truth, number {i}, that {} had told her.\n\n", i * i);
-    std::fs::write(at.join("text.txt"), (0..80).map(sentence).collect::<String>()).unwrap();
-    let args = ["optimize", MODEL, "--calib", "text.txt", "--rounding", "weighed", "--level"];
-    let args =
-        [&args[..], &["development", "--calib-samples", "5", "--allow", "int4,int6"]].concat();
+    write_text(&at.join("text.txt"));
+    let args = ["optimize", MODEL, "--calib", "text.txt", "--level", "development"];
+    let args = [
+        &args[..],
+        &[
+            "--calib-samples",
+            "5",
+            "--eval-samples",
+            "24",
+            "--calib-seqlen",
+            "32",
+            "--allow",
+            "int4,int6",
+        ],
+    ]
+    .concat();
     let run = |out: &str, more: &[&str]| -> (String, Value) {
         let asked = ["--target-bpw", "5", "--json", "-o", out];
         let output = sterna(at, &[&args[..], &asked, more].concat());
@@ -27,7 +37,7 @@ fn weights_that_pass_through_memory_make_the_same_artifact() {
         let path = at.join(report["artefacts"][0]["path"].as_str().unwrap());
         (Artifact::open(&path).unwrap().content_hash, report)
     };
-    let (usual, _) = run("usual", &[]);
+    let (usual, _) = run("usual", &["--rounding", "weighed"]);
     let (passed, report) = run("passed", &["--low-memory"]);
     assert_eq!(passed, usual);
     let figures = report["metrics"].as_array().unwrap();
@@ -42,6 +52,8 @@ fn weights_that_pass_through_memory_make_the_same_artifact() {
         (&["--tokens-per-s", "100"][..], "times are those of a model in memory"),
         (&["--target-bpw", "5", "--allow", "distill"], "what learns is in memory"),
         (&["--target-bpw", "5", "--allow", "prune"], "leave prune out"),
+        (&["--target-bpw", "5", "--rounding", "compensated"], "--rounding weighed"),
+        (&["--max-memory", "100MB"], "give --max-size instead"),
     ] {
         let args = ["optimize", MODEL, "--calib", "text.txt", "--low-memory"];
         let said = refused(at, &[&args[..], flags].concat());

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Distillation into the quantized model: codes and factors of its blocks follow the gradient of
-/// the divergence from the source (Adam, steps that would end at nothing), in an order of documents
+/// the divergence from the source (Adam, steps that end at nothing), in an order of documents
 /// that the Plan's seed decides. Its documents are others of the calibration's file than those that
 /// plans are judged by.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,7 +19,8 @@ pub struct Distilled {
     pub batch: u64,
     /// Steps planned.
     pub steps: u64,
-    /// Steps done, fewer where no time was left.
+    /// Steps done, fewer where no time was left; what was learned depends on the machine's speed
+    /// then.
     pub done: u64,
     /// The largest step of factors, as a part of them.
     pub factor_rate: f64,

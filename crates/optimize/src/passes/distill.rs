@@ -56,11 +56,13 @@ impl Pass for Distill {
             said.map_err(|why| OptimizeError::failed("asking the source", why))?;
             Ok(logits)
         };
-        let at_first = left();
+        let mut first = None;
         let mut told = |done, of, kl| {
             let note = format!("KL {kl:.5} from the source on the last documents");
             watch.step(Stage::Distill, done, of, &note)?;
-            Ok(at_first.zip(left()).map_or(of, |times| n_within(times, done)))
+            let Some(left) = left() else { return Ok(of) };
+            let first = *first.get_or_insert((done, left));
+            Ok(n_within(first, (done, left)).unwrap_or(of))
         };
         let rounding = draft.rounding();
         let learned = distiller.learn(Lessons {
@@ -82,13 +84,34 @@ impl Pass for Distill {
     }
 }
 
-/// The steps that fit in the time there was at first, where some are done and so much is left.
-fn n_within((at_first, left): (Duration, Duration), done: usize) -> usize {
-    let per_step = at_first.saturating_sub(left).as_secs_f64() / done.max(1) as f64;
-    done.saturating_add((left.as_secs_f64() / per_step.max(1e-9)) as usize)
+/// The steps that fit in the time there is, from those done and the time left after the first and
+/// now. Nothing is known after the first one, but that no more are done where no time is left.
+fn n_within(first: (usize, Duration), now: (usize, Duration)) -> Option<usize> {
+    let (n_timed, took) = (now.0 - first.0, first.1.saturating_sub(now.1));
+    if now.1.is_zero() || n_timed == 0 {
+        return now.1.is_zero().then_some(now.0);
+    }
+    let per_step = took.as_secs_f64() / n_timed as f64;
+    Some(now.0.saturating_add((now.1.as_secs_f64() / per_step.max(1e-9)) as usize))
 }
 
 /// The tokens of each document.
 pub fn documents(passages: &Passages) -> Vec<&[u32]> {
     passages.iter().map(|passage| &passage.tokens[..]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_fit_in_the_time_there_is() {
+        let s = Duration::from_secs;
+        assert_eq!(n_within((1, s(90)), (1, s(90))), None, "the first one is not timed");
+        assert_eq!(n_within((1, s(90)), (3, s(70))), Some(10));
+        assert_eq!(n_within((1, s(90)), (3, s(89))), Some(3 + 178));
+        assert_eq!(n_within((1, s(90)), (8, s(0))), Some(8), "no time is left");
+        assert_eq!(n_within((1, s(0)), (1, s(0))), Some(1));
+        assert_eq!(n_within((1, s(5)), (2, s(5))), Some(5_000_000_002), "no clock is that fine");
+    }
 }

@@ -20,7 +20,7 @@ use sterna_model::rewrites::REWRITES;
 
 /// The share of the allowed drop that the search aims at: what it chose on calibration text does a
 /// little worse on text it has not seen.
-const AIM: f64 = 0.7;
+pub const AIM: f64 = 0.7;
 /// The share of the allowed time that the search aims at: predictions are off by a few percent.
 pub const TIME_AIM: f64 = 0.97;
 /// Encoded weights kept on the disk at most, so that no plan encodes them again.

@@ -3,7 +3,7 @@
 //! In: what a desk made. Out: the same, or what it is after it has learned, by text that it did not
 //! learn from; and a note that says which, and why.
 
-use super::desk::{Desk, Made};
+use super::desk::{AIM, Desk, Made};
 use super::{Prepared, Settings};
 use crate::distiller::Distiller;
 use crate::draft::Draft;
@@ -18,6 +18,7 @@ use sterna_model::WeightSource;
 
 /// Fewer documents teach too little.
 const MIN_DOCUMENTS: usize = 16;
+
 /// Why the plan that is chosen cannot learn, whichever it is.
 pub fn obstacle(settings: &Settings, prepared: &Prepared) -> Option<String> {
     let (model, lessons) = (&prepared.model, prepared.texts.lessons.as_ref());
@@ -58,7 +59,11 @@ impl<'p> Desk<'p, '_> {
             draft.note(format!("distill: not tried: {}", why.unwrap_or_default()));
             return Ok(Made { draft, found, loss, kv });
         };
-        let learned = match self.taught(draft.clone(), distiller, lessons, &left) {
+        let learned = self.taught(draft.clone(), distiller, lessons, &left).and_then(|learned| {
+            let after = judge.judge_draft(&learned, Some(&kv))?;
+            Ok((learned, after))
+        });
+        let (learned, after) = match learned {
             Ok(learned) => learned,
             Err(OptimizeError::Cancelled) => return Err(OptimizeError::Cancelled),
             // What was searched for is not lost with it.
@@ -67,12 +72,11 @@ impl<'p> Desk<'p, '_> {
                 return Ok(Made { draft, found, loss, kv });
             }
         };
-        let after = judge.judge_draft(&learned, Some(&kv))?;
         let how = learned.distilled().expect("it has learned");
-        // Nearer to the source, and within the drop that the plan was chosen for.
-        let is_within = self.settings.budget.max_drop_percent.is_none()
-            || after.drop_percent_high <= loss.drop_percent_high.max(0.0);
-        let (is_better, n_done) = (after.kl < loss.kl && is_within, how.done);
+        let max_drop = self.settings.budget.max_drop_percent;
+        let keeps_drop = max_drop
+            .is_none_or(|most| after.drop_percent_high <= (most * AIM).max(loss.drop_percent_high));
+        let (is_better, n_done) = (after.kl < loss.kl && keeps_drop, how.done);
         let cut = if n_done < how.steps { ", when time was up" } else { "" };
         let words = format!(
             "distill: the plan as rounded: KL {:.5}, {:.5} after learning from {} documents \
@@ -80,7 +84,11 @@ impl<'p> Desk<'p, '_> {
             loss.kl,
             after.kl,
             lessons.len(),
-            if is_better { "taken" } else { "left" }
+            match is_better {
+                true => "taken",
+                false if keeps_drop => "left",
+                false => "left, since the drop is too near to what it may be",
+            }
         );
         let (mut draft, loss) = if is_better { (learned, after) } else { (draft, loss) };
         draft.note(words);

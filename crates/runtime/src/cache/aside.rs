@@ -1,4 +1,4 @@
-//! Packed weights in a file without a name, for programs that are to take little memory: a step's
+//! Packed weights in a file whose name goes as soon as it is packed, for programs that are to take little memory: a step's
 //! weights are in memory while it reads them, and the file goes with the program.
 
 use super::{Cache, Image, file, store};
@@ -6,7 +6,7 @@ use crate::RuntimeError;
 use crate::pack::Packing;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use sterna_formats::{FormatError, MappedFile};
+use sterna_formats::{FormatError, MappedFile, atomic};
 
 /// Files that this process made so far, which tells their names apart while they have them.
 static N_MADE: AtomicU64 = AtomicU64::new(0);
@@ -17,6 +17,8 @@ static N_MADE: AtomicU64 = AtomicU64::new(0);
 /// When a weight is not what was declared, or the disk has no room.
 pub fn pack(folder: &Path, job: &Packing<'_>) -> Result<Image, RuntimeError> {
     std::fs::create_dir_all(folder).map_err(|e| FormatError::io(folder, "created", &e))?;
+    // Those of processes that were killed while they packed.
+    atomic::remove_abandoned(folder);
     let n = N_MADE.fetch_add(1, Ordering::Relaxed);
     let path = folder.join(format!("weights-{n}"));
     // It is never found again, so nothing has to be told apart by its key.

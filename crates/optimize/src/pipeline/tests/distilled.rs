@@ -12,6 +12,7 @@ enum Teaching {
     Spoils,
     Refuses,
     Lacks,
+    Fails,
 }
 
 impl Distiller for Teaching {
@@ -28,6 +29,9 @@ impl Distiller for Teaching {
 
     fn learn(&self, lessons: Lessons<'_>) -> Result<Learned> {
         let Lessons { graph, stored, original, documents, teacher, told, .. } = lessons;
+        if *self == Teaching::Fails {
+            return Err(OptimizeError::Input("numbers are not finite".into()));
+        }
         let (mut done, mut n_tokens) = (0, 0);
         for (n, document) in documents.iter().enumerate() {
             let logits = teacher(n)?;
@@ -115,6 +119,9 @@ fn what_is_chosen_learns_where_that_measures_better() {
     let little = run(&settings).unwrap();
     assert!(note(&little).contains("not tried: there is too little text"), "{}", note(&little));
     assert_eq!(opened(&little).content_hash, opened(&plain).content_hash);
+    let failed = run(&of("failed", Some(Teaching::Fails))).unwrap();
+    assert!(note(&failed).ends_with("since it failed: numbers are not finite"));
+    assert_eq!(opened(&failed).content_hash, opened(&plain).content_hash);
     let poor = run(&of("poor", Some(Teaching::Lacks))).unwrap();
     assert!(note(&poor).ends_with("not tried: it lacks memory"), "{}", note(&poor));
 }
