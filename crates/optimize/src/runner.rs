@@ -61,8 +61,8 @@ impl RuntimeEngine {
         Self { stop: Some(stop), ..self }
     }
 
-    /// Has no model's weights be in memory as a whole: they are read from files of that folder, which
-    /// have no names, as steps need them. Numbers stay what they are; times say little then.
+    /// Has no model's weights be in memory as a whole: they are read from files of that folder as
+    /// steps need them. Numbers stay what they are; times say little then.
     #[must_use]
     pub fn aside(self, folder: PathBuf) -> Self {
         Self { aside: Some(folder), ..self }

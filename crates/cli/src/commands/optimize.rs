@@ -150,10 +150,10 @@ pub struct Args {
     /// The folder to write into.
     #[arg(long, short = 'o', default_value = "sterna-out", value_name = "FOLDER")]
     out: PathBuf,
-    /// Hold no whole model in memory, for those that are larger than it: weights lie in files of the
-    /// output folder (about three times the model's bytes while it runs, on a disk), and those of a
-    /// layer are read when it runs. It takes longer, neither speeds nor memory are measured, and
-    /// rounding is weighed, or plain where --rounding says so.
+    /// Hold no whole model in memory, for those that are larger than it: weights lie in files of
+    /// the output folder (about three times the model's bytes while it runs, on a disk), and those
+    /// of a layer are read when it runs. It takes longer, neither speeds nor memory are measured,
+    /// and rounding is weighed, or plain where --rounding says so.
     #[arg(long)]
     low_memory: bool,
     /// Go on from an earlier run in the same folder.

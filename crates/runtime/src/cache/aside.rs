@@ -1,5 +1,5 @@
-//! Packed weights in a file whose name goes as soon as it is packed, for programs that are to take little memory: a step's
-//! weights are in memory while it reads them, and the file goes with the program.
+//! Packed weights in a file whose name goes once it is packed, for programs that are to take little
+//! memory: a step's weights are in memory while it reads them, and the file goes with the program.
 
 use super::{Cache, Image, file, store};
 use crate::RuntimeError;
