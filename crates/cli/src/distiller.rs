@@ -42,13 +42,7 @@ impl Distiller for Trainer {
             code_rate: pace.code_rate,
         };
         // What fails on the other side of the seam is told as it was said there.
-        let mut failed = None;
-        let mut keep = |error: OptimizeError| {
-            let said = error.to_string();
-            failed = Some(error);
-            said
-        };
-        let mut ended = None;
+        let (mut failed, mut ended) = (None, None);
         let learned = qad::learn::<Cpu>(
             qad::Lessons {
                 graph: Arc::new(graph.clone()),
@@ -56,7 +50,11 @@ impl Distiller for Trainer {
                 original,
                 documents,
                 teacher: &mut |document| {
-                    teacher(document).map_err(|error| TrainError::Input(keep(error)))
+                    teacher(document).map_err(|error| {
+                        let said = TrainError::Input(error.to_string());
+                        failed = Some(error);
+                        said
+                    })
                 },
             },
             &pace,

@@ -242,12 +242,7 @@ fn n_within(documents: &[Vec<u32>], max_tokens: u64) -> usize {
 
 /// Documents that hold about so many tokens, at least enough for an interval.
 fn n_documents(workload: &Workload, n_tokens: usize) -> usize {
-    let mut sum = 0;
-    let fitting = workload.documents().iter().take_while(|document| {
-        sum += document.len();
-        sum <= n_tokens
-    });
-    fitting.count().max(MIN_DOCUMENTS)
+    n_within(workload.documents(), n_tokens as u64).max(MIN_DOCUMENTS)
 }
 
 /// How documents become tokens.

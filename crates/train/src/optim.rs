@@ -94,8 +94,8 @@ impl Optimizer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::matrix::{matrix, numbers};
     use burn::backend::Flex;
-    use burn::tensor::TensorData;
     use sterna_model::Role;
 
     fn graph() -> Graph {
@@ -106,11 +106,7 @@ mod tests {
     }
 
     fn tensor(values: [f32; 2]) -> Tensor<Flex, 2> {
-        Tensor::from_data(TensorData::new(values.to_vec(), [1, 2]), &Default::default())
-    }
-
-    fn numbers(tensor: &Tensor<Flex, 2>) -> Vec<f32> {
-        tensor.to_data().into_vec().unwrap()
+        matrix(values.to_vec(), [1, 2], &Default::default())
     }
 
     /// One step from ones with gradients [3, 4] and [0, 12], of norm 13.
