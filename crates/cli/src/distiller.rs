@@ -20,7 +20,7 @@ impl Distiller for Trainer {
     }
 
     fn lacks(&self, graph: &Graph, documents: &[&[u32]]) -> Option<String> {
-        let needed = qad::memory_bytes(graph, documents, &Pace::gentle(0));
+        let needed = qad::memory_bytes(graph, documents, &Pace::gentle(0, documents.len()));
         // The other half is for what the search holds, and for others.
         let has = Machine::detect().usable_memory_bytes()? / 2;
         let (takes, may) = (show::bytes(needed), show::bytes(has));
@@ -29,7 +29,7 @@ impl Distiller for Trainer {
 
     fn learn(&self, lessons: Lessons<'_>) -> Result<Learned> {
         let Lessons { graph, stored, original, documents, teacher, seed, told } = lessons;
-        let pace = Pace::gentle(seed);
+        let pace = Pace::gentle(seed, documents.len());
         let n_tokens: usize = documents.iter().map(|document| document.len()).sum();
         let mut how = Distilled {
             hash: hash_of(&documents),

@@ -6,6 +6,8 @@
 //! by `<|endoftext|>`, by JSON lines with a `text`, or by blank lines; text without any of them is
 //! one paragraph per line.
 
+mod lessons;
+
 use crate::error::{OptimizeError, Result};
 use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
 use std::path::{Path, PathBuf};
@@ -24,7 +26,7 @@ pub struct TextSettings {
     pub n_calibration: usize,
     /// At most so many times as many others are observed; with 0, the same are.
     pub observed_ratio: usize,
-    /// Others at most that a quantized model learns from; with 0, none does.
+    /// Others at most, and pieces of them, that a quantized model learns from; with 0, none does.
     pub n_lessons: usize,
     /// Held-out documents at most.
     pub n_evaluation: usize,
@@ -71,15 +73,13 @@ impl TextSettings {
     }
 
     /// Of a text for a model of so many parameters, the documents that are judged by, and how many
-    /// of those behind them are observed and learned from.
-    fn parts(&self, text: &Workload, n_parameters: u64) -> (usize, usize, usize) {
+    /// of those behind them are observed.
+    fn parts(&self, text: &Workload, n_parameters: u64) -> (usize, usize) {
         let n_judged = self.n_judged(text.documents().len());
         let others = &text.documents()[n_judged..];
+        let within = n_within(others, MAX_OBSERVED_PRODUCTS / n_parameters.max(1));
         // As many as are judged by in any case.
-        let within = |products: u64| n_within(others, products / n_parameters.max(1));
-        let n_observed = within(MAX_OBSERVED_PRODUCTS).min(self.n_observed());
-        let n_observed = n_observed.max(n_judged).min(others.len());
-        (n_judged, n_observed, within(MAX_LEARNED_PRODUCTS).min(self.n_lessons))
+        (n_judged, within.min(self.n_observed()).max(n_judged).min(others.len()))
     }
 
     /// The context that documents need of a model that has room for so many tokens: they are cut,
@@ -122,8 +122,6 @@ pub const MIN_PARTED: usize = 2 * MIN_DOCUMENTS;
 /// Documents that are observed, but not more of them than are judged by, take at most so many
 /// products of a token and a parameter: a minute's work or so.
 const MAX_OBSERVED_PRODUCTS: u64 = 1_000_000_000_000;
-/// Documents that are learned from take at most so many: some minutes' work.
-const MAX_LEARNED_PRODUCTS: u64 = 1_000_000_000_000;
 
 /// Reads, splits, tokenizes and checks.
 ///
@@ -144,26 +142,23 @@ pub fn prepare(settings: &TextSettings, model: &Model, context_len: usize) -> Re
         let file = path.file_name().map_or(path.display().to_string(), |f| f.display().to_string());
         format!("{file} ({part})")
     };
-    let calibration = tokenized.workload(
+    let cut = tokenized.cut(
         &name(&settings.calibration, "calibration"),
         &calibration,
         settings.n_in_all(),
         None,
     )?;
-    let (n_judged, n_observed, n_lessons) =
-        settings.parts(&calibration, model.graph.n_parameters());
-    let lessons = match n_lessons {
-        0 => None,
-        n => Some(calibration.without_first(n_judged)?.first(n)?),
-    };
-    let calibration = calibration.first(n_judged + n_observed)?;
+    let (n_judged, n_observed) = settings.parts(&cut.kept, model.graph.n_parameters());
+    let lessons = lessons::of(settings, model, &cut, n_judged, limit)?;
+    let calibration = cut.kept.first(n_judged + n_observed)?;
     let heldout_path = settings.evaluation.as_ref().unwrap_or(&settings.calibration);
-    let heldout = tokenized.workload(
+    let heldout = tokenized.cut(
         &name(heldout_path, "held out"),
         &heldout,
         settings.n_evaluation,
         settings.evaluation.is_none().then_some((&calibration, &mut notes)),
     )?;
+    let heldout = heldout.kept;
     workload::disjoint(&calibration, &heldout)?;
     let judged = calibration.first(n_judged)?;
     // Of much more text some is likely to be in what judges it too; that is not learned from.
@@ -209,9 +204,9 @@ pub fn alone(settings: &TextSettings, model: &Model, context_len: usize) -> Resu
     let n_around = suffix.len() + usize::from(has_bos(scoring));
     let limit = settings.max_tokens.min(context_len).saturating_sub(n_around);
     let tokenized = Tokenized { tokenizer, limit, suffix };
-    let workload = |path: &Path, n| {
+    let workload = |path: &Path, n| -> Result<Workload> {
         let documents = shuffled(read(path)?, settings.seed);
-        tokenized.workload(&path.display().to_string(), &documents, n, None)
+        Ok(tokenized.cut(&path.display().to_string(), &documents, n, None)?.kept)
     };
     let calibration = workload(&settings.calibration, settings.n_calibration)?;
     if let Some(path) = &settings.evaluation {
@@ -245,6 +240,14 @@ fn n_documents(workload: &Workload, n_tokens: usize) -> usize {
     n_within(workload.documents(), n_tokens as u64).max(MIN_DOCUMENTS)
 }
 
+/// Documents as they are used.
+struct Cut {
+    /// The first tokens of each.
+    kept: Workload,
+    /// The rest of each.
+    rests: Vec<Vec<u32>>,
+}
+
 /// How documents become tokens.
 struct Tokenized<'a> {
     tokenizer: &'a Tokenizer,
@@ -256,20 +259,20 @@ struct Tokenized<'a> {
 
 impl Tokenized<'_> {
     /// At most `n` documents; those that repeat `other` are left out, and that is noted.
-    fn workload(
+    fn cut(
         &self,
         name: &str,
         documents: &[String],
         n: usize,
         other: Option<(&Workload, &mut Vec<String>)>,
-    ) -> Result<Workload> {
+    ) -> Result<Cut> {
         let (other, notes) = other.map_or((None, None), |(w, notes)| (Some(w), Some(notes)));
-        let (mut kept, mut n_bytes, mut n_repeats) = (Vec::new(), 0, 0);
+        let (mut kept, mut rests, mut n_bytes, mut n_repeats) = (Vec::new(), Vec::new(), 0, 0);
         for text in documents {
             if kept.len() == n {
                 break;
             }
-            let (tokens, bytes) = self.tokens(text);
+            let (tokens, rest, bytes) = self.tokens(text);
             if tokens.len() < 2 {
                 continue;
             }
@@ -279,6 +282,7 @@ impl Tokenized<'_> {
                 continue;
             }
             kept.push(tokens);
+            rests.push(rest);
             n_bytes += bytes;
         }
         if let (Some(notes), true) = (notes, n_repeats > 0) {
@@ -295,20 +299,22 @@ impl Tokenized<'_> {
                 kept.len()
             )));
         }
-        Ok(Workload::new(name, kept, n_bytes)?)
+        Ok(Cut { kept: Workload::new(name, kept, n_bytes)?, rests })
     }
 
-    /// A document's tokens, cut, and the bytes of text they stand for.
-    fn tokens(&self, text: &str) -> (Vec<u32>, usize) {
+    /// A document's first tokens, the rest, and the bytes of text that the first stand for.
+    fn tokens(&self, text: &str) -> (Vec<u32>, Vec<u32>, usize) {
         let mut tokens = self.tokenizer.encode(text, false);
-        let mut n_bytes = text.len();
-        if tokens.len() > self.limit {
-            tokens.truncate(self.limit);
-            n_bytes = tokens.iter().map(|&token| self.tokenizer.token_bytes(token).len()).sum();
-        }
+        let rest = tokens.split_off(self.limit.min(tokens.len()));
+        let n_bytes = if rest.is_empty() { text.len() } else { n_bytes(self.tokenizer, &tokens) };
         tokens.extend(self.suffix);
-        (tokens, n_bytes)
+        (tokens, rest, n_bytes)
     }
+}
+
+/// Bytes of text that tokens stand for.
+fn n_bytes(tokenizer: &Tokenizer, tokens: &[u32]) -> usize {
+    tokens.iter().map(|&token| tokenizer.token_bytes(token).len()).sum()
 }
 
 /// Half for calibration, half held out, in proportion to what was asked for.
@@ -425,23 +431,17 @@ mod tests {
             ..TextSettings::of("x".into())
         };
         let text = |n| Workload::new("x", vec![vec![1; 10]; n], 100).unwrap();
-        // Of so many documents of 10 tokens each: those that are judged by, observed, learned from,
-        // for a model with which that many tokens are observed.
+        // Of so many documents of 10 tokens each: those that are judged by and observed, for
+        // a model with which that many tokens are observed.
         let parts = |settings: &TextSettings, n: usize, max_tokens: u64| {
             let n_parameters = MAX_OBSERVED_PRODUCTS / max_tokens;
             settings.parts(&text(n.min(settings.n_in_all())), n_parameters)
         };
-        assert_eq!(parts(&settings(24, 4), 1000, 10_000), (24, 96, 0));
-        assert_eq!(parts(&settings(24, 4), 1000, 500), (24, 50, 0), "as many as there is time for");
-        assert_eq!(parts(&settings(24, 4), 1000, 1), (24, 24, 0), "but no fewer documents");
-        assert_eq!(parts(&settings(24, 4), 30, 10_000), (15, 15, 0));
-        assert_eq!(parts(&settings(24, 4), 9, 10_000), (9, 0, 0), "too few to be parted");
-        assert_eq!(parts(&settings(24, 0), 1000, 10_000), (24, 0, 0));
-        let learns = TextSettings { n_lessons: 500, ..settings(24, 4) };
-        assert_eq!(parts(&learns, 1000, 10_000), (24, 96, 500));
-        assert_eq!(parts(&learns, 400, 10_000), (24, 96, 376));
-        assert_eq!(parts(&learns, 1000, 500), (24, 50, 50));
-        assert_eq!(parts(&learns, 1000, 1), (24, 24, 0), "no time to learn");
-        assert_eq!(parts(&learns, 9, 10_000), (9, 0, 0));
+        assert_eq!(parts(&settings(24, 4), 1000, 10_000), (24, 96));
+        assert_eq!(parts(&settings(24, 4), 1000, 500), (24, 50), "as many as there is time for");
+        assert_eq!(parts(&settings(24, 4), 1000, 1), (24, 24), "but no fewer documents");
+        assert_eq!(parts(&settings(24, 4), 30, 10_000), (15, 15));
+        assert_eq!(parts(&settings(24, 4), 9, 10_000), (9, 0), "too few to be parted");
+        assert_eq!(parts(&settings(24, 0), 1000, 10_000), (24, 0));
     }
 }

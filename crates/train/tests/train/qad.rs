@@ -69,7 +69,7 @@ fn learn(
 #[test]
 fn a_quantized_model_learns_to_answer_as_its_original() {
     for encoding in ["Q4_0", "IQ4_NL", "Q4_1"] {
-        let pace = Pace { epochs: 12, ..Pace::gentle(1) };
+        let pace = Pace { epochs: 12, ..Pace::gentle(1, documents().len()) };
         let mut course = Vec::new();
         let learned = learn(encoding, pace, &mut |step| {
             course.push(step);
@@ -93,13 +93,29 @@ fn a_quantized_model_learns_to_answer_as_its_original() {
 #[test]
 fn it_ends_where_that_was_enough_and_refuses_what_cannot_learn() {
     let mut n_steps = 0;
-    let learned = learn("Q4_0", Pace { epochs: 50, ..Pace::gentle(1) }, &mut |step| {
-        n_steps = step.done;
-        step.of.min(3)
-    });
+    let learned =
+        learn("Q4_0", Pace { epochs: 50, ..Pace::gentle(1, documents().len()) }, &mut |step| {
+            n_steps = step.done;
+            step.of.min(3)
+        });
     assert_eq!((n_steps, learned.unwrap().is_empty()), (3, false));
     let arch = archs::by_name("bert").unwrap();
     let graph = Arc::new(arch.graph(&config(arch)).unwrap());
     let refused = qad::check::<Cpu>(&graph, &Default::default()).unwrap_err();
     assert!(refused.to_string().contains("it encodes texts"), "{refused}");
+}
+
+#[test]
+fn few_documents_are_read_again_in_shorter_steps() {
+    let gentle = |n_documents| {
+        let pace = Pace::gentle(0, n_documents);
+        (pace.epochs, pace.n_steps(n_documents), pace.factor_rate / 1e-3, pace.code_rate / 4e-3)
+    };
+    assert_eq!(gentle(1000), (1, 250, 1.0, 1.0));
+    assert_eq!(gentle(512), (1, 128, 1.0, 1.0));
+    let part = 0.75;
+    assert_eq!(gentle(144), (2, 72, part, part), "the root of 72 of 128");
+    let part = (32.0_f64 / 128.0).sqrt();
+    assert_eq!(gentle(32), (4, 32, part, part), "no more often than that");
+    assert_eq!(gentle(0).1, 0);
 }
