@@ -39,6 +39,7 @@ pub mod yardstick;
 pub mod pipeline;
 pub mod report;
 pub mod size;
+pub mod spent;
 pub mod statistics;
 
 #[cfg(test)]

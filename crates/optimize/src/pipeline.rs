@@ -30,6 +30,7 @@ use crate::footprint::Footprint;
 use crate::progress::{Stage, Watch};
 use crate::report::{Details, Report};
 use crate::search::{STRATEGIES, Strategy, UseCase, groups};
+use crate::spent::Spent;
 use crate::tasks::TaskSettings;
 pub(crate) use build::Building;
 pub(crate) use prepare::Prepared;
@@ -181,6 +182,7 @@ fn run(
     watch: Watch<'_>,
 ) -> Result<Outcome> {
     settings.budget.check()?;
+    let begun = clock.now();
     std::fs::create_dir_all(&settings.output)
         .map_err(|e| OptimizeError::failed(settings.output.display().to_string(), e))?;
     evidence::bundle::may_write(&settings.output)?;
@@ -188,14 +190,16 @@ fn run(
     let pruned = start::widths(settings, &prepared, engine, watch)?;
     let decided = decide::decide(settings, &prepared, &pruned, (engine, clock), watch)?;
     let (building, found, costs) = (decided.building, decided.found, decided.costs.as_ref());
-    let proof = prove::prove(settings, &prepared, &building, costs, engine, clock, watch)?;
+    let mut proof = prove::prove(settings, &prepared, &building, costs, engine, clock, watch)?;
+    let spent = Spent::since(begun, clock);
+    proof.figures.extend(spent.figures()?);
     watch.step(Stage::Report, 0, 1, "writing")?;
     let details = Details::collect(settings, &prepared, &building, &found, &proof);
     let report = Report { run: proof.run(settings, &prepared, engine)?, details };
     let artifact = build::finish(settings, &prepared, &building, &report)?;
     let report = Report { run: prove::with_artifact(report.run, &artifact)?, ..report };
     let (report_json, report_html) = report.write(&settings.output)?;
-    let evidence = bundle(settings, &prepared, &building, &proof, (&report, engine))?;
+    let evidence = bundle(settings, &prepared, &building, (&proof, spent), (&report, engine))?;
     watch.step(Stage::Report, 1, 1, "done")?;
     let plan = settings.output.join("plan.toml");
     Ok(Outcome { artifact, plan, report_json, report_html, evidence, report })
@@ -206,7 +210,7 @@ fn bundle(
     settings: &Settings,
     prepared: &Prepared,
     building: &Building<'_>,
-    proof: &Proof,
+    (proof, spent): (&Proof, Spent),
     (report, engine): (&Report, &dyn Engine),
 ) -> Result<PathBuf> {
     let (run, identity) = (&report.run, &settings.identity);
@@ -238,6 +242,7 @@ fn bundle(
         calibration: prepared.texts.calibration.workload().hash().into(),
         held_out: prepared.texts.heldout.workload().hash().into(),
         memory: proof.memory.clone(),
+        spent,
         candidates: Vec::new(),
         files: Vec::new(),
         hash: String::new(),

@@ -3,6 +3,7 @@
 
 use super::learned::write_text;
 use super::serve::MODEL;
+use super::tiny::{self, Shape};
 use super::{ok, refused, sterna};
 use serde_json::Value;
 use sterna_model::Artifact;
@@ -58,5 +59,29 @@ fn weights_that_pass_through_memory_make_the_same_artifact() {
         let args = ["optimize", MODEL, "--calib", "text.txt", "--low-memory"];
         let said = refused(at, &[&args[..], flags].concat());
         assert!(said.contains(why), "{said}");
+    }
+}
+
+// proves B10 (memory): a model is searched, built and proven in less memory than its file is long.
+#[test]
+fn the_whole_model_is_never_in_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let shape = Shape { dim: 512, ffn: 1536, layers: 20, heads: 8, ..tiny::WIDE };
+    let model = tiny::write(at, "large.gguf", &shape);
+    std::fs::write(at.join("text.txt"), tiny::text(40)).unwrap();
+    let args = ["optimize", "large.gguf", "--calib", "text.txt", "--level", "development"];
+    let few = ["--calib-samples", "5", "--eval-samples", "8", "--calib-seqlen", "32"];
+    let asked = ["--target-bpw", "5", "--allow", "int4,int6", "--time-budget", "4s"];
+    let how = ["--low-memory", "--json", "-o", "out"];
+    let output = sterna(at, &[&args[..], &few, &asked, &how].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let figures = report["metrics"].as_array().unwrap();
+    let peak = figures.iter().find(|figure| figure["name"] == "optimize_peak_rss_bytes").unwrap();
+    let length = std::fs::metadata(model).unwrap().len() as f64;
+    // Where there is no /proc it says so.
+    if let Some(peak) = peak["value"].as_f64() {
+        assert!(peak < 0.75 * length, "{peak} bytes of {length}");
     }
 }

@@ -7,6 +7,7 @@
 use super::Facts;
 use crate::error::{OptimizeError, Result};
 use crate::footprint::Memory;
+use crate::spent::Spent;
 use serde::{Deserialize, Serialize};
 use std::path::{Component, Path};
 use sterna_measure::machine::Machine;
@@ -15,7 +16,7 @@ use sterna_measure::report::Artefact;
 /// The manifest in a bundle's folder.
 pub const NAME: &str = "evidence/manifest.json";
 /// The version that this Sterna writes and reads.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// A manifest is no longer than this.
 const MAX_BYTES: u64 = 16 << 20;
 
@@ -41,6 +42,8 @@ pub struct Manifest {
     pub held_out: String,
     /// What the artifact and its baseline take of memory, where that was asked for.
     pub memory: Option<Memory>,
+    /// What the run itself took.
+    pub spent: Spent,
     /// Whose samples there are.
     pub candidates: Vec<Facts>,
     /// Every file, its path from the bundle's folder.

@@ -80,6 +80,7 @@ fn manifest() -> Manifest {
         calibration: "c".into(),
         held_out: "h".into(),
         memory: None,
+        spent: crate::spent::Spent { seconds: 1.5, peak_bytes: Ok(7) },
         candidates: Vec::new(),
         files: Vec::new(),
         hash: String::new(),

@@ -10,7 +10,7 @@ use super::{Evidence, bundle};
 use crate::error::{OptimizeError, Result};
 use crate::pipeline::EVIDENCE_BYTES;
 use crate::report::{self, Report};
-use crate::{fit, footprint, gate};
+use crate::{fit, footprint, gate, spent};
 use serde::Serialize;
 use std::path::Path;
 use sterna_measure::report::Artefact;
@@ -173,9 +173,12 @@ fn contents(folder: &Path, bundle: &Bundle, found: &mut Verification) {
                 Ok(sizes) => figures.extend(sizes),
                 Err(error) => found.add("sizes", Outcome::Fails, error.to_string()),
             }
-            match footprint::figures(bundle.manifest.memory.as_ref()) {
-                Ok(memory) => figures.extend(memory),
-                Err(error) => found.add("memory", Outcome::Fails, error.to_string()),
+            let memory = footprint::figures(bundle.manifest.memory.as_ref());
+            for (what, given) in [("memory", memory), ("cost", bundle.manifest.spent.figures())] {
+                match given {
+                    Ok(given) => figures.extend(given),
+                    Err(error) => found.add(what, Outcome::Fails, error.to_string()),
+                }
             }
             numbers(&bundle.report.run, &figures, found);
             let is_same = quality.points == bundle.report.details.held_out
@@ -309,7 +312,8 @@ fn numbers(run: &RunReport, derived: &[Figure], found: &mut Verification) {
         match derived.iter().find(|figure| figure.name() == name) {
             Some(figure) if figure == metric => {
                 // It follows from the manifest, which nothing but another run can show to be right.
-                let is_read = footprint::METRICS[..2].contains(&name);
+                let mut read = footprint::METRICS[..2].iter().chain(&spent::METRICS);
+                let is_read = read.any(|read| *read == name);
                 if is_read {
                     let words = "read once, from a process: only another run can show it";
                     found.add(name, Outcome::NotChecked, words);
