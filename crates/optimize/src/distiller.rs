@@ -4,6 +4,8 @@
 //! bytes of the same length. The one that trains is in `cli`, over `sterna_train`; tests have their
 //! own.
 
+pub mod keeper;
+
 use crate::error::Result;
 use sterna_model::plan::{Distilled, hash_text};
 use sterna_model::{Graph, WeightId, WeightSource};

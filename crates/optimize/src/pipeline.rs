@@ -20,7 +20,7 @@ mod start;
 
 use crate::budget::Budget;
 use crate::calibration::TextSettings;
-use crate::distiller::Distiller;
+use crate::distiller::{self, Distiller};
 use crate::draft::Draft;
 use crate::engine::Engine;
 use crate::error::{OptimizeError, Result};
@@ -200,6 +200,7 @@ fn run(
     let report = Report { run: prove::with_artifact(report.run, &artifact)?, ..report };
     let (report_json, report_html) = report.write(&settings.output)?;
     let evidence = bundle(settings, &prepared, &building, (&proof, spent), (&report, engine))?;
+    distiller::keeper::forget(&settings.output);
     watch.step(Stage::Report, 1, 1, "done")?;
     let plan = settings.output.join("plan.toml");
     Ok(Outcome { artifact, plan, report_json, report_html, evidence, report })

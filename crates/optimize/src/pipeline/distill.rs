@@ -6,6 +6,7 @@
 use super::desk::{AIM, Desk, Made};
 use super::{Prepared, Settings};
 use crate::distiller::Distiller;
+use crate::distiller::keeper::Keeper;
 use crate::draft::Draft;
 use crate::error::{OptimizeError, Result};
 use crate::passes::distill::{Course, Distill, documents};
@@ -102,9 +103,10 @@ impl<'p> Desk<'p, '_> {
         lessons: &Passages,
         left: &dyn Fn() -> Option<Duration>,
     ) -> Result<Draft<'p>> {
-        let model = &self.prepared.model;
+        let (model, folder) = (&self.prepared.model, &*self.settings.output);
+        let distiller = Keeper { distiller, folder, resume: self.settings.resume };
         let course = Course {
-            distiller,
+            distiller: &distiller,
             teacher: self.engine.load(&model.graph, model)?,
             passages: lessons,
             seed: self.settings.budget.seed,

@@ -71,22 +71,24 @@ fn note(outcome: &Outcome) -> String {
     notes.iter().find(|note| note.starts_with("distill: ")).cloned().unwrap_or_default()
 }
 
+/// Settings for a small model that is to be 4.9 bits per weight, in a folder, by a teaching.
+fn asked(folder: &Path, name: &str, teaching: Option<Teaching>) -> Settings {
+    let (model, text) = own(folder);
+    let budget = allowing("Q4_0", Budget { target_bpw: Some(4.9), ..Budget::default() });
+    let mut settings = shortened(Settings::new(model, folder.join(name), text, budget));
+    settings.max_checks = 2;
+    settings.rounding = Choice::Plain;
+    settings.distiller = teaching.map(|teaching| Arc::new(teaching) as Arc<dyn Distiller>);
+    settings.text.n_lessons = if teaching.is_some() { 40 } else { 0 };
+    settings
+}
+
 // proves S-7 in the search: what was chosen learns, and that is kept where it measures better on
 // text that it did not learn from.
 #[test]
 fn what_is_chosen_learns_where_that_measures_better() {
     let folder = tempfile::tempdir().unwrap();
-    let (model, text) = own(folder.path());
-    let of = |name: &str, teaching: Option<Teaching>| {
-        let budget = allowing("Q4_0", Budget { target_bpw: Some(4.9), ..Budget::default() });
-        let output = folder.path().join(name);
-        let mut settings = shortened(Settings::new(model.clone(), output, text.clone(), budget));
-        settings.max_checks = 2;
-        settings.rounding = Choice::Plain;
-        settings.distiller = teaching.map(|teaching| Arc::new(teaching) as Arc<dyn Distiller>);
-        settings.text.n_lessons = if teaching.is_some() { 40 } else { 0 };
-        settings
-    };
+    let of = |name: &str, teaching| asked(folder.path(), name, teaching);
     let opened = |outcome: &Outcome| Artifact::open(&outcome.artifact).unwrap();
     let plain = run(&of("plain", None)).unwrap();
     let taught = run(&of("taught", Some(Teaching::Searches))).unwrap();
@@ -124,4 +126,39 @@ fn what_is_chosen_learns_where_that_measures_better() {
     assert_eq!(opened(&failed).content_hash, opened(&plain).content_hash);
     let poor = run(&of("poor", Some(Teaching::Lacks))).unwrap();
     assert!(note(&poor).ends_with("not tried: it lacks memory"), "{}", note(&poor));
+}
+
+#[test]
+fn what_was_learned_before_a_stop_is_not_learned_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = folder.path().join("out/learned.gguf");
+    let stop = || {
+        let stop = AtomicBool::new(false);
+        let progress = StopAt(Stage::Verify, &stop);
+        let watch = Watch { progress: &progress, stop: &stop };
+        let settings = asked(folder.path(), "out", Some(Teaching::Searches));
+        let outcome = optimize(&settings, &engine(1), &RealClock::new(), watch);
+        assert!(matches!(outcome, Err(OptimizeError::Cancelled)));
+        assert!(kept.is_file());
+    };
+    // Whoever learned now would fail.
+    let resume = |seed| {
+        let mut settings = asked(folder.path(), "out", Some(Teaching::Fails));
+        (settings.resume, settings.budget.seed) = (true, seed);
+        run(&settings).unwrap()
+    };
+    stop();
+    let whole = run(&asked(folder.path(), "whole", Some(Teaching::Searches))).unwrap();
+    let resumed = resume(Budget::default().seed);
+    assert_eq!(note(&resumed), note(&whole));
+    let content = |outcome: &Outcome| Artifact::open(&outcome.artifact).unwrap().content_hash;
+    assert_eq!(content(&resumed), content(&whole));
+    assert!(!kept.is_file(), "it is of no more use");
+    // What is damaged, or of other lessons, is as none.
+    stop();
+    let bytes = std::fs::read(&kept).unwrap();
+    std::fs::write(&kept, &bytes[..bytes.len() / 2]).unwrap();
+    assert!(note(&resume(Budget::default().seed)).contains("since it failed"));
+    stop();
+    assert!(note(&resume(7)).contains("since it failed"));
 }
